@@ -1,0 +1,156 @@
+// Package definition reads quorate.yaml, what the user asks for.
+package definition
+
+import "time"
+
+// FileName is the definition's name in a project folder.
+const FileName = "quorate.yaml"
+
+// Definition is a whole quorate.yaml. Every default is filled in by Parse.
+type Definition struct {
+	APIVersion string     // "quorate/v1"
+	Name       string     // image name: lower-case letters, digits, "-", "_", "."
+	Platforms  []Platform // at least one; sorted as written
+	Epoch      Epoch
+	Inputs     Inputs
+	Steps      []Step
+	Image      Image
+}
+
+// Platform is an OCI platform, "linux/amd64".
+type Platform struct {
+	OS           string
+	Architecture string // as GOARCH writes it
+	Variant      string
+}
+
+// Epoch is SOURCE_DATE_EPOCH of the build: a time, or the time of the git commit.
+type Epoch struct {
+	Time       time.Time // UTC, whole seconds; zero when FromCommit
+	FromCommit bool      // "commit": the committer time of the project folder's HEAD
+}
+
+// Inputs is everything that comes from outside.
+type Inputs struct {
+	Debian *Debian // nil when no Debian archive is asked for
+	Local  []Local // sorted by Name
+	Files  []File  // sorted by Name
+}
+
+// Debian names the suite that packages come from.
+type Debian struct {
+	Suite      string   // "bookworm", "trixie"
+	Components []string // ["main"] by default
+	Pockets    []string // ["updates", "security"] by default, besides the suite itself
+	SignedBy   []string // paths of OpenPGP key files, relative to the definition; empty for the keys shipped with Quorate
+}
+
+// Local is a tree of files beside the definition.
+type Local struct {
+	Name string
+	Path string // relative to the definition, clean, may not leave it
+}
+
+// File is one file brought by https.
+type File struct {
+	Name   string
+	URL    string
+	Unpack bool // a tar (gz, xz, zst, bz2) or zip archive, shown unpacked
+}
+
+// Step is one isolated command.
+type Step struct {
+	Name     string
+	Packages []string // requests, "gcc" or "gcc:arm64" or "gcc=4:12.2.0-3"
+	Inputs   []string // names of inputs and of earlier steps; shown read-only at /inputs/NAME
+	Run      string   // handed to /bin/sh -euc
+	Env      []Var    // in order of name
+	Limits   Limits
+}
+
+// Var is one environment variable.
+type Var struct {
+	Name, Value string
+}
+
+// Limits bound a step; zero means Quorate's default (package sandbox).
+type Limits struct {
+	Time      time.Duration
+	Memory    int64 // bytes
+	Processes int
+	Disk      int64 // bytes
+}
+
+// Scripts says who runs packages' maintainer scripts.
+type Scripts string
+
+// How packages are installed into the image.
+const (
+	ScriptsDpkg Scripts = "dpkg" // the real dpkg runs them in the sandbox
+	ScriptsNone Scripts = "none" // packages are only unpacked (distroless style, status.d metadata)
+)
+
+// Image is what is shipped.
+type Image struct {
+	Packages  []string
+	Scripts   Scripts  // dpkg by default
+	Essential bool     // ship the Essential set too; true by default with scripts: dpkg, false with none
+	Without   []string // package names left out of what is shipped
+	Copy      []Copy
+	Accounts  Accounts
+	Config    Config
+	Layers    Layers
+}
+
+// Copy brings files from a step's $OUT or from an input into the image.
+type Copy struct {
+	From  string // name of a step or an input
+	Path  string // absolute path inside From's tree, "/" for all of it
+	To    string // absolute path in the image
+	Owner string // numeric "UID:GID"; "0:0" by default
+	Mode  uint32 // permission bits for every regular file; 0 keeps each file's own
+}
+
+// Accounts are added to /etc/passwd and /etc/group.
+type Accounts struct {
+	Users  []User
+	Groups []Group
+	RunAs  string // name of a user; becomes config.User
+}
+
+// User is one line of /etc/passwd.
+type User struct {
+	Name  string
+	UID   int
+	GID   int    // UID by default
+	Home  string // "/nonexistent" by default
+	Shell string // "/usr/sbin/nologin" by default
+}
+
+// Group is one line of /etc/group.
+type Group struct {
+	Name    string
+	GID     int
+	Members []string
+}
+
+// Config is the part of the OCI image configuration that users set.
+type Config struct {
+	Entrypoint   []string
+	Cmd          []string
+	Env          []Var
+	WorkingDir   string
+	Labels       []Var    // sorted by name
+	ExposedPorts []string // "80/tcp", sorted
+	Volumes      []string // sorted
+	StopSignal   string
+}
+
+// Layers is the strategy that divides packages into layers.
+type Layers string
+
+// The strategies.
+const (
+	LayersGrouped Layers = "grouped" // base, groups of packages, state, copies; the default
+	LayersSingle  Layers = "single"  // one layer
+)
