@@ -1,4 +1,33 @@
-// Package definition reads quorate.yaml, what the user asks for.
+// Package definition reads quorate.yaml, in which a user says what image to
+// build. It decides what the file may say and nothing else: it reads no other
+// file, asks no network and no clock.
+//
+// [Parse] turns the bytes of the file into a [Definition] with every default
+// filled in and every rule checked, or into all mistakes of the file at once
+// (*[Errors]), each with line, column, the line itself and, where a word is
+// nearly right, the word that was probably meant. [Schema] gives the same
+// rules to editors, as JSON Schema; both come from the one table in fields.go.
+//
+// The words: everything from outside the project, and its own source tree, is
+// an input (Debian packages, files by https, local trees). Steps run commands
+// on inputs and on what earlier steps made. The image is made of packages and
+// of what is copied from inputs and steps.
+//
+//	d, err := definition.Parse("quorate.yaml", []byte(`
+//	apiVersion: quorate/v1
+//	name: greeter
+//	platforms: [linux/amd64]
+//	epoch: 2026-11-01T00:00:00Z
+//	inputs:
+//	  debian: {suite: bookworm}
+//	image:
+//	  packages: [ca-certificates]
+//	`))
+//	// d.Inputs.Debian.Components is ["main"], d.Image.Scripts is "dpkg"
+//
+// A definition is strict: an unknown field, a field given twice, an anchor, a
+// number where text is meant (version: 1.0) is an error, because each of them
+// is a build that is not what its author believes.
 package definition
 
 import "time"
