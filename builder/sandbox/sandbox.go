@@ -1,4 +1,3 @@
-// Package sandbox runs one step of a build in isolation.
 package sandbox
 
 import (
@@ -17,16 +16,23 @@ const (
 	Single   Mapping = "single"   // only id 0 exists inside; chown answers 0 and is recorded as lost
 )
 
-// Root is what a command sees as /: an overlay of Lower, topmost first, whose
-// changes go to Upper. Work is overlayfs's own empty folder on Upper's file
-// system. All are absolute paths of the host.
+// Root is what a command sees as /: an overlay of Lower, topmost first (at most
+// 500, the kernel's OVL_MAX_STACK), whose changes go to Upper. Work is
+// overlayfs's own empty folder on Upper's file system; it is empty again after
+// Run. An empty Upper means that changes are thrown away with the sandbox, and
+// Work must be empty too. All are absolute paths of the host.
+//
+// The mode and owner of / are Upper's own; an Upper without entries takes those
+// of the topmost Lower first, so that a private folder (mode 0700) does not lock
+// out the accounts inside.
 type Root struct {
 	Lower []string
 	Upper string
 	Work  string
 }
 
-// Bind shows a file or folder of the host inside the sandbox.
+// Bind shows a file or folder of the host inside the sandbox. A Target that had
+// to be made is removed from Upper again after the command.
 type Bind struct {
 	Source   string // absolute, on the host
 	Target   string // absolute, inside; made when missing
@@ -34,6 +40,8 @@ type Bind struct {
 }
 
 // Limits bound one command; the zero value of each means the default beside it.
+// The defaults hold the largest Debian builds we know of (a compiler building
+// itself) and still stop a runaway before it takes the machine along.
 type Limits struct {
 	Time      time.Duration // wall time; 1 h
 	Memory    int64         // bytes over all processes; 8 GiB
@@ -47,7 +55,7 @@ type Surroundings struct {
 	CPUs     []int // CPU affinity: numbers of this machine's CPUs; nil for all
 	Uname26  bool  // personality(UNAME26): kernel release reads 2.6.x
 	NoASLR   bool  // personality(ADDR_NO_RANDOMIZE)
-	FirstPID int   // ns_last_pid: pid of the command's first process; 0 for 2
+	FirstPID int   // ns_last_pid: pid of the command's first process; 0 for 100
 }
 
 // Command is one isolated run.
@@ -61,6 +69,17 @@ type Command struct {
 	Stderr       io.Writer
 	Limits       Limits
 	Surroundings Surroundings
+
+	// RefuseLostOwners makes Run fail with *OwnerError when the mapping is Single
+	// and the command asked for an owner or an identity other than 0:0, which
+	// this mapping can only pretend. Without it such calls just answer 0.
+	RefuseLostOwners bool
+}
+
+// Options choose how Open isolates. The zero value takes the best Mapping that
+// this machine allows.
+type Options struct {
+	Mapping Mapping // when set, this one or an error
 }
 
 // Runner is what the builder needs of a way of isolating.
@@ -68,11 +87,13 @@ type Runner interface {
 	// Mapping says which owners a command can set.
 	Mapping() Mapping
 	// Run runs c and returns when every process of it is gone and every mount
-	// undone. Errors: *ExitError, *LimitError, *OwnerError, *SetupError, or ctx's.
+	// undone. Errors: *ExitError, *LimitError, *OwnerError, *SetupError, an error
+	// of Stdout or Stderr, or ctx's.
 	Run(ctx context.Context, c Command) error
 	// Task runs one of the file tasks that were handed to Main, by name, with
 	// the ids of the mapping, so that it can make, read and remove files of any
-	// mapped owner. It sees the host's files under their own paths.
+	// mapped owner. It sees the host's files under their own paths, with umask
+	// 022. An error of the task reaches the caller as its text.
 	Task(ctx context.Context, name string, in io.Reader, out io.Writer) error
 }
 
