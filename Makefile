@@ -1,0 +1,112 @@
+# Quorate. `make` builds bin/quorate; `make help` says what else there is.
+#
+# Needs GNU make, bash and Go (GO_LEAST or newer) in PATH. What tests hold us
+# against (skopeo, umoci, docker, mmdebstrap, diffoscope …) is installed by
+# `make tools` where apt and the right to use it are there.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+GO ?= go
+GO_LEAST := 1.26
+export PATH := $(CURDIR)/bin:$(PATH):/usr/local/go/bin
+
+# The same source gives the same bytes, whatever the checkout's path, the
+# machine's settings and its processor.
+REPRODUCIBLE := CGO_ENABLED=0 GOFLAGS= GOAMD64=v1 GOARM64=v8.0 GOEXPERIMENT=
+BUILD := build -trimpath -buildvcs=false -ldflags "-s -w -buildid="
+
+# The two checkers that come as Go modules, by version.
+CRANE := github.com/google/go-containerregistry/cmd/crane@v0.22.1
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# What the tests hold us against, as command=Debian package.
+TOOLS := skopeo=skopeo umoci=umoci newuidmap=uidmap dockerd=docker.io \
+	mmdebstrap=mmdebstrap diffoscope=diffoscope-minimal
+
+.PHONY: all
+all: build
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: go
+go:
+	@if ! command -v $(GO) >/dev/null; then \
+		echo "quorate needs Go $(GO_LEAST) or newer in PATH; see https://go.dev/dl/" >&2; exit 1; fi
+	@have="$$($(GO) env GOVERSION)"; have="$${have#go}"; \
+	if [[ "$$(printf '%s\n' "$(GO_LEAST)" "$$have" | sort -V | head -n 1)" != "$(GO_LEAST)" ]]; then \
+		echo "quorate needs Go $(GO_LEAST) or newer, found $$have ($$(command -v $(GO))); see https://go.dev/dl/" >&2; exit 1; fi
+
+.PHONY: build
+build: go ## build bin/quorate (the default)
+	$(REPRODUCIBLE) $(GO) $(BUILD) -o bin/quorate ./cmd/quorate
+
+.PHONY: demo
+demo: build ## the main job on real input: lock, build, rebuild, agree, sign, verify
+	examples/demo.sh
+
+.PHONY: test
+test: tools build lint unit selfcheck real ## everything; installs what is missing
+
+.PHONY: unit
+unit: go ## the tests that need nothing but Go
+	$(GO) test -count=1 -timeout 10m ./...
+
+.PHONY: race
+race: go ## the same with the race detector; needs a C compiler
+	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m ./...
+
+.PHONY: real
+real: go ## the slow suites: real archives, other people's tools (TestReal…)
+	QUORATE_REAL=1 $(GO) test -count=1 -timeout 20m -p 1 -run '^TestReal' ./...
+
+.PHONY: bench
+bench: build ## benchmarks; some fetch real packages
+	QUORATE_REAL=1 $(GO) test -run '^$$' -bench . -benchmem -timeout 60m -p 1 ./...
+
+.PHONY: lint
+lint: go ## gofmt, go vet for three systems, staticcheck
+	@bad="$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$(find . -name '*.go' -not -path './bin/*'))"; \
+	if [[ -n "$$bad" ]]; then echo "not as gofmt writes it:" >&2; echo "$$bad" >&2; exit 1; fi
+	GOOS=linux $(GO) vet ./...
+	GOOS=darwin $(GO) vet ./...
+	GOOS=windows $(GO) vet ./...
+	GOBIN="$(CURDIR)/bin" $(GO) install $(STATICCHECK)
+	bin/staticcheck ./...
+
+# Builds the same source in two folders of different depth, the second with an
+# empty build cache, and compares the bytes.
+.PHONY: selfcheck
+selfcheck: go ## two checkouts in different paths give the same bin/quorate
+	@tmp="$$(mktemp -d)"; trap 'chmod -R u+w "$$tmp"; rm -rf "$$tmp"' EXIT; \
+	for checkout in one "two/further down"; do \
+		mkdir -p "$$tmp/$$checkout"; \
+		tar -c --exclude=./.git --exclude=./bin --exclude=./results . | tar -x -C "$$tmp/$$checkout"; \
+	done; \
+	(cd "$$tmp/one" && $(REPRODUCIBLE) $(GO) $(BUILD) -o "$$tmp/quorate.1" ./cmd/quorate); \
+	(cd "$$tmp/two/further down" && GOCACHE="$$tmp/cache" $(REPRODUCIBLE) $(GO) $(BUILD) -o "$$tmp/quorate.2" ./cmd/quorate); \
+	cmp "$$tmp/quorate.1" "$$tmp/quorate.2"; \
+	echo "two checkouts, one binary: sha256:$$(sha256sum <"$$tmp/quorate.1" | cut -d ' ' -f 1)"
+
+.PHONY: tools
+tools: go ## install what the tests hold us against, where it is missing
+	@lacks=(); for tool in $(TOOLS); do \
+		PATH="$$PATH:/usr/sbin:/sbin" command -v "$${tool%%=*}" >/dev/null || lacks+=("$${tool#*=}"); done; \
+	if (($${#lacks[@]})); then \
+		sudo=(); if (($$(id -u))); then sudo=(sudo -n); fi; \
+		if ! command -v apt-get >/dev/null || ! "$${sudo[@]}" true 2>/dev/null; then \
+			echo "these are missing and cannot be installed from here: $${lacks[*]}; as root: apt-get install $${lacks[*]}" >&2; exit 1; fi; \
+		echo "installing $${lacks[*]}" >&2; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		"$${sudo[@]}" apt-get update -qq; \
+		"$${sudo[@]}" apt-get install -qq -y --no-install-recommends "$${lacks[@]}" >/dev/null; \
+	fi
+	@command -v crane >/dev/null || GOBIN="$(CURDIR)/bin" $(GO) install $(CRANE)
+
+.PHONY: clean
+clean: ## remove what was built here
+	rm -rf bin results
