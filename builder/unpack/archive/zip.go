@@ -1,0 +1,200 @@
+package archive
+
+import (
+	"archive/zip"
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"quorate.dev/builder/tree"
+	"quorate.dev/lockfile/digest"
+)
+
+// zipInMemory is the largest zip archive that is held in memory when there is
+// no folder to set it aside: small beside the 150 MB that a build may use.
+const zipInMemory = 32 << 20
+
+// unzip sets the archive aside and spools the contents of its files one after the other.
+func unzip(r io.Reader, data io.Writer, limits Limits, dir string) ([]Entry, error) {
+	if dir == "" {
+		b, err := io.ReadAll(io.LimitReader(r, zipInMemory+1))
+		if err != nil {
+			return nil, err
+		}
+		if len(b) > zipInMemory {
+			return nil, fmt.Errorf("it is a zip archive of more than %d bytes and there is no folder to set it aside", zipInMemory)
+		}
+		return unzipAt(bytes.NewReader(b), int64(len(b)), data, limits)
+	}
+	f, err := os.CreateTemp(dir, ".zip-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	size, err := io.Copy(f, io.LimitReader(r, limits.Bytes+1))
+	if err != nil {
+		return nil, err
+	}
+	if size > limits.Bytes {
+		return nil, &LimitError{"bytes", limits.Bytes}
+	}
+	return unzipAt(f, size, data, limits)
+}
+
+func unzipAt(r io.ReaderAt, size int64, data io.Writer, limits Limits) ([]Entry, error) {
+	z, err := zip.NewReader(r, size)
+	if err != nil && !errors.Is(err, zip.ErrInsecurePath) {
+		return nil, err
+	}
+	u := &unzipper{limits: limits, packed: size, members: newMembers(limits), out: bufio.NewWriterSize(data, spoolBuffer), hash: digest.NewHash()}
+	for _, f := range z.File {
+		if err := u.add(f); err != nil {
+			return nil, err
+		}
+	}
+	if err := u.out.Flush(); err != nil {
+		return nil, fmt.Errorf("cannot write unpacked bytes: %w", err)
+	}
+	return u.members.entries, nil
+}
+
+type unzipper struct {
+	limits  Limits
+	packed  int64
+	members *members
+	out     *bufio.Writer
+	hash    hash.Hash
+	total   int64
+}
+
+// Bits of the general purpose flag (APPNOTE 4.4.4) and hosts (4.4.2).
+const (
+	zipEncrypted  = 1 << 0
+	zipHostUnix   = 3
+	zipHostDarwin = 19
+)
+
+func (u *unzipper) add(f *zip.File) error {
+	if f.Flags&zipEncrypted != 0 {
+		return &MemberError{f.Name, "is encrypted"}
+	}
+	if f.Method != zip.Store && f.Method != zip.Deflate {
+		return &MemberError{f.Name, fmt.Sprintf("is compressed by method %d; only 0 (stored) and 8 (deflate) are read", f.Method)}
+	}
+	if strings.Contains(f.Name, `\`) {
+		return &MemberError{f.Name, "has a backslash in its name"}
+	}
+	p, err := CleanName(f.Name)
+	if err != nil {
+		return &MemberError{f.Name, err.Error()}
+	}
+	if len(p) > u.limits.Name {
+		return &MemberError{clip(f.Name), fmt.Sprintf("has a name of %d bytes; at most %d are accepted", len(p), u.limits.Name)}
+	}
+	if p == "" {
+		return nil
+	}
+	e := Entry{Name: f.Name, Entry: tree.Entry{Path: p, ModTime: f.Modified.Unix()}}
+	if e.Kind, e.Mode, err = zipMode(f); err != nil {
+		return err
+	}
+	switch e.Kind {
+	case tree.Dir:
+		if f.UncompressedSize64 != 0 {
+			return &MemberError{f.Name, fmt.Sprintf("is a directory and claims %d bytes", f.UncompressedSize64)}
+		}
+	case tree.Symlink:
+		if err := u.link(f, &e); err != nil {
+			return err
+		}
+	default:
+		if err := u.file(f, &e); err != nil {
+			return err
+		}
+	}
+	return u.members.add(e)
+}
+
+// zipMode reads the kind and mode. Archives of other systems than Unix carry
+// no mode worth keeping and get what a checkout would have: 0644 and 0755.
+func zipMode(f *zip.File) (tree.Kind, uint32, error) {
+	mode := f.Mode()
+	host := byte(f.CreatorVersion >> 8)
+	plain := host != zipHostUnix && host != zipHostDarwin || f.ExternalAttrs>>16 == 0
+	switch {
+	case mode.IsDir() || strings.HasSuffix(f.Name, "/"):
+		if plain {
+			return tree.Dir, 0o755, nil
+		}
+		return tree.Dir, zipPermissions(mode), nil
+	case plain:
+		return tree.File, 0o644, nil
+	case mode.IsRegular():
+		return tree.File, zipPermissions(mode), nil
+	case mode.Type() == fs.ModeSymlink:
+		return tree.Symlink, 0o777, nil
+	}
+	return 0, 0, &MemberError{f.Name, fmt.Sprintf("is neither file, directory nor symbolic link (mode %v)", mode)}
+}
+
+func zipPermissions(mode fs.FileMode) uint32 {
+	m := uint32(mode.Perm())
+	for bit, value := range map[fs.FileMode]uint32{fs.ModeSetuid: 0o4000, fs.ModeSetgid: 0o2000, fs.ModeSticky: 0o1000} {
+		if mode&bit != 0 {
+			m |= value
+		}
+	}
+	return m
+}
+
+func (u *unzipper) link(f *zip.File, e *Entry) error {
+	if f.UncompressedSize64 > uint64(u.limits.Name) {
+		return &MemberError{f.Name, fmt.Sprintf("is a symbolic link with a target of %d bytes; at most %d are accepted", f.UncompressedSize64, u.limits.Name)}
+	}
+	var target strings.Builder
+	if err := u.copy(&target, f, int64(u.limits.Name)); err != nil {
+		return err
+	}
+	e.Link = target.String()
+	return u.members.checkTarget(*e)
+}
+
+func (u *unzipper) file(f *zip.File, e *Entry) error {
+	room := min(u.limits.Bytes, max(ratioFloor, u.packed*u.limits.Ratio)) - u.total
+	if f.UncompressedSize64 > uint64(room) {
+		return &LimitError{"bytes", u.total + room}
+	}
+	u.hash.Reset()
+	e.Offset, e.Size = u.total, int64(f.UncompressedSize64)
+	if err := u.copy(io.MultiWriter(u.out, u.hash), f, room); err != nil {
+		return err
+	}
+	u.total += e.Size
+	e.Digest = digest.Sum(u.hash)
+	return nil
+}
+
+// copy brings a member's bytes, which archive/zip holds against the size and
+// CRC of the directory at the end of the archive.
+func (u *unzipper) copy(w io.Writer, f *zip.File, room int64) error {
+	r, err := f.Open()
+	if err != nil {
+		return &MemberError{f.Name, "cannot be read: " + err.Error()}
+	}
+	defer r.Close()
+	n, err := io.Copy(w, io.LimitReader(r, room+1))
+	switch {
+	case err != nil:
+		return &MemberError{f.Name, "cannot be read: " + err.Error()}
+	case n != int64(f.UncompressedSize64):
+		return &MemberError{f.Name, fmt.Sprintf("has %d bytes or more, expected %d", n, f.UncompressedSize64)}
+	}
+	return nil
+}

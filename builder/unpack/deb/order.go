@@ -1,0 +1,105 @@
+package deb
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+)
+
+// CycleError says that packages pre-depend on each other in a circle.
+type CycleError struct {
+	Packages []string
+}
+
+func (e *CycleError) Error() string {
+	return "packages pre-depend on each other: " + strings.Join(e.Packages, " → ")
+}
+
+// Order returns the packages in the order in which their preinst scripts run:
+// base-passwd first, whose preinst makes the passwd and group files that all
+// others need; then each after what it pre-depends on, by name otherwise.
+func Order(pkgs []*Package) ([]*Package, error) {
+	o := &orderer{state: map[*Package]int{}, byName: map[string][]*Package{}, out: make([]*Package, 0, len(pkgs))}
+	sorted := slices.Clone(pkgs)
+	sort.SliceStable(sorted, func(i, j int) bool { return orderKey(sorted[i]) < orderKey(sorted[j]) })
+	for i, p := range sorted {
+		if i > 0 && orderKey(sorted[i-1]) == orderKey(p) {
+			return nil, fmt.Errorf("package %q is there twice for %q (%s and %s)", p.Name(), p.Arch(), sorted[i-1].Version(), p.Version())
+		}
+		o.byName[p.Name()] = append(o.byName[p.Name()], p)
+	}
+	for _, p := range sorted {
+		o.provide(p)
+	}
+	for _, p := range o.byName["base-passwd"] {
+		if err := o.visit(p); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range sorted {
+		if err := o.visit(p); err != nil {
+			return nil, err
+		}
+	}
+	return o.out, nil
+}
+
+func orderKey(p *Package) string { return p.Name() + "\x00" + p.Arch() }
+
+type orderer struct {
+	byName map[string][]*Package // by name and by what is provided, real ones first
+	state  map[*Package]int      // 0 new, 1 on the path, 2 done
+	path   []string
+	out    []*Package
+}
+
+func (o *orderer) provide(p *Package) {
+	for _, group := range parseRelations(p.Control.Get("Provides")) {
+		for _, r := range group {
+			if r.name != p.Name() {
+				o.byName[r.name] = append(o.byName[r.name], p)
+			}
+		}
+	}
+}
+
+// visit is a depth-first walk; its depth is at most the number of packages.
+func (o *orderer) visit(p *Package) error {
+	switch o.state[p] {
+	case 2:
+		return nil
+	case 1:
+		start := max(0, slices.Index(o.path, p.Name()))
+		return &CycleError{Packages: append(slices.Clone(o.path[start:]), p.Name())}
+	}
+	o.state[p] = 1
+	o.path = append(o.path, p.Name())
+	for _, group := range parseRelations(p.Control.Get("Pre-Depends")) {
+		if q := o.first(group, p); q != nil && q != p {
+			if err := o.visit(q); err != nil {
+				return err
+			}
+		}
+	}
+	o.path = o.path[:len(o.path)-1]
+	o.state[p] = 2
+	o.out = append(o.out, p)
+	return nil
+}
+
+// first returns the first alternative that the set holds, of p's architecture if it can; nil when none.
+func (o *orderer) first(group []relation, p *Package) *Package {
+	for _, r := range group {
+		candidates := o.byName[r.name]
+		for _, q := range candidates {
+			if q.Arch() == p.Arch() || q.Arch() == "all" {
+				return q
+			}
+		}
+		if len(candidates) > 0 {
+			return candidates[0]
+		}
+	}
+	return nil
+}
