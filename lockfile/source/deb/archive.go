@@ -1,0 +1,277 @@
+package deb
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/mikelolasagasti/xz"
+	"golang.org/x/sync/errgroup"
+
+	"quorate.dev/lockfile"
+	"quorate.dev/lockfile/digest"
+)
+
+const (
+	// Compressed and decompressed index; Debian's largest, of unstable, are 11 and 60 MB.
+	maxPackages     = 256 << 20
+	maxPackagesText = 1 << 30
+	// xz's own largest preset (-9) has a dictionary of 64 MiB.
+	maxXZDictionary = 64 << 20
+	// How long an index that no lock was made from any more stays in the cache.
+	keepIndexes = 30 * 24 * time.Hour
+)
+
+// archive is one suite of a Debian archive whose signed index was verified.
+type archive struct {
+	lockfile.Archive
+	url       string // of the InRelease
+	base      string // of the archive
+	inRelease []byte
+	rel       *release
+}
+
+// archiveNames lists the suites behind a query: the suite itself first.
+func archiveNames(suite string, pockets []string) ([]string, error) {
+	if !validName(suite) {
+		return nil, fmt.Errorf("cannot use suite %q: it is not a suite's name", suite)
+	}
+	names := []string{suite}
+	for _, p := range pockets {
+		if !validName(p) {
+			return nil, fmt.Errorf("cannot use pocket %q: it is not a pocket's name", p)
+		}
+		names = append(names, suite+"-"+p)
+	}
+	return names, nil
+}
+
+// archives brings and verifies the signed indexes of a query, all at once.
+func (s *Source) archives(ctx context.Context, q Query, keys *Keyring) ([]*archive, error) {
+	names, err := archiveNames(q.Suite, q.Pockets)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*archive, len(names))
+	g, gctx := errgroup.WithContext(ctx)
+	for i, name := range names {
+		g.Go(func() (err error) {
+			out[i], err = s.archive(gctx, name, q, keys)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// archive asks one mirror after the other for a signed index. Only a mirror
+// that has none is passed over: one whose index does not verify is an error,
+// so that an attack or a stale mirror is never silent.
+func (s *Source) archive(ctx context.Context, name string, q Query, keys *Keyring) (*archive, error) {
+	var tried []error
+	for _, m := range s.indexMirrors() {
+		base := m.base(name)
+		if base == "" {
+			continue
+		}
+		a, err := s.archiveFrom(ctx, name, base, keys)
+		var f *FetchError
+		if errors.As(err, &f) && ctx.Err() == nil {
+			tried = append(tried, err)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return a, checkRollback(a, q)
+	}
+	return nil, &UnavailableError{What: fmt.Sprintf("the signed index of suite %q", name), Tried: tried}
+}
+
+// indexMirrors is where indexes may come from: the mirrors, or today's snapshot.
+func (s *Source) indexMirrors() []Mirror {
+	if len(s.opts.Mirrors) == 0 && s.opts.Snapshot != "" {
+		return []Mirror{snapshot(s.opts.Snapshot, s.opts.Now())}
+	}
+	return s.opts.Mirrors
+}
+
+func (s *Source) archiveFrom(ctx context.Context, name, base string, keys *Keyring) (*archive, error) {
+	a := &archive{url: base + "/dists/" + name + "/InRelease", base: base}
+	s.event(Event{Kind: "index", Name: name, Text: a.url})
+	err := s.get(ctx, a.url, func(r io.Reader) (err error) {
+		a.inRelease, err = readAll(r, maxInRelease)
+		return err
+	})
+	var f *FetchError
+	if errors.As(err, &f) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, &IndexError{URL: a.url, Err: err}
+	}
+	text, signedBy, err := verifyClearsigned(a.inRelease, keys, s.opts.Now())
+	if err != nil {
+		var sig *SignatureError
+		if errors.As(err, &sig) {
+			sig.URL = a.url
+		}
+		return nil, err
+	}
+	if a.rel, err = parseRelease(text); err != nil {
+		return nil, atURL(err, a.url)
+	}
+	a.Archive = lockfile.Archive{
+		Name: name, Suite: a.rel.Suite, Date: a.rel.Date,
+		InRelease: digest.Of(a.inRelease), SignedBy: signedBy,
+	}
+	return a, a.rel.check(a.url, name, s.opts.Now())
+}
+
+func atURL(err error, url string) error {
+	var i *IndexError
+	if errors.As(err, &i) && i.URL == "" {
+		i.URL = url
+	}
+	return err
+}
+
+func checkRollback(a *archive, q Query) error {
+	for _, old := range q.Previous.Archives {
+		if old.Name == a.Name && a.Date.Before(old.Date) && !q.AllowOlder {
+			return &RollbackError{URL: a.url, Archive: a.Name, Date: a.Date, Locked: old.Date}
+		}
+	}
+	return nil
+}
+
+// packages brings the Packages index of a component and architecture into the
+// cache and returns its file and what it must hold. The file's bytes must be
+// verified again as they are used. A pocket that lacks the component or the
+// architecture offers nothing of it, which is no error: ok is false.
+func (s *Source) packages(ctx context.Context, a *archive, component, arch string) (file string, want fileRef, ok bool, err error) {
+	if !a.rel.has(component, arch) {
+		return "", fileRef{}, false, nil
+	}
+	name := component + "/binary-" + arch + "/Packages"
+	want, ok = a.rel.Files[name]
+	if !ok {
+		return "", fileRef{}, false, nil
+	}
+	if want.Size > maxPackagesText {
+		return "", fileRef{}, false, &IndexError{URL: a.url, Err: fmt.Errorf("%q has %d bytes, more than %d", name, want.Size, int64(maxPackagesText))}
+	}
+	file = filepath.Join(s.opts.Cache, want.SHA256.Hex())
+	if verifyFile(file, want) == nil {
+		now := s.opts.Now()
+		_ = os.Chtimes(file, now, now) // in use: tidy keeps it
+		return file, want, true, nil
+	}
+	return file, want, true, s.download(ctx, a, name, want, file)
+}
+
+func verifyFile(file string, want fileRef) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(io.Discard, digest.NewReader(f, want.SHA256, want.Size))
+	return err
+}
+
+// download writes the decompressed index name to file, when every byte is verified.
+func (s *Source) download(ctx context.Context, a *archive, name string, want fileRef, file string) error {
+	suffix := ""
+	for _, try := range []string{".xz", ".gz", ""} {
+		if _, ok := a.rel.Files[name+try]; ok {
+			suffix = try
+			break
+		}
+	}
+	ref := a.rel.Files[name+suffix]
+	if ref.Size > maxPackages {
+		return &IndexError{URL: a.url, Err: fmt.Errorf("%q has %d bytes, more than %d", name+suffix, ref.Size, int64(maxPackages))}
+	}
+	dir := a.base + "/dists/" + a.Name + "/"
+	urls := []string{dir + name + suffix}
+	if a.rel.ByHash { // survives a mirror that is updated while we read
+		urls = []string{dir + filepath.ToSlash(filepath.Dir(name)) + "/by-hash/SHA256/" + ref.SHA256.Hex(), urls[0]}
+	}
+	var err error
+	for _, u := range urls {
+		s.event(Event{Kind: "index", Name: a.Name, Text: u, Total: ref.Size})
+		err = s.get(ctx, u, func(r io.Reader) error { return unpackIndex(r, suffix, ref, want, file) })
+		var f *FetchError
+		if errors.As(err, &f) && f.NotThere() {
+			continue
+		}
+		if err != nil && !errors.As(err, &f) {
+			return &IndexError{URL: u, Err: err}
+		}
+		return err
+	}
+	return &UnavailableError{What: fmt.Sprintf("%q of suite %q", name+suffix, a.Name), Tried: []error{err}}
+}
+
+// unpackIndex decompresses r into file, atomically, and only if both the
+// compressed and the decompressed bytes are those promised.
+func unpackIndex(r io.Reader, suffix string, packed, want fileRef, file string) error {
+	tmp, err := os.CreateTemp(filepath.Dir(file), ".index-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	outer := digest.NewReader(r, packed.SHA256, packed.Size)
+	plain, err := decompress(outer, suffix)
+	if err == nil {
+		_, err = io.Copy(tmp, digest.NewReader(plain, want.SHA256, want.Size))
+	}
+	// What is wrong with the compressed bytes explains what is wrong inside.
+	if _, packedErr := io.Copy(io.Discard, outer); packedErr != nil {
+		err = packedErr
+	}
+	if err != nil {
+		return err
+	}
+	if err := tmp.Sync(); err != nil {
+		return err
+	}
+	if err := tmp.Close(); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), file)
+}
+
+func decompress(r io.Reader, suffix string) (io.Reader, error) {
+	switch suffix {
+	case ".xz":
+		return xz.NewReader(r, maxXZDictionary)
+	case ".gz":
+		return gzip.NewReader(r)
+	}
+	return r, nil
+}
+
+// tidy removes indexes that have not been used for a long time, and what a
+// killed process left behind.
+func (s *Source) tidy() {
+	entries, err := os.ReadDir(s.opts.Cache)
+	if err != nil {
+		return // a cache that cannot be tidied is still a cache
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err == nil && info.Mode().IsRegular() && s.opts.Now().Sub(info.ModTime()) > keepIndexes {
+			_ = os.Remove(filepath.Join(s.opts.Cache, e.Name()))
+		}
+	}
+}

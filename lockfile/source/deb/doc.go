@@ -1,0 +1,47 @@
+// Package deb chooses packages from Debian archives, for the lock, and says
+// where their bytes can be fetched.
+//
+// # From a signature to a list of packages
+//
+// A Debian archive publishes one signed file for each suite, InRelease: an
+// OpenPGP clear-signed text that names every index by sha256. The indexes,
+// called Packages, name every package file by sha256. Quorate verifies that
+// chain from the top with the archive keys that are part of it (or those a
+// definition names under signed-by), holds the text's dates against the clock
+// and against the lock to be replaced, and uses nothing that the chain does
+// not cover.
+//
+// A suite, its updates and its security updates are one view, the [Index]:
+//
+//	bookworm           dists/bookworm           of the main archive
+//	bookworm-updates   dists/bookworm-updates   of the main archive
+//	bookworm-security  dists/bookworm-security  of the security archive
+//
+// # Who chooses
+//
+// Choosing among alternatives, providers and versions is apt's job, and the
+// real apt does it, in a folder that holds nothing but the verified indexes
+// and an empty package database. This package does not start it: [Apt] is an
+// interface of one method, and what is behind it unpacks apt from the very
+// archive and runs it in a sandbox. Every line of apt's answer is looked up
+// in the verified index, and [Check] verifies that the whole fits together, so
+// a wrong apt can choose badly but cannot bring anything in.
+//
+// # Sets
+//
+// A request for a set becomes one question to apt. What a step or a
+// maintainer script runs in also holds Debian's Essential packages. The answer
+// is divided: what the image ships ("image"), and what is only there to run
+// its scripts ("configure"). Each member carries the reason why it is there,
+// found by walking the needs from what was asked for, breadth first.
+//
+// # Mirrors
+//
+// Location is not identity: [Mirrors] finds where archive bytes come from, and
+// [Source.Locations] lists URLs of one package, the snapshot service last. URLs
+// may have the scheme file.
+//
+//	mirrors, err := deb.Mirrors(deb.MirrorConfig{Flag: flag, Env: env, AptRoot: "/", Suite: "bookworm"})
+//	src := deb.New(deb.Options{Mirrors: mirrors, Snapshot: deb.SnapshotService, Cache: dir, Apt: sandboxedApt})
+//	answer, err := src.Resolve(ctx, deb.Query{Suite: "bookworm", Components: []string{"main"}, …})
+package deb
