@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"runtime"
@@ -83,7 +84,7 @@ func Main(t map[string]TaskFunc) {
 	}
 	switch os.Args[1] {
 	case partMapped:
-		mapped()
+		mapped() // passes its descriptors on
 	case partInit:
 		initStage()
 	case partTask:
@@ -142,8 +143,10 @@ func initStage() {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		os.Exit(1)
 	}
-	unix.CloseOnExec(specFD)
-	unix.CloseOnExec(controlFD)
+	// What our caller's caller left open for its children is none of the command's.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		os.Exit(1)
+	}
 	debug.SetGCPercent(-1) // a process of milliseconds that should start no threads late
 	var s spec
 	pipe := os.NewFile(specFD, "spec")
