@@ -7,24 +7,16 @@ import (
 	"quorate.dev/lockfile"
 )
 
-// Names of sets and reasons, as package lockfile defines them.
-const (
-	setImage     = "image"
-	setConfigure = "configure"
-	byRequest    = "requested"
-	byEssential  = "essential"
-)
-
 // needsEssential reports whether a set's packages are chosen together with the
 // Essential set: whatever runs scripts or commands needs it.
 func needsEssential(r lockfile.SetRequest) bool {
-	return r.Name != setImage || r.Scripts == "dpkg" || r.Essential
+	return r.Name != lockfile.SetImage || r.Scripts == "dpkg" || r.Essential
 }
 
 // nothing reports whether a request asks for no package at all: an image of
 // files only has no scripts to run, so nothing to run them in.
 func nothing(r lockfile.SetRequest) bool {
-	return r.Name == setImage && !r.Essential && len(r.Packages) == 0
+	return r.Name == lockfile.SetImage && !r.Essential && len(r.Packages) == 0
 }
 
 // choice is a set's answer from apt and what follows from it.
@@ -47,9 +39,9 @@ func (c *choice) reasons(roots []int32, without map[int32]bool, all bool) (map[i
 		if without[i] {
 			continue
 		}
-		why[i] = byEssential
+		why[i] = lockfile.ByEssential
 		if c.requested[i] {
-			why[i] = byRequest
+			why[i] = lockfile.ByRequest
 		}
 		queue = append(queue, i)
 	}
@@ -139,7 +131,7 @@ func (c *choice) whole() (map[int32]string, error) {
 			continue
 		}
 		if why[i] = more[i]; why[i] == "" {
-			why[i] = byRequest // only apt knows: it is part of the answer to the request
+			why[i] = lockfile.ByRequest // only apt knows: it is part of the answer to the request
 		}
 	}
 	return why, nil
@@ -151,7 +143,7 @@ func (c *choice) sets() (map[string]map[int32]string, []lockfile.Waiver, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	if c.request.Name != setImage {
+	if c.request.Name != lockfile.SetImage {
 		return map[string]map[int32]string{c.request.Name: why}, nil, nil
 	}
 	image, waivers := why, []lockfile.Waiver(nil)
@@ -166,7 +158,7 @@ func (c *choice) sets() (map[string]map[int32]string, []lockfile.Waiver, error) 
 			return nil, nil, err
 		}
 	}
-	sets := map[string]map[int32]string{setImage: image}
+	sets := map[string]map[int32]string{lockfile.SetImage: image}
 	if c.request.Scripts == "dpkg" {
 		rest := map[int32]string{}
 		for i, w := range why {
@@ -174,7 +166,7 @@ func (c *choice) sets() (map[string]map[int32]string, []lockfile.Waiver, error) 
 				rest[i] = w
 			}
 		}
-		sets[setConfigure] = rest
+		sets[lockfile.SetConfigure] = rest
 	}
 	return sets, waivers, nil
 }

@@ -75,7 +75,8 @@ type Query struct {
 	Sets       []lockfile.SetRequest
 	Previous   Previous // the lock to be replaced; zero for none
 	AllowOlder bool     // accept indexes older than Previous's
-	Update     []string // when not empty, only these packages and what they need may change against Previous
+	Keep       bool     // only packages of Update, and what they need, may change against Previous
+	Update     []string // names of packages of Previous
 }
 
 // Previous is what a query needs to know of an earlier lock of the same suite.
@@ -89,7 +90,7 @@ type Answer struct {
 	Resolver  lockfile.Resolver
 	Archives  []lockfile.Archive
 	Platforms []lockfile.Platform // in the query's order
-	Moved     []Move              // only with Query.Update
+	Moved     []Move              // only with Query.Keep
 }
 
 // Resolve chooses packages. It reads the signed indexes anew each time, and
@@ -180,7 +181,7 @@ func (r *resolution) platform(ctx context.Context, p definition.Platform) (lockf
 		return none, err
 	}
 	defer os.RemoveAll(apt.dir)
-	if len(r.q.Update) > 0 {
+	if r.q.Keep {
 		pins, moved, err := ix.keep(p, r.previous(p), r.q.Update)
 		if err != nil {
 			return none, err
@@ -379,9 +380,9 @@ func (m *merge) add(c *choice) error {
 	if err != nil {
 		return err
 	}
-	if image, ok := sets[setImage]; ok {
+	if image, ok := sets[lockfile.SetImage]; ok {
 		if err := Check(c.shipped(image), m.ix, waivers); err != nil {
-			return &AnswerError{Set: setImage, Problem: err.Error()}
+			return &AnswerError{Set: lockfile.SetImage, Problem: err.Error()}
 		}
 	}
 	for name, set := range sets {
