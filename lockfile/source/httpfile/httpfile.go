@@ -1,0 +1,163 @@
+// Package httpfile reads files over https, http and from the local disk, for
+// the fetch of what is locked and for the lock of what is not.
+//
+// A [Source] is one URL as lockfile/fetch wants it: it can begin in the middle
+// (Range, RFC 9110 section 14), checks that the server did what it was asked,
+// and says which failures may pass. It does not judge the bytes; fetch does.
+//
+//	src, err := httpfile.New("https://example.org/logo-1.2.tar.gz")
+//	item.Sources = []fetch.Source{src}
+//
+// [Pin] is for `quorate lock`: it brings a file for the first time and records
+// its size and digest, with the bytes already in the store.
+//
+// # Rules
+//
+// At most 5 redirects are followed, and none from https to http. Proxies come
+// from the environment as everywhere (HTTPS_PROXY, NO_PROXY). The User-Agent is
+// "quorate", without version, so that servers cannot tell builds apart. User
+// and password of a URL are sent to its host and never shown.
+package httpfile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+)
+
+// Source is the file at one URL.
+type Source struct {
+	c   *Client
+	url *url.URL
+	// validator is the strong ETag or the date of the bytes read before, so
+	// that a later range is of the same file (If-Range, RFC 9110 section 13.1.5).
+	validator string
+}
+
+// New returns the file at an https, http or file URL, read with the one
+// client that all such sources share.
+func New(rawURL string) (*Source, error) { return Default().Source(rawURL) }
+
+// Source returns the file at an https, http or file URL.
+func (c *Client) Source(rawURL string) (*Source, error) {
+	u, err := parse(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	return &Source{c: c, url: u}, nil
+}
+
+func parse(rawURL string) (*url.URL, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read URL: %w", withoutSecrets(err))
+	}
+	switch {
+	case u.Scheme == "file" && (u.Host == "" || u.Host == "localhost") && strings.HasPrefix(u.Path, "/"):
+	case u.Scheme == "file":
+		return nil, fmt.Errorf("URL %q does not name an absolute path on this machine", u.Redacted())
+	case u.Scheme != "https" && u.Scheme != "http":
+		return nil, fmt.Errorf("URL %q does not begin with https://, http:// or file://", u.Redacted())
+	case u.Host == "":
+		return nil, fmt.Errorf("URL %q names no host", u.Redacted())
+	}
+	return u, nil
+}
+
+// String returns the URL without its password.
+func (s *Source) String() string { return s.url.Redacted() }
+
+// Host returns the host that the source loads; "" for a local file.
+func (s *Source) Host() string { return s.url.Host }
+
+// Local reports whether no network is needed.
+func (s *Source) Local() bool { return s.url.Scheme == "file" }
+
+// Open begins to read at offset, or at 0 where the server does not do ranges
+// or has another file by now.
+func (s *Source) Open(ctx context.Context, offset int64) (io.ReadCloser, int64, error) {
+	if s.Local() {
+		return openLocal(s.url.Path, offset)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url.String(), nil)
+	if err != nil {
+		return nil, 0, withoutSecrets(err)
+	}
+	if offset > 0 {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
+		if s.validator != "" {
+			req.Header.Set("If-Range", s.validator)
+		}
+	}
+	resp, err := s.c.do(req)
+	if err != nil {
+		return nil, 0, err
+	}
+	start, err := s.begin(resp, offset)
+	if err != nil {
+		resp.Body.Close()
+		return nil, 0, err
+	}
+	return resp.Body, start, nil
+}
+
+// begin checks the head of an answer and says where its body begins.
+func (s *Source) begin(resp *http.Response, offset int64) (start int64, err error) {
+	switch {
+	case resp.StatusCode == http.StatusOK:
+		s.validator = validator(resp.Header)
+		return 0, nil
+	case resp.StatusCode == http.StatusPartialContent && offset > 0:
+		if start, err = rangeStart(resp.Header.Get("Content-Range")); err == nil && start != offset {
+			err = fmt.Errorf("server sent bytes from %d on, asked for %d", start, offset)
+		}
+		return start, err
+	}
+	return 0, statusError(resp, offset)
+}
+
+// validator picks what If-Range may hold: a strong ETag, else the date.
+func validator(h http.Header) string {
+	if tag := h.Get("ETag"); strings.HasPrefix(tag, `"`) {
+		return tag
+	}
+	return h.Get("Last-Modified")
+}
+
+// rangeStart reads the first number of "bytes 100-199/200".
+func rangeStart(s string) (int64, error) {
+	var first, last int64
+	rest, ok := strings.CutPrefix(s, "bytes ")
+	span, _, slash := strings.Cut(rest, "/")
+	a, b, dash := strings.Cut(span, "-")
+	var err1, err2 error
+	first, err1 = parseInt(a)
+	last, err2 = parseInt(b)
+	if !ok || !slash || !dash || err1 != nil || err2 != nil || last < first {
+		return 0, fmt.Errorf("server sent a part without saying which: Content-Range %q", s)
+	}
+	return first, nil
+}
+
+func openLocal(path string, offset int64) (io.ReadCloser, int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	fi, err := f.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
+		err = &permanentError{fmt.Errorf("%q is not a regular file", path)}
+	}
+	if err == nil {
+		_, err = f.Seek(offset, io.SeekStart)
+	}
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return f, offset, nil
+}

@@ -1,0 +1,113 @@
+package httpfile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+
+	"quorate.dev/lockfile"
+	"quorate.dev/lockfile/digest"
+	"quorate.dev/lockfile/fetch"
+)
+
+// PinLimit is the largest file that Pin accepts, in bytes (4 GiB): above any
+// source archive we know of, below what fills a disk by mistake.
+const PinLimit = 4 << 30
+
+// Writer takes bytes of unknown digest; *store.Writer is one.
+type Writer interface {
+	io.Writer
+	Commit() (digest.Digest, int64, error)
+	Close() error
+}
+
+// Creator begins blobs; *store.Store is one.
+type Creator[W Writer] interface {
+	Create() (W, error)
+}
+
+// Pin brings the file at an https URL into dst and returns what the lock
+// records of it. Since nothing vouches for the bytes yet, plain http is
+// refused, but for this machine itself (localhost), where there is no line to tap.
+func Pin[W Writer](ctx context.Context, name, rawURL string, dst Creator[W]) (lockfile.File, error) {
+	return PinWith(ctx, Default(), name, rawURL, dst, fetch.Options{})
+}
+
+// PinWith is Pin with another client and other patience; of o, Tries, Pause,
+// Stall and Events count.
+func PinWith[W Writer](ctx context.Context, c *Client, name, rawURL string, dst Creator[W], o fetch.Options) (lockfile.File, error) {
+	f, err := pin(ctx, c, rawURL, func() (Writer, error) { return dst.Create() }, o)
+	if err != nil {
+		return lockfile.File{}, fmt.Errorf("cannot lock file %q from %q: %w", name, redacted(rawURL), err)
+	}
+	f.Name = name
+	return f, nil
+}
+
+func pin(ctx context.Context, c *Client, rawURL string, create func() (Writer, error), o fetch.Options) (lockfile.File, error) {
+	src, err := c.Source(rawURL)
+	if err != nil {
+		return lockfile.File{}, err
+	}
+	if src.url.Scheme == "http" && !loopback(src.url.Hostname()) {
+		return lockfile.File{}, errors.New("a file is locked over https only: over http, anybody on the way could choose its bytes")
+	}
+	s := &sink{create: create}
+	defer s.close()
+	if err := s.Reset(); err != nil {
+		return lockfile.File{}, err
+	}
+	if err := fetch.Stream(ctx, src, s, PinLimit, o); err != nil {
+		return lockfile.File{}, err
+	}
+	d, n, err := s.w.Commit()
+	return lockfile.File{URL: rawURL, Size: n, SHA256: d}, err
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func redacted(rawURL string) string {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return "(not a URL)"
+	}
+	return u.Redacted()
+}
+
+// sink makes a store's writer something that can begin anew.
+type sink struct {
+	create func() (Writer, error)
+	w      Writer
+	n      int64
+}
+
+func (s *sink) Write(b []byte) (int, error) {
+	n, err := s.w.Write(b)
+	s.n += int64(n)
+	return n, err
+}
+
+func (s *sink) Size() int64 { return s.n }
+
+func (s *sink) Reset() error {
+	s.close()
+	w, err := s.create()
+	if err != nil {
+		return err
+	}
+	s.w, s.n = w, 0
+	return nil
+}
+
+func (s *sink) close() {
+	if s.w != nil {
+		s.w.Close()
+		s.w = nil
+	}
+}
