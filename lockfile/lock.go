@@ -1,5 +1,41 @@
-// Package lockfile reads and writes quorate.lock: every external input of a
-// build, by digest.
+// Package lockfile reads and writes quorate.lock, which pins every byte that
+// comes into a build from outside. It is pure: it asks no network and reads no
+// file. Package resolve makes locks, package fetch brings what they name.
+//
+// A [Lock] holds pins, each by sha256: the Debian packages of each platform,
+// the files brought by https, and the signed archive indexes that packages
+// were chosen from. Beside them it keeps the [Requests] they answer, so that
+// [Lock.Covers] can tell whether the lock still fits the definition, and if
+// not, why. [Diff] says what changed between two locks and [Why] by which
+// chain of needs a package came in.
+//
+// The file is YAML with one line per pin, so that a pull request shows one
+// changed line per changed package:
+//
+//	# Written by "quorate lock". Commit it; do not edit it.
+//	format: 1
+//	assembler: 1
+//	epoch: "2026-11-01T00:00:00Z"
+//	requests:
+//	  debian: {suite: bookworm, components: [main], pockets: [updates, security]}
+//	  sets:
+//	    - {name: image, packages: [tzdata], scripts: dpkg, essential: true}
+//	resolver: {name: apt, version: "2.6.1"}
+//	archives:
+//	  - {name: bookworm, suite: oldstable, date: "2026-09-05T09:23:17Z", in-release: 4ab0…, signed-by: [4CB50190207B4758A3F73A796ED0E7B82643E131]}
+//	platforms:
+//	  linux/amd64:
+//	    packages:
+//	      - {name: tzdata, version: 2026b-0+deb12u1, arch: all, size: 250644, sha256: 65d8…, path: pool/main/t/tzdata/…, from: bookworm, in: {image: requested}}
+//
+// [Format] writes one form only and [Parse] accepts no other: a lock that was
+// edited is refused, because its Requests and reasons could no longer be
+// believed. Equal locks have equal bytes.
+//
+//	l, err := lockfile.Parse("quorate.lock", data)
+//	if err == nil {
+//		err = l.Covers(def, builder.AssemblerVersion)
+//	}
 package lockfile
 
 import (
@@ -106,7 +142,7 @@ type File struct {
 	SHA256 digest.Digest
 }
 
-// In reports whether p belongs to the set, and why.
+// InSet reports whether p belongs to the set, and why.
 func (p Package) InSet(set string) (by string, ok bool) {
 	for _, m := range p.In {
 		if m.Set == set {

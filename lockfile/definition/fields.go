@@ -145,7 +145,7 @@ func config() y.Shape[Config] {
 }
 
 func name() y.Shape[string] {
-	return y.Matching(namePattern, checkName).With(func(c *y.Schema) { c.MaxLength = maxName })
+	return y.Matching(namePattern, CheckName).With(func(c *y.Schema) { c.MaxLength = maxName })
 }
 
 func platform() y.Shape[Platform] {

@@ -117,7 +117,8 @@ func KnownArchitecture(arch string) bool {
 // and ten of them must fit a path of 4096 bytes.
 const maxName = 128
 
-func checkName(s string) error {
+// CheckName refuses what cannot name an image, an input or a step.
+func CheckName(s string) error {
 	if !nameExp.MatchString(s) || len(s) > maxName {
 		return y.Refuse("%q is not a name: lower-case letters and digits, with single \".\", \"_\" or \"-\" between them, at most %d", s, maxName)
 	}

@@ -25,10 +25,8 @@
 // number, a date, null or (in YAML 1.1) a boolean must be quoted; booleans are
 // exactly true and false.
 //
-// Files that a program writes use a still smaller language, one pin per line,
-// which [OpenWritten] reads some ten times faster than a YAML parser can and
-// which [AppendText] helps to write. Whatever OpenWritten accepts, Open reads
-// as the same tree.
+// [AppendText] is the way back for files that Quorate writes itself: text,
+// quoted only where some YAML reader would take it for something else.
 package strictyaml
 
 import (
@@ -73,7 +71,7 @@ func Open(file string, data []byte, limits Limits) (*Document, error) {
 	case err != nil:
 		d.malformed(data, err)
 	case len(nodes) == 0 || isEmpty(nodes[0]):
-		d.errorAt(1, 1, "the file is empty")
+		d.ErrorAt(1, 1, "the file is empty")
 	case len(nodes) > 1:
 		d.Errorf(nodes[1], "a second YAML document begins here; one file holds one document")
 	default:
@@ -88,13 +86,13 @@ func Open(file string, data []byte, limits Limits) (*Document, error) {
 func begin(file string, data []byte, limits Limits) (*Document, error) {
 	d := &Document{file: file}
 	if limits.Bytes > 0 && len(data) > limits.Bytes {
-		d.errorAt(1, 1, "the file has %d bytes; at most %d are read", len(data), limits.Bytes)
+		d.ErrorAt(1, 1, "the file has %d bytes; at most %d are read", len(data), limits.Bytes)
 		return nil, d.Err()
 	}
 	d.lines = splitLines(string(data))
 	if !utf8.Valid(data) {
 		line, column := invalidAt(d.lines)
-		d.errorAt(line, column, "the file is not UTF-8 text")
+		d.ErrorAt(line, column, "the file is not UTF-8 text")
 		return nil, d.Err()
 	}
 	return d, nil
@@ -167,10 +165,10 @@ func (d *Document) malformed(data []byte, err error) {
 	text := d.lines[line-1]
 	indent := text[:len(text)-len(strings.TrimLeft(text, " \t"))]
 	if strings.Contains(indent, "\t") {
-		d.errorAt(line, 1+strings.Index(indent, "\t"), "not YAML: a tab cannot indent; use spaces")
+		d.ErrorAt(line, 1+strings.Index(indent, "\t"), "not YAML: a tab cannot indent; use spaces")
 		return
 	}
-	d.errorAt(line, 1+len(indent), "not YAML: %s", message)
+	d.ErrorAt(line, 1+len(indent), "not YAML: %s", message)
 }
 
 // lineOf finds the first line at whose end the parser has the same complaint.
@@ -240,10 +238,11 @@ func (v *vetting) vet(n *yaml.Node, depth int) bool {
 
 // Errorf records a mistake at a node.
 func (d *Document) Errorf(n *yaml.Node, format string, args ...any) {
-	d.errorAt(n.Line, n.Column, format, args...)
+	d.ErrorAt(n.Line, n.Column, format, args...)
 }
 
-func (d *Document) errorAt(line, column int, format string, args ...any) {
+// ErrorAt records a mistake at a line and column, both from 1.
+func (d *Document) ErrorAt(line, column int, format string, args ...any) {
 	e := &Error{File: d.file, Line: max(line, 1), Column: max(column, 1), Message: fmt.Sprintf(format, args...)}
 	if e.Line <= len(d.lines) {
 		e.Source = d.lines[e.Line-1]

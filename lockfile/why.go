@@ -1,0 +1,116 @@
+package lockfile
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"quorate.dev/lockfile/strictyaml"
+)
+
+// Chain is one way by which a package came into a set of a platform.
+type Chain struct {
+	Platform string   `json:"platform"`
+	Set      string   `json:"set"`      // "image", "configure" or "step/NAME"
+	Reason   string   `json:"reason"`   // why the first package is there: "requested" or "essential"; "" if the lock does not say
+	Packages []string `json:"packages"` // from the one asked for to the one in question
+}
+
+// String writes "image: nginx (requested) → nginx-common → iproute2".
+func (c Chain) String() string {
+	var b strings.Builder
+	b.WriteString(c.Set)
+	for i, p := range c.Packages {
+		switch i {
+		case 0:
+			fmt.Fprintf(&b, ": %s", p)
+			if c.Reason != "" {
+				fmt.Fprintf(&b, " (%s)", c.Reason)
+			}
+		default:
+			fmt.Fprintf(&b, " → %s", p)
+		}
+	}
+	return b.String()
+}
+
+// UnknownPackageError says that no platform of a lock has a package.
+type UnknownPackageError struct {
+	Name    string
+	Nearest []string // names that the lock does have, best first
+}
+
+func (e *UnknownPackageError) Error() string {
+	if len(e.Nearest) == 0 {
+		return fmt.Sprintf("the lock has no package %q", e.Name)
+	}
+	return fmt.Sprintf("the lock has no package %q; did you mean %s?", e.Name, strictyaml.Alternatives(e.Nearest))
+}
+
+// Why returns, for every platform and set that has the package, the chain of
+// needs from the request to it. name may carry an architecture ("libc6:i386").
+// The error is an *UnknownPackageError.
+func Why(l *Lock, name string) ([]Chain, error) {
+	base, arch, _ := strings.Cut(name, ":")
+	var chains []Chain
+	var known []string
+	for _, p := range l.Platforms {
+		byName := index(p.Packages)
+		for _, pkg := range p.Packages {
+			known = append(known, pkg.Name)
+			if pkg.Name != base || arch != "" && pkg.Arch != arch {
+				continue
+			}
+			for _, m := range pkg.In {
+				c := follow(byName, pkg, m)
+				c.Platform = p.Platform.String()
+				if !slices.ContainsFunc(chains, func(o Chain) bool { return o.Platform == c.Platform && o.String() == c.String() }) {
+					chains = append(chains, c)
+				}
+			}
+		}
+	}
+	if len(chains) == 0 {
+		return nil, &UnknownPackageError{Name: name, Nearest: strictyaml.Nearest(base, known)}
+	}
+	return chains, nil
+}
+
+func index(packages []Package) map[string][]Package {
+	byName := make(map[string][]Package, len(packages))
+	for _, p := range packages {
+		byName[p.Name] = append(byName[p.Name], p)
+	}
+	return byName
+}
+
+// follow goes from a package to the request that brought it. It ends early, and
+// gives no Reason, where the lock does not say more.
+func follow(byName map[string][]Package, p Package, m Member) Chain {
+	c := Chain{Set: m.Set, Packages: []string{p.Name}}
+	by := m.By
+	for by != ByRequest && by != ByEssential && by != "" && !slices.Contains(c.Packages, by) {
+		c.Packages = append(c.Packages, by)
+		by = reason(byName[by], m.Set)
+	}
+	if by == ByRequest || by == ByEssential {
+		c.Reason = by
+	}
+	slices.Reverse(c.Packages)
+	return c
+}
+
+// reason returns why one of the packages of a name is in a set, or "". What
+// runs the image's scripts may be there because of a shipped package, so the
+// reasons of the configure set go on in the image's.
+func reason(packages []Package, set string) string {
+	for _, p := range packages {
+		if by, ok := p.InSet(set); ok {
+			return by
+		}
+	}
+	if set == SetConfigure {
+		return reason(packages, SetImage)
+	}
+	return ""
+}
