@@ -1,0 +1,272 @@
+// Package hosttest is the suite that every host passes.
+//
+// The test binary itself is the worker: TestMain calls [Main], which does what
+// the job's definition names when the binary is started with the verb "worker",
+// and [Run] starts such workers on the host under test.
+//
+//	func TestMain(m *testing.M) { hosttest.Main(); os.Exit(m.Run()) }
+//
+//	func TestHost(t *testing.T) {
+//		hosttest.Run(t, func(t *testing.T) hosttest.Place { … })
+//	}
+package hosttest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"quorate.dev/lockfile/digest"
+	"quorate.dev/rebuild/host"
+)
+
+// Place is a host under test.
+type Place struct {
+	Host host.Host
+	// Left names processes and folders of workers that are still there.
+	Left func() []string
+}
+
+// grandchild is the argument that makes the test binary sleep as a process that a worker left.
+const grandchild = "hosttest-grandchild"
+
+// Main is the fake worker; it returns when the process is not one.
+func Main() {
+	if len(os.Args) == 2 && os.Args[1] == grandchild {
+		time.Sleep(time.Minute)
+		os.Exit(0)
+	}
+	if len(os.Args) != 2 || os.Args[1] != "worker" {
+		return
+	}
+	job, err := host.ReadJob(os.Stdin)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	os.Exit(work(job, host.NewSpeaker(os.Stdout)))
+}
+
+// The things that a fake worker does, as the job's definition.
+const (
+	doOK         = "ok"
+	doError      = "error"
+	doCrash      = "crash"      // killed by SIGKILL in the middle
+	doExit       = "exit"       // exit code 3, a word in the log
+	doHang       = "hang"       // for ever, deaf to SIGTERM
+	doGarbage    = "garbage"    // then goes on
+	doHuge       = "huge"       // one endless line
+	doSilent     = "silent"     // exit code 0, no result
+	doFamily     = "family"     // leaves processes, then ends well
+	doHangFamily = "hangfamily" // leaves processes, then hangs
+)
+
+func work(job host.Job, say *host.Speaker) int {
+	_ = os.WriteFile(filepath.Join(job.WorkDir, "junk"), []byte("junk"), 0o400)
+	_ = os.MkdirAll(filepath.Join(job.WorkDir, "deep", "er"), 0o755)
+	_ = os.Chmod(filepath.Join(job.WorkDir, "deep"), 0o555)
+	output := filepath.Join(job.WorkDir, "output")
+	fmt.Fprintf(os.Stderr, "log of %s\n", job.Rebuilder)
+	_ = say.Event(host.Event{Kind: host.KindPhase, Phase: "step", Name: "compile"})
+	switch string(job.Definition) {
+	case doError:
+		_ = say.Event(host.Event{Kind: host.KindError, Message: "no such package"})
+		return 2
+	case doCrash:
+		self, _ := os.FindProcess(os.Getpid())
+		_ = self.Kill()
+		deaf()
+	case doExit:
+		fmt.Fprintln(os.Stderr, "last words")
+		return 3
+	case doHang:
+		deaf()
+	case doGarbage:
+		fmt.Println("panic: what now")
+		deaf()
+	case doHuge:
+		for chunk := strings.Repeat("x", 1<<20); ; {
+			if _, err := fmt.Print(chunk); err != nil {
+				return 1
+			}
+		}
+	case doSilent:
+		return 0
+	case doFamily:
+		leave()
+	case doHangFamily:
+		leave()
+		deaf()
+	}
+	if err := os.Mkdir(output, 0o755); err != nil {
+		return 1
+	}
+	if err := os.WriteFile(filepath.Join(output, "index.json"), []byte("{}"), 0o644); err != nil {
+		return 1
+	}
+	_ = say.Result(host.Result{ReportEnvelope: []byte(job.Nonce), OutputDir: "/etc",
+		Subjects: []host.Subject{{Platform: "linux/amd64", Digest: digest.Of([]byte("x"))}}})
+	return 0
+}
+
+// leave starts processes that outlive the worker, in its session and in one of their own.
+func leave() {
+	for _, detached := range []bool{false, true} {
+		c := exec.Command(os.Args[0], grandchild)
+		c.Stdout, c.Stderr = os.Stdout, os.Stderr // they hold the worker's pipes open
+		if detached {
+			detach(c)
+		}
+		if err := c.Start(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}
+}
+
+// job is one for the fake worker.
+func job(t *testing.T, do string) host.Job {
+	dir := t.TempDir()
+	return host.Job{Nonce: "00112233445566778899aabbccddeeff", Attempt: 1, Rebuilder: "osl", Operator: "umbra",
+		Definition: []byte(do), KeyFile: filepath.Join(dir, "key"), Results: dir, Timeout: time.Minute}
+}
+
+// Run runs the suite.
+func Run(t *testing.T, place func(t *testing.T) Place) {
+	tests := []struct {
+		summary string
+		do      string
+		timeout time.Duration
+		output  bool              // the output is kept
+		check   func(error) error // nil: must be well
+	}{
+		{summary: "ok", do: doOK, output: true},
+		{summary: "worker says no", do: doError, check: func(err error) error {
+			if e := (*host.WorkerError)(nil); !errors.As(err, &e) || e.Message != "no such package" {
+				return errors.New("want its *WorkerError")
+			}
+			return nil
+		}},
+		{summary: "killed", do: doCrash, check: isLost("signal: killed")},
+		{summary: "ends without a word", do: doExit, check: isLost("last words")},
+		{summary: "hangs", do: doHang, timeout: 500 * time.Millisecond, check: isTimeout},
+		{summary: "speaks garbage", do: doGarbage, check: isProtocol},
+		{summary: "speaks an endless line", do: doHuge, check: isProtocol},
+		{summary: "ends without a result", do: doSilent, check: isProtocol},
+		{summary: "leaves processes", do: doFamily, output: true},
+		{summary: "leaves processes and hangs", do: doHangFamily, timeout: 500 * time.Millisecond, check: isTimeout},
+	}
+	for _, test := range tests {
+		t.Run(test.summary, func(t *testing.T) {
+			t.Parallel() // several workers of one host at once is the usual case
+			p := place(t)
+			j := job(t, test.do)
+			if test.timeout != 0 {
+				j.Timeout = test.timeout
+			}
+			result, err := p.Host.Start(t.Context(), j, nil)
+			switch {
+			case test.check == nil && err != nil:
+				t.Fatalf("got error %v", err)
+			case test.check != nil && err == nil:
+				t.Fatal("got no error")
+			case test.check != nil:
+				if wrong := test.check(err); wrong != nil {
+					t.Errorf("got %T %v: %v", err, err, wrong)
+				}
+			case string(result.ReportEnvelope) != j.Nonce:
+				t.Errorf("got report %q", result.ReportEnvelope)
+			case result.OutputDir != filepath.Join(j.Results, "image"):
+				t.Errorf("got output in %q", result.OutputDir)
+			}
+			if _, err := os.Stat(filepath.Join(j.Results, "image", "index.json")); (err == nil) != test.output {
+				t.Errorf("output kept: %v, want %v", err == nil, test.output)
+			}
+			if log, _ := os.ReadFile(filepath.Join(j.Results, "log")); !strings.HasPrefix(string(log), "log of osl\n") {
+				t.Errorf("log is %q", log)
+			}
+			noneLeft(t, p)
+		})
+	}
+	t.Run("cancelled", func(t *testing.T) { cancelled(t, place(t)) })
+	t.Run("cancelled before", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		p := place(t)
+		if _, err := p.Host.Start(ctx, job(t, doOK), nil); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want context.Canceled", err)
+		}
+		noneLeft(t, p)
+	})
+	t.Run("several at once", func(t *testing.T) { several(t, place(t)) })
+}
+
+func cancelled(t *testing.T, p Place) {
+	why := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	_, err := p.Host.Start(ctx, job(t, doHangFamily), func(e host.Event) {
+		if e.Phase == "step" {
+			cancel(why)
+		}
+	})
+	if !errors.Is(err, why) && !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the context's error", err)
+	}
+	noneLeft(t, p)
+}
+
+func several(t *testing.T, p Place) {
+	var all sync.WaitGroup
+	var events atomic.Int64
+	for range 4 {
+		j := job(t, doOK)
+		all.Go(func() {
+			if _, err := p.Host.Start(t.Context(), j, func(host.Event) { events.Add(1) }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if n := events.Load(); n != 4 {
+		t.Errorf("got %d events, want one of each worker", n)
+	}
+	noneLeft(t, p)
+}
+
+func noneLeft(t *testing.T, p Place) {
+	t.Helper()
+	if left := p.Left(); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+func isTimeout(err error) error {
+	if e := (*host.TimeoutError)(nil); !errors.As(err, &e) || !errors.Is(err, context.DeadlineExceeded) {
+		return errors.New("want a *TimeoutError")
+	}
+	return nil
+}
+
+func isProtocol(err error) error {
+	if e := (*host.ProtocolError)(nil); !errors.As(err, &e) {
+		return errors.New("want a *ProtocolError")
+	}
+	return nil
+}
+
+func isLost(part string) func(error) error {
+	return func(err error) error {
+		if e := (*host.LostError)(nil); !errors.As(err, &e) || !strings.Contains(err.Error(), part) {
+			return fmt.Errorf("want a *LostError with %q", part)
+		}
+		return nil
+	}
+}
