@@ -60,13 +60,21 @@ const MaxRebuilders = 1000
 // statements, so they are plain.
 var (
 	namePattern      = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
-	attributePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,63}$`)
+	attributePattern = regexp.MustCompile(`^[a-z][a-z0-9._-]{0,63}$`)
 )
 
 // CheckName says whether s may name a rebuilder, an operator or a signer.
 func CheckName(s string) error {
 	if !namePattern.MatchString(s) {
 		return strictyaml.Refuse("name %q must be 1 to 64 lower-case letters, digits, \".\", \"_\" or \"-\", beginning with a letter or digit", s)
+	}
+	return nil
+}
+
+// CheckAttribute says whether s may name a fact of an environment.
+func CheckAttribute(s string) error {
+	if !attributePattern.MatchString(s) {
+		return strictyaml.Refuse("attribute %q must be 1 to 64 lower-case letters, digits, \".\", \"_\" or \"-\", beginning with a letter", s)
 	}
 	return nil
 }
@@ -174,10 +182,10 @@ func (p *Policy) lintRule(keys, operators int) []problem {
 		case "key":
 			most, what = keys, "distinct keys"
 		}
-		n := p.Distinct[attribute]
+		n, nameErr := p.Distinct[attribute], CheckAttribute(attribute)
 		switch {
-		case !attributePattern.MatchString(attribute):
-			fault(strictyaml.Refuse("attribute %q must be lower-case letters, digits and \"-\", beginning with a letter", attribute).Error(), "distinct", attribute)
+		case nameErr != nil:
+			fault(nameErr.Error(), "distinct", attribute)
 		case n < 1:
 			fault(fmt.Sprintf("distinct %s is %d, expected at least 1", attribute, n), "distinct", attribute)
 		case n > most && len(p.Rebuilders) > 0:
@@ -300,19 +308,14 @@ func loadPublic(path string, loadKey func(string) ([]byte, error)) (keyfile.Publ
 
 func policyShape() strictyaml.Shape[file] {
 	nameShape := strictyaml.Matching(namePattern.String(), CheckName)
-	attribute := strictyaml.Matching(attributePattern.String(), func(s string) error {
-		if !attributePattern.MatchString(s) {
-			return strictyaml.Refuse("attribute %q must be lower-case letters, digits and \"-\", beginning with a letter", s)
-		}
-		return nil
-	})
+	attribute := strictyaml.Matching(attributePattern.String(), CheckAttribute)
 	path := strictyaml.Matching("", func(s string) error {
 		if s == "" || !strictyaml.Printable(s) {
 			return strictyaml.Refuse("key %q is not a path of a public key file", s)
 		}
 		return nil
 	})
-	uri := strictyaml.Matching("", checkBuilderID)
+	uri := strictyaml.Matching("", CheckBuilderID)
 	name := strictyaml.Required("name", "What it is called in outcomes and file names.", nameShape, func(e *entry, v string) { e.name = v })
 	key := strictyaml.Required("key", "Public key file, PEM; relative to this file.", path, func(e *entry, v string) { e.key = v })
 	rebuilder := strictyaml.Object(name, key,
@@ -350,8 +353,8 @@ func policyShape() strictyaml.Shape[file] {
 	)
 }
 
-// checkBuilderID accepts what SLSA calls a TypeURI: absolute, printable, short enough to read.
-func checkBuilderID(s string) error {
+// CheckBuilderID says whether s may be a builder.id, which SLSA wants to be a URI: absolute, printable, short enough to read.
+func CheckBuilderID(s string) error {
 	const most = 256 // characters; the longest in use, GitHub's reusable workflows, have about 150
 	scheme, rest, ok := strings.Cut(s, ":")
 	if !ok || scheme == "" || rest == "" || len(s) > most || !strictyaml.Printable(s) || strings.ContainsAny(s, " \"<>\\^`{|}") {

@@ -107,7 +107,7 @@ func TestParsePolicyRefuses(t *testing.T) {
 		{"bad name", change("name: ams", "name: ../ams"),
 			[]string{`8:12: name "../ams" must be 1 to 64 lower-case letters, digits, ".", "_" or "-", beginning with a letter or digit`}},
 		{"bad attribute", change("kernel: 1", "Kernel: 1"),
-			[]string{`5:25: attribute "Kernel" must be lower-case letters, digits and "-", beginning with a letter`}},
+			[]string{`5:25: attribute "Kernel" must be 1 to 64 lower-case letters, digits, ".", "_" or "-", beginning with a letter`}},
 		{"bad builder id", change(`"https://umbra.example/builders/osl"`, "osl"),
 			[]string{`9:63: builder id "osl" must be a URI`}},
 		{"alias", change("key: keys/0.pub", "key: &k keys/0.pub"),

@@ -1,0 +1,308 @@
+package attestation
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"quorate.dev/lockfile/digest"
+	"quorate.dev/rebuild/agreement"
+)
+
+// WriteBundle joins envelopes, the rebuilders' reports first and the agreement
+// last, to the bytes of a bundle. The order of reports does not matter to readers.
+func WriteBundle(envelopes ...[]byte) ([]byte, error) {
+	var b bytes.Buffer
+	for i, e := range envelopes {
+		if _, err := unpack(e); err != nil {
+			return nil, fmt.Errorf("cannot put envelope %d into the bundle: %w", i+1, err)
+		}
+		if err := json.Compact(&b, e); err != nil {
+			return nil, fmt.Errorf("cannot put envelope %d into the bundle: %w", i+1, err)
+		}
+		b.WriteByte('\n')
+	}
+	return b.Bytes(), nil
+}
+
+// Opened is a bundle that was opened and judged again.
+type Opened struct {
+	// Job is what the reports were judged for: the signed agreement's when one
+	// of the policy's signers made one, else the job of the reports themselves.
+	Job agreement.Job
+	// Verdict is our own, over the reports that verify.
+	Verdict agreement.Verdict
+	// Agreement is our own too; nil unless the verdict is Agree.
+	Agreement *agreement.Agreement
+	// Signed is what the policy's signer says; nil without one.
+	Signed *SignedAgreement
+	// Statements has one entry per line of the bundle.
+	Statements []Statement
+	// Problems are contradictions between the bundle's parts, or parts that the
+	// policy wants and that are missing. A bundle with problems is not verified,
+	// whatever the verdict.
+	Problems []string
+}
+
+// Kind is what a line of a bundle is.
+type Kind string
+
+// The kinds.
+const (
+	KindReport    Kind = "report"
+	KindAgreement Kind = "agreement"
+	KindUnknown   Kind = "unknown"
+)
+
+// Statement is one line of a bundle and what became of it.
+type Statement struct {
+	Line        int // from 1
+	Kind        Kind
+	Digest      digest.Digest // of the payload; zero when there is none
+	Name        string        // of the rebuilder or signer whose key verifies; else the rebuilder that it claims to be from
+	Fingerprint string        // of the key that verifies; "" for none
+	Accepted    bool          // signed by a key of the policy, and well formed
+	Reason      string        // why not
+}
+
+// OpenBundle opens every statement of a bundle with the keys of the policy and
+// judges the reports again. The error says only that there is nothing to
+// judge: data is no bundle, or the policy cannot be used. What was found is in
+// the result; [Opened.Verify] says whether it will do.
+func OpenBundle(data []byte, policy *agreement.Policy) (*Opened, error) {
+	if err := policy.Check(); err != nil {
+		return nil, err
+	}
+	if len(data) > maxBundle {
+		return nil, refuse("bundle has %d bytes; at most %d are read", len(data), maxBundle)
+	}
+	o := &opener{policy: policy}
+	number := 0
+	for line := range bytes.Lines(data) {
+		number++
+		if number > maxLines {
+			return nil, refuse("bundle has more than %d lines", maxLines)
+		}
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			o.line(number, line)
+		}
+	}
+	if len(o.statements) == 0 {
+		return nil, refuse("bundle holds no statement")
+	}
+	return o.judge(), nil
+}
+
+// opener gathers what the lines of a bundle say.
+type opener struct {
+	policy      *agreement.Policy
+	statements  []Statement
+	submissions []agreement.Submission
+	agreements  []*SignedAgreement
+}
+
+func (o *opener) line(number int, line []byte) {
+	st := Statement{Line: number, Kind: KindUnknown}
+	if err := o.open(&st, line); err != nil {
+		st.Reason = err.Error()
+		if st.Kind == KindReport && st.Name != "" {
+			o.submissions = append(o.submissions, agreement.Submission{Rebuilder: st.Name, Err: err})
+		}
+	} else {
+		st.Accepted = true
+	}
+	o.statements = append(o.statements, st)
+}
+
+func (o *opener) open(st *Statement, line []byte) error {
+	s, err := unpack(line)
+	if err != nil {
+		return err
+	}
+	st.Digest = s.digest()
+	tree, err := parseTree(s.payload)
+	if err != nil {
+		return refuse("cannot read statement: %v", err)
+	}
+	switch predicate, _ := field(tree, "predicateType").(string); predicate {
+	case ProvenancePredicate:
+		st.Kind = KindReport
+		return o.report(st, s, claimedName(tree))
+	case AgreementPredicate:
+		st.Kind = KindAgreement
+		return o.agreement(st, s)
+	default:
+		return refuse("statement has predicate type %.64q, which is none of ours", predicate)
+	}
+}
+
+// claimedName is who an unverified report says it is from, so that a report
+// whose signature was spoiled is counted as that rebuilder's failure instead
+// of vanishing. A failure helps nobody, so a false claim gains nothing.
+func claimedName(tree any) string {
+	id, _ := field(tree, "predicate", "runDetails", "metadata", "invocationId").(string)
+	parts := strings.Split(id, "/")
+	if len(parts) != 3 || agreement.CheckName(parts[1]) != nil {
+		return ""
+	}
+	return parts[1]
+}
+
+func (o *opener) report(st *Statement, s *sealed, claimed string) error {
+	name, key := s.owner(o.policy, claimed)
+	if name == "" {
+		st.Name = claimed
+		return &SignatureError{}
+	}
+	st.Name, st.Fingerprint = name, key.Fingerprint()
+	report, err := parseReport(s.payload)
+	if err != nil {
+		return err
+	}
+	report.KeyFingerprint = key.Fingerprint()
+	o.submissions = append(o.submissions, agreement.Submission{Rebuilder: name, Report: report})
+	return nil
+}
+
+func (o *opener) agreement(st *Statement, s *sealed) error {
+	at := slices.IndexFunc(o.policy.Signers, func(k agreement.SignerKey) bool { return s.verify(k.Key) == nil })
+	if at < 0 {
+		return &SignatureError{}
+	}
+	signer := o.policy.Signers[at]
+	st.Name, st.Fingerprint = signer.Name, signer.Key.Fingerprint()
+	a, err := parseAgreement(s.payload)
+	if err != nil {
+		return err
+	}
+	a.Signer, a.Fingerprint = signer.Name, signer.Key.Fingerprint()
+	o.agreements = append(o.agreements, a)
+	return nil
+}
+
+func (o *opener) judge() *Opened {
+	opened := &Opened{Statements: o.statements, Job: o.job()}
+	opened.Verdict, opened.Agreement = agreement.Judge(opened.Job, o.policy, o.submissions)
+	if len(o.agreements) > 0 {
+		opened.Signed = o.agreements[0]
+	} else if len(o.policy.Signers) > 0 {
+		opened.Problems = append(opened.Problems, "bundle holds no agreement that a signer of the policy signed")
+	}
+	for _, a := range o.agreements {
+		opened.Problems = append(opened.Problems, o.contradictions(a, opened)...)
+	}
+	return opened
+}
+
+// job returns what the reports are judged for. Without a signed agreement the
+// reports themselves decide, the one with the least digest first; those about
+// something else become errors, as they would for any other job.
+func (o *opener) job() agreement.Job {
+	if len(o.agreements) > 0 {
+		job := o.agreements[0].Job
+		// What was built from what is ours to find out.
+		job.BuildDefinition = digest.Digest{}
+		return job
+	}
+	var first *agreement.Report
+	for _, s := range o.submissions {
+		if r := s.Report; r != nil && (first == nil || bytes.Compare(r.Statement[:], first.Statement[:]) < 0) {
+			first = r
+		}
+	}
+	if first == nil {
+		return agreement.Job{}
+	}
+	return agreement.Job{Nonce: first.Nonce, Lock: first.Lock, Definition: first.Definition}
+}
+
+// contradictions compares what a signer says with what we found. A reader's
+// policy may differ from the signer's, so outcomes are compared for the
+// rebuilders that both know, and the decision only under the same policy.
+func (o *opener) contradictions(a *SignedAgreement, opened *Opened) []string {
+	var all []string
+	fault := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
+
+	job := a.Job
+	job.BuildDefinition = digest.Digest{}
+	if job != opened.Job {
+		fault("bundle holds agreements about different jobs")
+		return all
+	}
+	for _, r := range a.Results {
+		there := slices.ContainsFunc(o.statements, func(s Statement) bool { return s.Digest == r.Statement && s.Kind == KindReport })
+		if !r.Statement.IsZero() && !there {
+			fault("the signed agreement counts statement %s… of %q, which the bundle does not hold", r.Statement.Short(), r.Rebuilder)
+		}
+	}
+	for _, outcome := range opened.Verdict.Outcomes {
+		at := slices.IndexFunc(a.Results, func(r SignedResult) bool { return r.Fingerprint == outcome.Fingerprint })
+		switch {
+		case at < 0 && a.Policy == o.policy.Digest():
+			fault("the signed agreement has no outcome for %q", outcome.Rebuilder)
+		case at >= 0 && !tellsSame(a.Results[at], outcome):
+			fault("the signed agreement says %s for %q, but judging again says %s", a.Results[at].Outcome, outcome.Rebuilder, outcome.Result)
+		}
+	}
+	if ours := opened.Agreement; ours.Valid() {
+		if !slices.Equal(ours.Subjects(), a.Subjects) || ours.Job().BuildDefinition != a.Job.BuildDefinition {
+			fault("the signed agreement is about other images or inputs than the reports")
+		}
+		if a.Policy == o.policy.Digest() && ours.IndependentOperators() != a.IndependentOperators {
+			fault("the signed agreement claims %d independent operators, but there are %d", a.IndependentOperators, ours.IndependentOperators())
+		}
+	} else if a.Policy == o.policy.Digest() {
+		fault("the signed agreement says agree, but judging again by the same policy says %s", opened.Verdict.Decision)
+	}
+	return all
+}
+
+// tellsSame reports whether a signed result and our own say the same of a
+// rebuilder. We cannot tell a failure from a silence: both leave no report.
+func tellsSame(r SignedResult, o agreement.Outcome) bool {
+	quiet := func(r agreement.Result) bool { return r == agreement.Errs || r == agreement.TimesOut }
+	return r.Outcome == o.Result || quiet(r.Outcome) && quiet(o.Result)
+}
+
+// VerifyError says why a bundle does not prove what it should.
+type VerifyError struct {
+	// Decision is Disagree when the bundle proves something else or contradicts
+	// itself, and Inconclusive when it only proves too little.
+	Decision agreement.Decision
+	Reasons  []string
+}
+
+func (e *VerifyError) Error() string { return "not verified: " + strings.Join(e.Reasons, "; ") }
+
+// ErrNoBundle is returned by Verify on nil.
+var ErrNoBundle = errors.New("no bundle was opened")
+
+// Verify returns nil when enough rebuilders of the policy built the same and
+// every image is among what they built. Without images it says only that they
+// agree. The error is a *VerifyError.
+func (o *Opened) Verify(images ...digest.Digest) error {
+	if o == nil {
+		return ErrNoBundle
+	}
+	switch {
+	case o.Verdict.Decision == agreement.Disagree:
+		return &VerifyError{Decision: agreement.Disagree, Reasons: append(slices.Clone(o.Verdict.Reasons), o.Problems...)}
+	case len(o.Problems) > 0:
+		return &VerifyError{Decision: agreement.Disagree, Reasons: o.Problems}
+	case o.Verdict.Decision != agreement.Agree || !o.Agreement.Valid():
+		return &VerifyError{Decision: agreement.Inconclusive, Reasons: o.Verdict.Reasons}
+	}
+	var missing []string
+	for _, d := range images {
+		if !slices.ContainsFunc(o.Agreement.Subjects(), func(s agreement.Subject) bool { return s.Digest == d }) {
+			missing = append(missing, fmt.Sprintf("image %s is not what the rebuilders built", d))
+		}
+	}
+	if len(missing) > 0 {
+		return &VerifyError{Decision: agreement.Disagree, Reasons: missing}
+	}
+	return nil
+}
