@@ -96,6 +96,25 @@ type Image struct {
 // ConfigDigest returns the digest of the configuration, which Docker calls the image id.
 func (i *Image) ConfigDigest() digest.Digest { return digest.Of(i.Config) }
 
+// Blob is one of the blobs that an image is made of.
+type Blob struct {
+	MediaType string
+	Digest    digest.Digest
+	Size      int64
+}
+
+// Blobs returns everything that an image needs: manifest, configuration, layers.
+func (i *Image) Blobs() []Blob {
+	out := []Blob{
+		{ManifestMediaType, i.ManifestDigest, int64(len(i.Manifest))},
+		{ConfigMediaType, i.ConfigDigest(), int64(len(i.Config))},
+	}
+	for _, l := range i.Layers {
+		out = append(out, Blob{l.MediaType, l.Digest, l.Size})
+	}
+	return out
+}
+
 // layersMax is the most layers that Docker's overlay2 mounts.
 const layersMax = 127
 

@@ -306,4 +306,3 @@ func writeTar(file string, epoch int64, files []tree.Entry) (err error) {
 	}
 	return syncDir(filepath.Dir(file))
 }
-

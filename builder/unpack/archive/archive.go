@@ -9,8 +9,8 @@
 // the same archive holds, device nodes, sockets, sparse files, hard links to
 // nothing, a path twice, and archives that unpack to more than they may.
 //
-//	entries, err := archive.Unpack(file, spool, archive.Options{})
-//	for _, e := range entries {
+//	a, err := archive.Unpack(file, size, spool, archive.Options{})
+//	for _, e := range a.Entries {
 //		e.Content = tree.Section{File: spoolPath, Offset: e.Offset, Size: e.Size}
 //	}
 //
@@ -62,13 +62,16 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
+// Archive is an unpacked archive.
+type Archive struct {
+	Format   string  // "tar", "tar.gz", "tar.xz", "tar.zst", "tar.bz2" or "zip"
+	Entries  []Entry // in the archive's order; a directory that is written twice is listed once
+	DataSize int64   // bytes written to the spool
+}
+
 // Options bound Unpack; the zero value is right for files from outside.
 type Options struct {
 	Limits Limits
-	// Dir is a folder where a zip archive may be set aside, since zip can only
-	// be read from its end. Without one, only zip archives of up to 32 MiB are
-	// read from a plain io.Reader.
-	Dir string
 }
 
 // MemberError says which member of an archive was refused, and why.
@@ -90,29 +93,25 @@ func (e *LimitError) Error() string {
 }
 
 // Unpack reads a tar (plain or compressed with gzip, xz, zstd or bzip2) or a
-// zip archive, recognised by its first bytes, writes the bytes that entries
-// point into to data, and returns the entries in the archive's order; a
-// directory that is written twice is kept once. Nothing is stripped from names
-// and owners stay as written. r is read to its end, so that a verifying reader
-// can have its say. Errors: *MemberError, *LimitError, or of r and data.
-func Unpack(r io.Reader, data io.Writer, o Options) ([]Entry, error) {
-	entries, err := unpack(r, data, o)
+// zip archive of size bytes, recognised by its first bytes, and writes the
+// bytes that entries point into to data. Nothing is stripped from names, and
+// owners stay as written. Errors: *MemberError, *LimitError, or of r and data.
+func Unpack(r io.ReaderAt, size int64, data io.Writer, o Options) (*Archive, error) {
+	a, err := unpack(r, size, data, o.Limits.withDefaults())
 	if err != nil {
 		return nil, fmt.Errorf("cannot unpack archive: %w", err)
 	}
-	return entries, nil
+	return a, nil
 }
 
-func unpack(r io.Reader, data io.Writer, o Options) ([]Entry, error) {
-	packed := &counter{r: r}
-	body := bufio.NewReaderSize(packed, 64<<10)
+func unpack(r io.ReaderAt, size int64, data io.Writer, limits Limits) (*Archive, error) {
+	body := bufio.NewReaderSize(io.NewSectionReader(r, 0, size), 64<<10)
 	head, err := body.Peek(512)
 	if err != nil && err != io.EOF {
 		return nil, err
 	}
-	limits := o.Limits.withDefaults()
 	if bytes.HasPrefix(head, []byte("PK\x03\x04")) || bytes.HasPrefix(head, []byte("PK\x05\x06")) {
-		return unzip(body, data, limits, o.Dir)
+		return unzip(r, size, data, limits)
 	}
 	c := Sniff(head)
 	if c == None && !looksLikeTar(head) {
@@ -123,26 +122,18 @@ func unpack(r io.Reader, data io.Writer, o Options) ([]Entry, error) {
 		return nil, err
 	}
 	defer plain.Close()
-	entries, _, err := ReadTar(plain, data, Rules{Limits: limits, packed: &packed.n, Canonical: CleanName})
+	entries, written, err := ReadTar(plain, data, Rules{Limits: limits, CompressedSize: size, Canonical: CleanName})
 	if err != nil {
 		return nil, err
 	}
 	if n, err := io.Copy(io.Discard, body); err != nil || n > 0 {
 		return nil, errors.Join(err, fmt.Errorf("it has %d bytes after its end", n))
 	}
-	return entries, nil
-}
-
-// counter counts what is read.
-type counter struct {
-	r io.Reader
-	n int64
-}
-
-func (c *counter) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
-	return n, err
+	format := "tar"
+	if c != None {
+		format += "." + string(c)
+	}
+	return &Archive{Format: format, Entries: entries, DataSize: written}, nil
 }
 
 // looksLikeTar checks the magic of POSIX and GNU tar; an archive of the

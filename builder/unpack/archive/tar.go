@@ -15,8 +15,7 @@ import (
 // Rules say how ReadTar reads one tar stream.
 type Rules struct {
 	Limits         Limits
-	CompressedSize int64  // bytes the stream came from, for Limits.Ratio; 0 when not known
-	packed         *int64 // the same, for streams whose size shows while they are read
+	CompressedSize int64 // bytes the stream came from, for Limits.Ratio; 0 when not known
 
 	// Canonical turns a member's name into its path, "" for the root itself, or
 	// says why it is refused. Directories' names end by "/". Aliases of one path
@@ -241,7 +240,7 @@ type spool struct {
 	src    io.Reader
 	dst    io.Writer
 	limits Limits
-	packed *int64
+	packed int64
 	buf    []byte
 	r, w   int   // unread part of buf
 	total  int64 // bytes taken from src
@@ -254,11 +253,7 @@ type spool struct {
 const spoolBuffer = 256 << 10
 
 func newSpool(src io.Reader, dst io.Writer, rules Rules) *spool {
-	packed := rules.packed
-	if packed == nil {
-		packed = &rules.CompressedSize
-	}
-	return &spool{src: src, dst: dst, limits: rules.Limits, packed: packed, buf: make([]byte, spoolBuffer)}
+	return &spool{src: src, dst: dst, limits: rules.Limits, packed: rules.CompressedSize, buf: make([]byte, spoolBuffer)}
 }
 
 func (s *spool) fill() error {
@@ -273,7 +268,7 @@ func (s *spool) fill() error {
 	s.total += int64(n)
 	if s.total > s.limits.Bytes {
 		s.err = &LimitError{"bytes", s.limits.Bytes}
-	} else if *s.packed > 0 && s.total > ratioFloor && s.total / *s.packed > s.limits.Ratio {
+	} else if s.packed > 0 && s.total > ratioFloor && s.total/s.packed > s.limits.Ratio {
 		s.err = &LimitError{"times its compressed size", s.limits.Ratio}
 	} else if _, werr := s.dst.Write(s.buf[:n]); werr != nil {
 		s.err = fmt.Errorf("cannot write unpacked bytes: %w", werr)

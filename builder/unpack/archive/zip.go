@@ -3,52 +3,19 @@ package archive
 import (
 	"archive/zip"
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"io/fs"
-	"os"
 	"strings"
 
 	"quorate.dev/builder/tree"
 	"quorate.dev/lockfile/digest"
 )
 
-// zipInMemory is the largest zip archive that is held in memory when there is
-// no folder to set it aside: small beside the 150 MB that a build may use.
-const zipInMemory = 32 << 20
-
-// unzip sets the archive aside and spools the contents of its files one after the other.
-func unzip(r io.Reader, data io.Writer, limits Limits, dir string) ([]Entry, error) {
-	if dir == "" {
-		b, err := io.ReadAll(io.LimitReader(r, zipInMemory+1))
-		if err != nil {
-			return nil, err
-		}
-		if len(b) > zipInMemory {
-			return nil, fmt.Errorf("it is a zip archive of more than %d bytes and there is no folder to set it aside", zipInMemory)
-		}
-		return unzipAt(bytes.NewReader(b), int64(len(b)), data, limits)
-	}
-	f, err := os.CreateTemp(dir, ".zip-*")
-	if err != nil {
-		return nil, err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	size, err := io.Copy(f, io.LimitReader(r, limits.Bytes+1))
-	if err != nil {
-		return nil, err
-	}
-	if size > limits.Bytes {
-		return nil, &LimitError{"bytes", limits.Bytes}
-	}
-	return unzipAt(f, size, data, limits)
-}
-
-func unzipAt(r io.ReaderAt, size int64, data io.Writer, limits Limits) ([]Entry, error) {
+// unzip spools the contents of a zip archive's files one after the other.
+func unzip(r io.ReaderAt, size int64, data io.Writer, limits Limits) (*Archive, error) {
 	z, err := zip.NewReader(r, size)
 	if err != nil && !errors.Is(err, zip.ErrInsecurePath) {
 		return nil, err
@@ -62,7 +29,7 @@ func unzipAt(r io.ReaderAt, size int64, data io.Writer, limits Limits) ([]Entry,
 	if err := u.out.Flush(); err != nil {
 		return nil, fmt.Errorf("cannot write unpacked bytes: %w", err)
 	}
-	return u.members.entries, nil
+	return &Archive{Format: "zip", Entries: u.members.entries, DataSize: u.total}, nil
 }
 
 type unzipper struct {

@@ -61,7 +61,7 @@ func InfoFilesWithout(p *Package, replaced map[string]bool) []tree.Entry {
 }
 
 func infoFiles(p *Package, replaced map[string]bool) []tree.Entry {
-	base := infoDir + p.infoName() + "."
+	base := infoDir + p.InfoName() + "."
 	out := []tree.Entry{tree.NewFile(base+"list", 0o644, p.ModTime, list(p, replaced))}
 	for _, f := range p.ControlFiles {
 		out = append(out, tree.NewFile(base+f.Name, f.Mode, p.ModTime, f.Data))
@@ -127,7 +127,7 @@ func triggerFiles(pkgs []*Package, modTime int64) []tree.Entry {
 			if len(words) != 2 || !strings.HasPrefix(words[0], "interest") {
 				continue
 			}
-			who := p.infoName()
+			who := p.InfoName()
 			if words[0] == "interest-noawait" {
 				who += "/noawait"
 			}

@@ -75,9 +75,9 @@ func (p *Package) Version() string { return p.Control.Get("Version") }
 // Arch returns the package's architecture, "all" included.
 func (p *Package) Arch() string { return p.Control.Get("Architecture") }
 
-// infoName is the name that dpkg's info files have: with the architecture for
+// InfoName is the name that dpkg's info files have: with the architecture for
 // packages that can be installed for several at once (dpkg, info format 1).
-func (p *Package) infoName() string {
+func (p *Package) InfoName() string {
 	if p.Control.Get("Multi-Arch") == "same" {
 		return p.Name() + ":" + p.Arch()
 	}
