@@ -1,0 +1,263 @@
+package builder
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+
+	"quorate.dev/builder/image"
+	"quorate.dev/builder/tree"
+	"quorate.dev/lockfile/definition"
+)
+
+// The sets of the lock that an image is made from (lockfile.Member.Set).
+const (
+	setImage     = "image"
+	setConfigure = "configure"
+)
+
+// baseImage is the image before copies: packages, what their scripts made, accounts.
+type baseImage struct {
+	tree    *tree.Tree
+	layers  []image.Layer
+	scripts *StepResult // nil when no scripts ran
+}
+
+// base makes the package layers and the state layer.
+func (b *build) base(ctx context.Context) (*baseImage, error) {
+	shipped, err := b.set(setImage)
+	if err != nil {
+		return nil, err
+	}
+	all, err := b.set(setImage, setConfigure)
+	if err != nil {
+		return nil, err
+	}
+	if len(shipped.pins) == 0 {
+		return b.packageless(ctx)
+	}
+	single := b.job.Definition.Image.Layers == definition.LayersSingle
+	key := b.stateKey(shipped, all)
+	if base, ok := b.cachedBase(shipped, key); ok && !single {
+		return base, nil
+	}
+	if err := b.load(ctx, all); err != nil {
+		return nil, err
+	}
+	shipped.adopt(all)
+	parts := divide(b.job.Definition.Image.Layers, shipped)
+	base := &baseImage{layers: make([]image.Layer, len(parts))}
+	trees := make([]*tree.Tree, len(parts))
+	g, side := errgroup.WithContext(ctx)
+	g.SetLimit(max(2, runtime.GOMAXPROCS(0)))
+	g.Go(func() (err error) {
+		base.tree, base.scripts, err = b.finalTree(side, shipped, all)
+		return err
+	})
+	for i, part := range parts {
+		g.Go(func() (err error) {
+			if trees[i], err = part.tree(b.job.Definition.Image.Scripts); err != nil {
+				return err
+			}
+			base.layers[i], err = b.layer(side, part.name, b.groupKey(part), func() ([]tree.Entry, error) { return trees[i].Entries(), nil })
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if single {
+		return base, nil
+	}
+	return b.withState(ctx, base, trees, key)
+}
+
+// withState adds the layer that turns the packages' layers, one over the
+// other, into the final tree, and remembers the whole.
+func (b *build) withState(ctx context.Context, base *baseImage, trees []*tree.Tree, key string) (*baseImage, error) {
+	below, err := tree.New(nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range trees {
+		if below, err = tree.Apply(below, t.Entries()); err != nil {
+			return nil, err
+		}
+	}
+	state := tree.Diff(below, base.tree)
+	if len(state) > 0 {
+		l, err := b.layer(ctx, "state", "", func() ([]tree.Entry, error) { return state, nil })
+		if err != nil {
+			return nil, err
+		}
+		base.layers = append(base.layers, l)
+	}
+	return base, b.rememberBase(ctx, base, key)
+}
+
+// packageless is an image of copies and accounts alone.
+func (b *build) packageless(ctx context.Context) (*baseImage, error) {
+	accounts := b.job.Definition.Image.Accounts
+	var entries []tree.Entry
+	if len(accounts.Users)+len(accounts.Groups) > 0 {
+		var err error
+		if entries, err = addAccounts(nil, accounts, b.epoch); err != nil {
+			return nil, err
+		}
+	}
+	t, err := newTree(entries)
+	if err != nil {
+		return nil, err
+	}
+	base := &baseImage{tree: t}
+	if len(entries) == 0 || b.job.Definition.Image.Layers == definition.LayersSingle {
+		return base, nil
+	}
+	l, err := b.layer(ctx, "state", "", func() ([]tree.Entry, error) { return t.Entries(), nil })
+	base.layers = []image.Layer{l}
+	return base, err
+}
+
+// finalTree is what the image holds before copies.
+func (b *build) finalTree(ctx context.Context, shipped, all *packageSet) (*tree.Tree, *StepResult, error) {
+	img := b.job.Definition.Image
+	var entries []tree.Entry
+	var scripts *StepResult
+	if img.Scripts == definition.ScriptsNone {
+		var err error
+		if entries, err = b.distroless(shipped); err != nil {
+			return nil, nil, err
+		}
+	} else {
+		t, err := b.installed(ctx, all)
+		if err != nil {
+			return nil, nil, err
+		}
+		scripts = &StepResult{Platform: b.platform.String(), Step: "scripts", Tree: t.Digest()}
+		entries = forget(t, b.epoch)
+		if len(all.packages) > len(shipped.packages) {
+			entries, err = newShipment(shipped.packages, all.without(shipped)).filter(entries)
+			if err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	entries, err := addAccounts(entries, img.Accounts, b.epoch)
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := newTree(entries)
+	return t, scripts, err
+}
+
+// distroless only unpacks: no scripts, no dpkg, and metadata where scanners look for it.
+func (b *build) distroless(shipped *packageSet) ([]tree.Entry, error) {
+	t, err := group{packages: shipped.packages}.tree(definition.ScriptsNone)
+	if err != nil {
+		return nil, err
+	}
+	whole, err := newTree(append(t.Entries(), skeleton()...))
+	if err != nil {
+		return nil, err
+	}
+	return whole.Entries(), nil
+}
+
+// installed runs the scripts and returns the root as they left it.
+func (b *build) installed(ctx context.Context, all *packageSet) (*tree.Tree, error) {
+	r, err := b.configured(ctx, setImage, all)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.load(ctx, all); err != nil {
+		return nil, err
+	}
+	lower, err := all.unpackedTree(b.platform.DebianArchitecture())
+	if err != nil {
+		return nil, err
+	}
+	dir, done, err := b.Store.Scratch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b.cleanup(done)
+	left, err := b.scan(ctx, r.state(), filepath.Join(dir, spoolData))
+	if err != nil {
+		return nil, fmt.Errorf("after maintainer scripts: %w", err)
+	}
+	return left.overlay(lower)
+}
+
+// stateKey is everything that decides the image before copies.
+func (b *build) stateKey(shipped, all *packageSet) string {
+	img := b.job.Definition.Image
+	k := newKey("state").num(b.epoch).digest(shipped.key()).digest(all.key()).str(string(img.Scripts)).str(string(img.Layers))
+	k.num(int64(len(img.Accounts.Users)))
+	for _, u := range img.Accounts.Users {
+		k.str(u.Name).num(int64(u.UID)).num(int64(u.GID)).str(u.Home).str(u.Shell)
+	}
+	k.num(int64(len(img.Accounts.Groups)))
+	for _, g := range img.Accounts.Groups {
+		k.str(g.Name).num(int64(g.GID)).strs(g.Members)
+	}
+	return k.done()
+}
+
+// baseIndex is what rememberBase keeps beside the listing.
+type baseIndex struct {
+	Layers  []image.Layer
+	Scripts *StepResult
+}
+
+const (
+	baseListing = "tree.mtree"
+	baseLayers  = "layers.json"
+)
+
+func (b *build) rememberBase(ctx context.Context, base *baseImage, key string) error {
+	_, err := b.Store.Derived(ctx, "state", key, func(dir string) error {
+		var list bytes.Buffer
+		if err := base.tree.Format(&list); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, baseListing), list.Bytes(), 0o644); err != nil { //nolint:gosec // nothing secret
+			return err
+		}
+		return writeJSON(filepath.Join(dir, baseLayers), baseIndex{base.layers, base.scripts})
+	})
+	return err
+}
+
+// cachedBase finds the image before copies. Its tree has no contents, which
+// the copies' layer does not need.
+func (b *build) cachedBase(shipped *packageSet, key string) (*baseImage, bool) {
+	dir, ok := b.Store.HasDerived("state", key)
+	if !ok {
+		return nil, false
+	}
+	var index baseIndex
+	if readJSON(filepath.Join(dir, baseLayers), &index) != nil {
+		return nil, false
+	}
+	for _, l := range index.Layers {
+		if !b.Store.Has(l.Digest, l.Size) {
+			return nil, false
+		}
+	}
+	f, err := os.Open(filepath.Join(dir, baseListing))
+	if err != nil {
+		return nil, false
+	}
+	defer f.Close()
+	t, err := tree.Parse(f)
+	if err != nil {
+		return nil, false
+	}
+	b.event(Event{Phase: "layer", Name: setImage, Done: true, Cached: true})
+	return &baseImage{tree: t, layers: index.Layers, scripts: index.Scripts}, true
+}

@@ -1,0 +1,356 @@
+package builder
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"quorate.dev/builder/image"
+	"quorate.dev/builder/tree"
+	"quorate.dev/lockfile"
+	"quorate.dev/lockfile/definition"
+	"quorate.dev/lockfile/digest"
+)
+
+// PlatformError says that programs of a platform would have to run on a machine that cannot.
+type PlatformError struct {
+	Platform, Machine, Why string
+}
+
+func (e *PlatformError) Error() string {
+	return fmt.Sprintf("cannot build %s on this machine (%s): %s", e.Platform, e.Machine, e.Why)
+}
+
+// build is the work on one platform.
+type build struct {
+	*Builder
+	job      Job
+	platform definition.Platform
+	epoch    int64 // SOURCE_DATE_EPOCH
+	log      *buildLog
+	outputs  map[string]*output // of the steps that have run
+	steps    []StepResult
+
+	mu       sync.Mutex
+	cleanups []func() // scratch folders whose files the layers are still read from
+}
+
+// cleanup runs done when the platform's image is complete.
+func (b *build) cleanup(done func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.cleanups = append(b.cleanups, done)
+}
+
+func (b *build) clean() {
+	for _, done := range b.cleanups {
+		done()
+	}
+}
+
+func (b *Builder) build(ctx context.Context, job Job) (*Result, error) {
+	platforms := job.Platforms
+	if len(platforms) == 0 {
+		platforms = job.Definition.Platforms
+	}
+	log := &buildLog{event: b.Events}
+	result := &Result{}
+	for _, p := range platforms {
+		one := &build{
+			Builder: b, job: job, platform: p, epoch: job.Lock.Epoch.Unix(), log: log,
+			outputs: map[string]*output{},
+		}
+		defer one.clean()
+		if err := one.run(ctx, result); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	result.Logs, err = b.putBlob(log)
+	return result, err
+}
+
+// made is what the store remembers of a whole image.
+type made struct {
+	Image image.Image
+	Steps []StepResult
+	List  FileList
+}
+
+// run builds the platform's image, or finds it when nothing that decides it has changed.
+func (b *build) run(ctx context.Context, result *Result) error {
+	if err := b.checkPlatform(); err != nil {
+		return err
+	}
+	key, err := b.imageKey()
+	if err != nil {
+		return err
+	}
+	m, ok := b.remembered(key)
+	if ok {
+		b.event(Event{Phase: "image", Name: b.platform.String(), Done: true, Cached: true})
+	} else {
+		if m, err = b.make(ctx); err != nil {
+			return err
+		}
+		raw, err := json.Marshal(m)
+		if err != nil {
+			return err
+		}
+		if err := b.Store.PutNote("image", key, raw); err != nil {
+			return err
+		}
+	}
+	result.Images = append(result.Images, m.Image)
+	result.Steps = append(result.Steps, m.Steps...)
+	result.Lists = append(result.Lists, m.List)
+	return nil
+}
+
+func (b *build) checkPlatform() error {
+	machine := definition.Platform{OS: "linux", Architecture: runtime.GOARCH}
+	if b.platform.Architecture == machine.Architecture {
+		return nil
+	}
+	img := b.job.Definition.Image
+	why := ""
+	switch {
+	case len(b.job.Definition.Steps) > 0:
+		why = fmt.Sprintf("step %q would have to run there", b.job.Definition.Steps[0].Name)
+	case img.Scripts == definition.ScriptsDpkg && len(img.Packages) > 0:
+		why = "the packages' maintainer scripts would have to run there; image.scripts: none only unpacks"
+	default:
+		return nil
+	}
+	return &PlatformError{Platform: b.platform.String(), Machine: machine.String(), Why: why}
+}
+
+// imageKey is everything that decides a whole image.
+func (b *build) imageKey() (string, error) {
+	def, err := json.Marshal(b.job.Definition)
+	if err != nil {
+		return "", err
+	}
+	k := newKey("image").str(b.platform.String()).str(string(def)).str(string(lockfile.Format(b.job.Lock)))
+	for _, l := range b.job.Definition.Inputs.Local {
+		k.str(l.Name).digest(b.job.Locals[l.Name].Tree)
+	}
+	return k.done(), nil
+}
+
+func (b *build) remembered(key string) (made, bool) {
+	var m made
+	raw, ok := b.Store.Note("image", key)
+	if !ok || json.Unmarshal(raw, &m) != nil || !b.Store.Has(m.List.Digest, -1) {
+		return m, false
+	}
+	for _, raw := range [][]byte{m.Image.Config, m.Image.Manifest} {
+		if !b.Store.Has(digest.Of(raw), int64(len(raw))) {
+			return m, false
+		}
+	}
+	for _, l := range m.Image.Layers {
+		if !b.Store.Has(l.Digest, l.Size) {
+			return m, false
+		}
+	}
+	return m, true
+}
+
+// make builds the image. Its packages and the steps do not need each other, so
+// they are worked on side by side; the copies need both.
+func (b *build) make(ctx context.Context) (made, error) {
+	g, side := errgroup.WithContext(ctx)
+	var base *baseImage
+	g.Go(func() (err error) {
+		base, err = b.base(side)
+		return err
+	})
+	g.Go(func() error { return b.runSteps(side) })
+	if err := g.Wait(); err != nil {
+		return made{}, err
+	}
+	final, layers, err := b.withCopies(ctx, base)
+	if err != nil {
+		return made{}, err
+	}
+	img, err := image.New(b.imageSpec(layers))
+	if err != nil {
+		return made{}, err
+	}
+	for _, raw := range [][]byte{img.Config, img.Manifest} {
+		if err := b.Store.Put(bytes.NewReader(raw), digest.Of(raw), int64(len(raw))); err != nil {
+			return made{}, err
+		}
+	}
+	list, err := b.putBlob(formatted{final})
+	if err != nil {
+		return made{}, err
+	}
+	b.event(Event{Phase: "image", Name: b.platform.String(), Done: true})
+	if base.scripts != nil {
+		b.steps = append(b.steps, *base.scripts)
+	}
+	return made{Image: *img, Steps: b.steps, List: FileList{Platform: b.platform.String(), Digest: list}}, nil
+}
+
+func (b *build) runSteps(ctx context.Context) error {
+	for _, step := range b.job.Definition.Steps {
+		set, err := b.set("step/" + step.Name)
+		if err != nil {
+			return err
+		}
+		var inputs []*input
+		for _, name := range step.Inputs {
+			in, err := b.input(ctx, name)
+			if err != nil {
+				return err
+			}
+			inputs = append(inputs, in)
+		}
+		out, err := b.runStep(ctx, step, set, inputs)
+		if err != nil {
+			return err
+		}
+		b.outputs[step.Name] = out
+		b.steps = append(b.steps, StepResult{Platform: b.platform.String(), Step: step.Name, Tree: out.key})
+	}
+	return nil
+}
+
+// set returns the locked packages of the named sets.
+func (b *build) set(names ...string) (*packageSet, error) {
+	set := &packageSet{}
+	for _, p := range b.job.Lock.Platforms {
+		if p.Platform != b.platform {
+			continue
+		}
+		for _, pin := range p.Packages {
+			for _, name := range names {
+				if _, in := pin.InSet(name); in {
+					set.pins = append(set.pins, pin)
+					break
+				}
+			}
+		}
+		return set, nil
+	}
+	return nil, fmt.Errorf("the lock has no packages for %s; run: quorate lock", b.platform)
+}
+
+// withCopies adds what the definition copies, as the last layer.
+func (b *build) withCopies(ctx context.Context, base *baseImage) (*tree.Tree, []image.Layer, error) {
+	var copies []tree.Entry
+	for _, c := range b.job.Definition.Image.Copy {
+		entries, err := b.copied(ctx, c)
+		if err != nil {
+			return nil, nil, err
+		}
+		copies = place(copies, entries)
+	}
+	if b.job.Definition.Image.Layers == definition.LayersSingle {
+		return b.singleLayer(ctx, base, copies)
+	}
+	if len(copies) == 0 {
+		return base.tree, base.layers, nil
+	}
+	final, err := newTree(place(base.tree.Entries(), tree.WithParents(copies)))
+	if err != nil {
+		return nil, nil, fmt.Errorf("copying into the image: %w", err)
+	}
+	l, err := b.layer(ctx, "copies", "", func() ([]tree.Entry, error) { return tree.Diff(base.tree, final), nil })
+	return final, append(base.layers, l), err
+}
+
+func (b *build) singleLayer(ctx context.Context, base *baseImage, copies []tree.Entry) (*tree.Tree, []image.Layer, error) {
+	final, err := newTree(place(base.tree.Entries(), tree.WithParents(copies)))
+	if err != nil {
+		return nil, nil, err
+	}
+	l, err := b.layer(ctx, "everything", "", func() ([]tree.Entry, error) { return final.Entries(), nil })
+	return final, []image.Layer{l}, err
+}
+
+// imageSpec is the part of the image configuration that is not layers.
+func (b *build) imageSpec(layers []image.Layer) image.Spec {
+	d := b.job.Definition
+	spec := image.Spec{
+		Platform: image.Platform{OS: b.platform.OS, Architecture: b.platform.Architecture, Variant: b.platform.Variant},
+		Created:  time.Unix(b.epoch, 0).UTC(),
+		Layers:   layers,
+		Config: image.Config{
+			Entrypoint: d.Image.Config.Entrypoint, Cmd: d.Image.Config.Cmd, WorkingDir: d.Image.Config.WorkingDir,
+			ExposedPorts: d.Image.Config.ExposedPorts, Volumes: d.Image.Config.Volumes, StopSignal: d.Image.Config.StopSignal,
+			Env: environment(d.Image.Config.Env), Labels: map[string]string{},
+		},
+	}
+	for _, l := range d.Image.Config.Labels {
+		spec.Config.Labels[l.Name] = l.Value
+	}
+	for _, u := range d.Image.Accounts.Users {
+		if u.Name == d.Image.Accounts.RunAs {
+			spec.Config.User = fmt.Sprintf("%d:%d", u.UID, u.GID) // numeric, so that runtimes can see that it is not root
+		}
+	}
+	return spec
+}
+
+// environment is the definition's, with the usual PATH first unless it sets one.
+func environment(vars []definition.Var) []string {
+	out := []string{"PATH=" + searchPath}
+	for _, v := range vars {
+		if v.Name == "PATH" {
+			out[0] = "PATH=" + v.Value
+			continue
+		}
+		out = append(out, v.Name+"="+v.Value)
+	}
+	return out
+}
+
+// putBlob writes what w writes into the store.
+func (b *Builder) putBlob(from io.WriterTo) (digest.Digest, error) {
+	w, err := b.Store.Create()
+	if err != nil {
+		return digest.Digest{}, err
+	}
+	defer w.Close()
+	if _, err := from.WriteTo(w); err != nil {
+		return digest.Digest{}, err
+	}
+	d, _, err := w.Commit()
+	return d, err
+}
+
+// formatted is a tree as io.WriterTo of its listing.
+type formatted struct{ t *tree.Tree }
+
+func (f formatted) WriteTo(w io.Writer) (int64, error) { return 0, f.t.Format(w) }
+
+func (b *Builder) event(e Event) {
+	if b.Events != nil {
+		b.Events(e)
+	}
+}
+
+// phase announces that a phase begins and returns what announces its end.
+func (b *Builder) phase(phase, name string, total int64) (done func()) {
+	start := time.Now()
+	b.event(Event{Phase: phase, Name: name, Total: total})
+	return func() {
+		b.event(Event{Phase: phase, Name: name, Total: total, Current: total, Done: true, Elapsed: time.Since(start)})
+	}
+}
+
+// String names the step as a result line does.
+func (s StepResult) String() string {
+	return strings.Join([]string{s.Platform, s.Step, s.Tree.String()}, " ")
+}

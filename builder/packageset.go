@@ -1,0 +1,171 @@
+package builder
+
+import (
+	"context"
+	"slices"
+	"sort"
+	"strings"
+
+	"quorate.dev/builder/tree"
+	"quorate.dev/builder/unpack/deb"
+	"quorate.dev/lockfile"
+	"quorate.dev/lockfile/digest"
+)
+
+// packageSet is one set of the lock's packages; they are decoded when something
+// has to be made from them.
+type packageSet struct {
+	pins     []lockfile.Package // sorted by name and architecture
+	packages []*decoded         // in the same order, once loaded
+}
+
+// key names the set by its packages' bytes.
+func (s *packageSet) key() digest.Digest {
+	k := newKey("set")
+	for _, p := range s.pins {
+		k.digest(p.SHA256)
+	}
+	return digest.Sum(k.h)
+}
+
+// load decodes the set's packages.
+func (b *build) load(ctx context.Context, s *packageSet) error {
+	if len(s.packages) == len(s.pins) {
+		return nil
+	}
+	packages, err := b.decodeAll(ctx, s.pins)
+	s.packages = packages
+	return err
+}
+
+// adopt takes the decoded packages from a larger set.
+func (s *packageSet) adopt(from *packageSet) {
+	at := make(map[digest.Digest]*decoded, len(from.packages))
+	for _, p := range from.packages {
+		at[p.pin.SHA256] = p
+	}
+	s.packages = s.packages[:0]
+	for _, pin := range s.pins {
+		s.packages = append(s.packages, at[pin.SHA256])
+	}
+}
+
+// without returns the packages of s that are not in other.
+func (s *packageSet) without(other *packageSet) []*decoded {
+	in := make(map[digest.Digest]bool, len(other.pins))
+	for _, pin := range other.pins {
+		in[pin.SHA256] = true
+	}
+	var out []*decoded
+	for _, p := range s.packages {
+		if !in[p.pin.SHA256] {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (s *packageSet) debs() []*deb.Package {
+	out := make([]*deb.Package, len(s.packages))
+	for i, p := range s.packages {
+		out[i] = p.Package
+	}
+	return out
+}
+
+// version returns the version of a package of the set, "" when it has none of that name.
+func (s *packageSet) version(name string) string {
+	for _, p := range s.pins {
+		if p.Name == name {
+			return p.Version
+		}
+	}
+	return ""
+}
+
+// merge returns the files of the set's packages as dpkg would lay them down,
+// usr-merge links included.
+func (s *packageSet) merge() ([]tree.Entry, error) { return deb.Merge(s.sources()) }
+
+func (s *packageSet) sources() []deb.Source {
+	sources := make([]deb.Source, len(s.packages))
+	for i, p := range s.packages {
+		sources[i] = deb.Source{Package: p.Package, Entries: p.entries()}
+	}
+	return sources
+}
+
+// unpackedTree is a root as it stands before any script has run: every file,
+// the dpkg database with each package "unpacked", and the folders that dpkg
+// and the sandbox expect.
+func (s *packageSet) unpackedTree(arch string) (*tree.Tree, error) {
+	sources := s.sources()
+	entries, err := deb.Merge(sources)
+	if err != nil {
+		return nil, err
+	}
+	replaced, err := deb.Replaced(sources)
+	if err != nil {
+		return nil, err
+	}
+	database := deb.Database(s.debs(), deb.DatabaseOptions{State: deb.Unpacked, Architecture: arch, Replaced: replaced})
+	return newTree(slices.Concat(entries, database, skeleton()))
+}
+
+// skeleton is what every root has even when no package ships it: the usr-merge
+// links, without which no program finds its loader, and the folders that
+// kernels and container runtimes mount over. Packages' own entries win.
+func skeleton() []tree.Entry {
+	var out []tree.Entry
+	for _, name := range []string{"bin", "lib", "lib64", "sbin"} {
+		out = append(out,
+			tree.Entry{Path: name, Kind: tree.Symlink, Mode: 0o777, Link: "usr/" + name},
+			tree.Entry{Path: "usr/" + name, Kind: tree.Dir, Mode: 0o755})
+	}
+	for _, d := range []struct {
+		path string
+		mode uint32
+	}{
+		{"dev", 0o755}, {"etc", 0o755}, {"proc", 0o755}, {"run", 0o755}, {"sys", 0o755}, {"tmp", 0o1777},
+		{"usr", 0o755}, {"var", 0o755}, {"var/lib", 0o755}, {"var/tmp", 0o1777},
+	} {
+		out = append(out, tree.Entry{Path: d.path, Kind: tree.Dir, Mode: d.mode})
+	}
+	return out
+}
+
+// newTree sorts entries into a tree; of several entries for one path the first
+// wins, and missing parents are added by rule.
+func newTree(entries []tree.Entry) (*tree.Tree, error) {
+	seen := make(map[string]bool, len(entries))
+	kept := entries[:0:0]
+	for _, e := range entries {
+		if !seen[e.Path] {
+			seen[e.Path] = true
+			kept = append(kept, e)
+		}
+	}
+	kept = tree.WithParents(kept)
+	sortStable(kept, func(a, b tree.Entry) bool { return a.Path < b.Path })
+	return tree.New(kept)
+}
+
+func sortStable[T any](list []T, less func(a, b T) bool) {
+	sort.SliceStable(list, func(i, j int) bool { return less(list[i], list[j]) })
+}
+
+// essential reports whether dpkg's own rules put a package in every root: its
+// files go into the base layer.
+func essential(p *deb.Package) bool {
+	return p.Control.Get("Essential") == "yes" || p.Control.Get("Priority") == "required"
+}
+
+// sourceName is the source package that p was built from; packages of one
+// source change together.
+func sourceName(p *deb.Package) string {
+	if src := p.Control.Get("Source"); src != "" {
+		name, _, _ := strings.Cut(src, " ")
+		return name
+	}
+	return p.Control.Get("Package")
+}

@@ -1,0 +1,162 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"quorate.dev/builder/sandbox"
+	"quorate.dev/builder/unpack/deb"
+)
+
+// searchPath is dpkg's own (dpkg refuses to run without sbin in PATH).
+const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// policyDenied is what invoke-rc.d(8) asks before it starts a service: none is
+// ever started in a root. Exit code 101 is "action forbidden by policy".
+const policyDenied = "#!/bin/sh\nexit 101\n"
+
+const policyPath = "usr/sbin/policy-rc.d"
+
+// ScriptError says that maintainer scripts failed, with the end of what they printed.
+type ScriptError struct {
+	Set    string   // "image", "step/compile"
+	Failed []string // packages that dpkg could not configure, when it says so
+	Output string   // the last lines
+	Err    error
+}
+
+func (e *ScriptError) Error() string {
+	what := "maintainer scripts"
+	if len(e.Failed) > 0 {
+		what += " of " + strings.Join(e.Failed, ", ")
+	}
+	return fmt.Sprintf("%s failed in the root of %s: %v\n%s", what, e.Set, e.Err, indent(e.Output))
+}
+
+func (e *ScriptError) Unwrap() error { return e.Err }
+
+// runScripts runs preinst scripts in Pre-Depends order and then dpkg's own
+// configuration of everything, which finds the order of the rest.
+func (b *build) runScripts(ctx context.Context, name string, set *packageSet, r root) error {
+	script, err := configureScript(set)
+	if err != nil {
+		return err
+	}
+	work, done, err := b.Store.Scratch(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	policy := filepath.Join(work, "policy-rc.d")
+	if err := os.WriteFile(policy, []byte(policyDenied), 0o755); err != nil { //nolint:gosec // it is a program
+		return err
+	}
+	if err := os.Chmod(policy, 0o755); err != nil { //nolint:gosec // whatever the umask
+		return err
+	}
+	if err := os.Mkdir(filepath.Join(work, "work"), 0o755); err != nil {
+		return err
+	}
+	log := b.log.writer("scripts", name)
+	defer log.Close()
+	err = b.Sandbox.Run(ctx, sandbox.Command{
+		Root:         sandbox.Root{Lower: []string{r.lower()}, Upper: r.state(), Work: filepath.Join(work, "work")},
+		Args:         []string{"/bin/sh", "-c", script},
+		Env:          b.scriptEnv(),
+		Binds:        []sandbox.Bind{{Source: policy, Target: "/" + policyPath}},
+		Stdout:       log,
+		Stderr:       log,
+		Surroundings: b.Surroundings.Sandbox,
+	})
+	if err == nil {
+		err = allInstalled(filepath.Join(r.state(), "var/lib/dpkg/status"))
+	}
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return &ScriptError{Set: name, Failed: failedPackages(log.tail()), Output: log.tail(), Err: err}
+}
+
+func (b *build) scriptEnv() []string {
+	return append(b.constantEnv(), "DEBIAN_FRONTEND=noninteractive", "DEBCONF_NONINTERACTIVE_SEEN=true", "HOME=/root")
+}
+
+// constantEnv is what every process of a build sees, whoever builds.
+func (b *build) constantEnv() []string {
+	return []string{
+		"PATH=" + searchPath, "LC_ALL=C.UTF-8", "TZ=UTC", "USER=root", "LOGNAME=root", "SHELL=/bin/sh",
+		fmt.Sprintf("SOURCE_DATE_EPOCH=%d", b.epoch),
+	}
+}
+
+// configureScript is the shell program that brings an unpacked root to the
+// state of a real installation. preinst scripts see the environment that
+// dpkg(1) documents for maintainer scripts.
+func configureScript(set *packageSet) (string, error) {
+	ordered, err := deb.Order(set.debs())
+	if err != nil {
+		return "", err
+	}
+	var sh strings.Builder
+	sh.WriteString("set -eu\ncd /\n")
+	fmt.Fprintf(&sh, "export DPKG_RUNNING_VERSION='%s' DPKG_ROOT= DPKG_ADMINDIR=/var/lib/dpkg\n", set.version("dpkg"))
+	for _, p := range ordered {
+		if p.ControlFile("preinst") == nil {
+			continue
+		}
+		fmt.Fprintf(&sh, "DPKG_MAINTSCRIPT_PACKAGE='%s' DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT=1 DPKG_MAINTSCRIPT_ARCH='%s' DPKG_MAINTSCRIPT_NAME=preinst "+
+			"/var/lib/dpkg/info/%s.preinst install </dev/null || { echo \"preinst of %s failed\" >&2; exit 1; }\n",
+			p.Control.Get("Package"), p.Control.Get("Architecture"), p.InfoName(), p.Control.Get("Package"))
+	}
+	sh.WriteString("unset DPKG_RUNNING_VERSION DPKG_ROOT DPKG_ADMINDIR\n")
+	sh.WriteString("exec dpkg --force-unsafe-io --configure -a </dev/null\n")
+	return sh.String(), nil
+}
+
+// allInstalled checks dpkg's own record, since --configure -a also succeeds
+// when it finds nothing to do.
+func allInstalled(status string) error {
+	data, err := os.ReadFile(status)
+	if err != nil {
+		return errors.New("dpkg configured nothing")
+	}
+	paragraphs, err := deb.ParseStatus(data)
+	if err != nil {
+		return err
+	}
+	for _, p := range paragraphs {
+		if got := p.Get("Status"); got != "install ok installed" {
+			return fmt.Errorf("dpkg left package %q as %q", p.Get("Package"), got)
+		}
+	}
+	return nil
+}
+
+// failedPackages reads dpkg's closing list of what it could not configure.
+func failedPackages(output string) []string {
+	_, list, ok := strings.Cut(output, "Errors were encountered while processing:\n")
+	if !ok {
+		return nil
+	}
+	var names []string
+	for line := range strings.Lines(list) {
+		name, ok := strings.CutPrefix(line, " ")
+		if !ok {
+			break
+		}
+		names = append(names, strings.TrimSpace(name))
+	}
+	return names
+}
+
+func indent(s string) string {
+	s = strings.TrimRight(s, "\n")
+	if s == "" {
+		return "  (no output)"
+	}
+	return "  | " + strings.ReplaceAll(s, "\n", "\n  | ")
+}

@@ -1,0 +1,138 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"quorate.dev/builder/sandbox"
+	"quorate.dev/builder/tree"
+	"quorate.dev/lockfile/definition"
+	"quorate.dev/lockfile/digest"
+)
+
+// Where a step finds things. They are the same on every host, because paths end up in outputs.
+const (
+	stepDir    = "/build"  // working folder, empty at first
+	stepOut    = "/out"    // $OUT, what the step leaves
+	stepInputs = "/inputs" // read-only
+)
+
+// StepError says that a step's command failed, with the end of what it printed.
+type StepError struct {
+	Step   string
+	Output string
+	Err    error // *sandbox.ExitError, *sandbox.LimitError, *sandbox.OwnerError …
+}
+
+func (e *StepError) Error() string {
+	return fmt.Sprintf("step %q failed: %v\n%s", e.Step, e.Err, indent(e.Output))
+}
+
+func (e *StepError) Unwrap() error { return e.Err }
+
+// output is what a step left in $OUT.
+type output struct {
+	tree *tree.Tree
+	key  digest.Digest // of tree
+}
+
+// runStep runs one step, or finds what it left when everything that decides it is the same.
+func (b *build) runStep(ctx context.Context, step definition.Step, set *packageSet, inputs []*input) (*output, error) {
+	k := newKey("step").digest(set.key()).str(step.Run).num(b.epoch).str(string(b.Sandbox.Mapping()))
+	for _, v := range step.Env {
+		k.str(v.Name).str(v.Value)
+	}
+	for i, in := range inputs {
+		k.str(step.Inputs[i]).digest(in.key)
+	}
+	made := false
+	dir, err := b.Store.Derived(ctx, "step", k.done(), func(dir string) error {
+		made = true
+		done := b.phase("step", step.Name, 0)
+		if err := b.makeStep(ctx, step, set, inputs, dir); err != nil {
+			return err
+		}
+		done()
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !made {
+		b.event(Event{Phase: "step", Name: step.Name, Done: true, Cached: true})
+	}
+	t, err := loadSpooled(dir, b.epoch)
+	if err != nil {
+		return nil, err
+	}
+	return &output{tree: t, key: t.Digest()}, nil
+}
+
+func (b *build) makeStep(ctx context.Context, step definition.Step, set *packageSet, inputs []*input, dir string) error {
+	r, err := b.configured(ctx, "step/"+step.Name, set)
+	if err != nil {
+		return err
+	}
+	work, done, err := b.Store.Scratch(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	upper := filepath.Join(work, "upper")
+	for _, d := range []string{upper, filepath.Join(work, "work"), filepath.Join(upper, stepDir), filepath.Join(upper, stepOut)} {
+		if err := mkdirExact(d); err != nil {
+			return err
+		}
+	}
+	binds, err := b.inputBinds(ctx, step.Inputs, inputs)
+	if err != nil {
+		return err
+	}
+	log := b.log.writer("step", step.Name)
+	defer log.Close()
+	err = b.Sandbox.Run(ctx, sandbox.Command{
+		Root:             sandbox.Root{Lower: []string{r.state(), r.lower()}, Upper: upper, Work: filepath.Join(work, "work")},
+		Args:             []string{"/bin/sh", "-euc", step.Run},
+		Env:              b.stepEnv(step),
+		Dir:              stepDir,
+		Binds:            binds,
+		Stdout:           log,
+		Stderr:           log,
+		Limits:           sandbox.Limits(step.Limits),
+		Surroundings:     b.Surroundings.Sandbox,
+		RefuseLostOwners: true,
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var setup *sandbox.SetupError
+	if errors.As(err, &setup) {
+		return err
+	}
+	if err != nil {
+		return &StepError{Step: step.Name, Output: log.tail(), Err: err}
+	}
+	left, err := b.scan(ctx, filepath.Join(upper, stepOut), filepath.Join(dir, spoolData))
+	if err != nil {
+		return fmt.Errorf("step %q: %w", step.Name, err)
+	}
+	return saveSpooled(dir, left.entries)
+}
+
+func (b *build) stepEnv(step definition.Step) []string {
+	env := append(b.constantEnv(), "HOME="+stepDir, "OUT="+stepOut)
+	for _, v := range step.Env {
+		env = append(env, v.Name+"="+v.Value)
+	}
+	return env
+}
+
+func mkdirExact(dir string) error {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o755) //nolint:gosec // whatever the umask
+}

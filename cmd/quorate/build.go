@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"quorate.dev/builder"
+	"quorate.dev/builder/image"
+	"quorate.dev/builder/store"
+	"quorate.dev/lockfile/definition"
+)
+
+// output is one --output: a form and a path.
+type output struct {
+	kind string // "oci", "oci-archive", "docker-archive"
+	path string
+}
+
+func (o output) String() string { return o.kind + "=" + o.path }
+
+// outputsFlag is --output, which may be given several times.
+type outputsFlag []output
+
+// The forms that images are written in.
+var outputKinds = []string{"oci", "oci-archive", "docker-archive"}
+
+func (f *outputsFlag) String() string { return "" }
+func (f *outputsFlag) Type() string   { return "KIND=PATH" }
+
+// Set implements pflag.Value.
+func (f *outputsFlag) Set(s string) error {
+	kind, path, ok := strings.Cut(s, "=")
+	if !ok || path == "" {
+		return fmt.Errorf("expected KIND=PATH, KIND one of %s", strings.Join(outputKinds, ", "))
+	}
+	for _, k := range outputKinds {
+		if k == kind {
+			*f = append(*f, output{kind, path})
+			return nil
+		}
+	}
+	near := definition.Nearest(kind, outputKinds)
+	if len(near) > 0 {
+		return fmt.Errorf("unknown form %q; did you mean %q?", kind, near[0])
+	}
+	return fmt.Errorf("unknown form %q: expected one of %s", kind, strings.Join(outputKinds, ", "))
+}
+
+func (o output) write(name string, images []image.Image, st *store.Store) error {
+	switch o.kind {
+	case "oci":
+		return image.WriteOCI(o.path, images, st)
+	case "oci-archive":
+		return image.WriteOCIArchive(o.path, images, st)
+	}
+	if len(images) != 1 {
+		return fmt.Errorf("a docker archive holds one platform, not %d; choose one with --platform", len(images))
+	}
+	return image.WriteDockerArchive(o.path, name, images[0], st)
+}
+
+// built is what `quorate build --json` answers.
+type built struct {
+	Name   string       `json:"name"`
+	Images []builtImage `json:"images"`
+}
+
+type builtImage struct {
+	Platform string `json:"platform"`
+	Digest   string `json:"digest"`
+	Size     int64  `json:"size"` // of all blobs, compressed
+}
+
+func buildCmd(ui *terminal) *cobra.Command {
+	var (
+		inputs    inputFlags
+		outputs   outputsFlag
+		platforms []string
+		asJSON    bool
+	)
+	cmd := &cobra.Command{
+		Use:   "build [DIR]",
+		Short: "Build the image that a project's lock describes",
+		Long: `Build makes the image of the project in DIR (this folder by default) from its
+definition and its lock, on this machine. What the lock names and the store
+lacks is fetched first; after that nothing has a network. The same lock gives the
+same bytes on every machine.
+
+The last line on standard output is the digest of the image's manifest, one line
+for each platform.` +
+			exitStatus("the image was built", "", "it was not: stale lock, bad input, a step that fails, no isolation, no network"),
+		Example: `  quorate build
+  quorate build examples/greeter --output oci=out/greeter
+  quorate build --output docker-archive=image.tar && docker load -i image.tar
+  quorate build --offline`,
+		Args: takes("[DIR]"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			result, name, err := runBuild(cmd.Context(), ui, folder(args), inputs, outputs, platforms)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				ui.answerJSON(describe(name, result))
+				return nil
+			}
+			for _, img := range result.Images {
+				ui.answer("%s", img.ManifestDigest)
+			}
+			return nil
+		},
+	}
+	inputs.register(cmd, true)
+	cmd.Flags().Var(&outputs, "output", "also write the image: oci=DIR, oci-archive=FILE or docker-archive=FILE; may be repeated")
+	cmd.Flags().StringSliceVar(&platforms, "platform", nil, "build only these of the definition's platforms")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+	return cmd
+}
+
+// folder is a verb's optional [DIR].
+func folder(args []string) string {
+	if len(args) == 0 {
+		return "."
+	}
+	return args[0]
+}
+
+func runBuild(ctx context.Context, ui *terminal, dir string, inputs inputFlags, outputs []output, platforms []string) (*builder.Result, string, error) {
+	p, err := openProject(dir)
+	if err != nil {
+		return nil, "", err
+	}
+	if err := p.requireLock(); err != nil {
+		return nil, "", err
+	}
+	only, err := choosePlatforms(p.Definition, platforms)
+	if err != nil {
+		return nil, "", err
+	}
+	m, err := openMachine(ui)
+	if err != nil {
+		return nil, "", err
+	}
+	defer m.close()
+	b, err := m.builder(builder.Surroundings{})
+	if err != nil {
+		return nil, "", err
+	}
+	if err := m.fetchInputs(ctx, p.Lock, only, inputs); err != nil {
+		return nil, "", err
+	}
+	locals, err := m.packLocals(p)
+	if err != nil {
+		return nil, "", err
+	}
+	job := builder.Job{Definition: p.Definition, Lock: p.Lock, Platforms: only, Locals: locals}
+	result, err := m.build(ctx, b, job, inputs)
+	if err != nil {
+		return nil, "", err
+	}
+	return result, p.Definition.Name, m.writeOutputs(outputs, p.Definition.Name, result.Images)
+}
+
+// damageTries is how many damaged blobs one build mends before it concludes that the disk is broken.
+const damageTries = 5
+
+// build builds, and fetches again what turns out to be damaged in the store.
+func (m *machine) build(ctx context.Context, b *builder.Builder, job builder.Job, inputs inputFlags) (*builder.Result, error) {
+	for try := 0; ; try++ {
+		result, err := b.Build(ctx, job)
+		var damaged *store.DamagedError
+		if !errors.As(err, &damaged) || try == damageTries {
+			return result, err
+		}
+		if err := m.refetch(ctx, job.Lock, damaged.Digest, inputs); err != nil {
+			return nil, errors.Join(damaged, err)
+		}
+	}
+}
+
+// choosePlatforms is what --platform says, in the definition's order.
+func choosePlatforms(d *definition.Definition, names []string) ([]definition.Platform, error) {
+	if len(names) == 0 {
+		return d.Platforms, nil
+	}
+	var out []definition.Platform
+	var have []string
+	for _, p := range d.Platforms {
+		have = append(have, p.String())
+	}
+	for _, name := range names {
+		p, err := definition.ParsePlatform(name)
+		if err != nil {
+			return nil, err
+		}
+		if !wanted(p, d.Platforms) {
+			return nil, fmt.Errorf("the definition has no platform %q, only %s", name, strings.Join(have, ", "))
+		}
+	}
+	for _, p := range d.Platforms {
+		for _, name := range names {
+			if p.String() == name {
+				out = append(out, p)
+				break
+			}
+		}
+	}
+	return out, nil
+}
+
+func describe(name string, r *builder.Result) built {
+	out := built{Name: name}
+	for _, img := range r.Images {
+		one := builtImage{Platform: img.Platform.String(), Digest: img.ManifestDigest.String()}
+		one.Size = int64(len(img.Manifest) + len(img.Config))
+		for _, l := range img.Layers {
+			one.Size += l.Size
+		}
+		out.Images = append(out.Images, one)
+	}
+	return out
+}

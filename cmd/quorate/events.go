@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+
+	"quorate.dev/builder"
+	"quorate.dev/lockfile/fetch"
+	"quorate.dev/lockfile/resolve"
+	"quorate.dev/lockfile/source/deb"
+)
+
+// What packages tell of their work, as events for the terminal.
+
+// buildPhases says a build's phases in words; %s is the event's name.
+var buildPhases = map[string]string{
+	"decode":  "unpack packages",
+	"root":    "make the root of %s",
+	"scripts": "configure packages of %s",
+	"step":    "step %s",
+	"layer":   "layer %s",
+	"image":   "image %s",
+}
+
+func (t *terminal) buildEvent(e builder.Event) {
+	text := buildPhases[e.Phase]
+	if e.Name != "" {
+		text = fmt.Sprintf(text, e.Name)
+	}
+	note := ""
+	if e.Cached {
+		note = "cached"
+	}
+	t.report(event{
+		Key: e.Phase + "/" + e.Name, Text: text, Current: e.Current, Total: e.Total,
+		Line: e.Line, Done: e.Done, Note: note, Elapsed: e.Elapsed,
+	})
+}
+
+// fetchEvent shows a fetch as one thing that moves, and what went wrong on the way.
+func (t *terminal) fetchEvent(e fetch.Event) {
+	switch e.Kind {
+	case fetch.Retry:
+		t.warn("%s from %s: %v; trying again in %s", e.Item, e.Source, e.Err, e.Wait)
+		return
+	case fetch.NextSource:
+		t.warn("%s from %s: %v; trying the next source", e.Item, e.Source, e.Err)
+		return
+	}
+	t.report(event{
+		Key: "fetch", Text: fmt.Sprintf("fetch %d files", e.Items), Current: e.TotalDone, Total: e.Total, Bytes: true,
+		Done: e.Items > 0 && e.ItemsDone == e.Items,
+	})
+}
+
+func (t *terminal) debEvent(e deb.Event) {
+	switch e.Kind {
+	case "moved":
+		t.say("%s %s", e.Name, e.Text)
+	default:
+		t.report(event{Key: e.Kind + "/" + e.Name + e.Text, Text: debKinds[e.Kind] + e.Name + " " + e.Text, Total: e.Total, Bytes: true, Done: true})
+	}
+}
+
+var debKinds = map[string]string{"index": "read index ", "apt": "resolve "}
+
+func (t *terminal) resolveEvent(e resolve.Event) {
+	if e.Kind == "file" {
+		t.say("file %s: %s", e.Name, e.Text)
+		return
+	}
+	t.say("%s", e.Text)
+}

@@ -1,0 +1,453 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"quorate.dev/builder"
+	"quorate.dev/builder/image"
+	"quorate.dev/builder/sandbox"
+	"quorate.dev/builder/store"
+	"quorate.dev/lockfile"
+	"quorate.dev/lockfile/definition"
+	"quorate.dev/lockfile/digest"
+	"quorate.dev/lockfile/fetch"
+	"quorate.dev/lockfile/resolve"
+	"quorate.dev/lockfile/source/deb"
+	"quorate.dev/lockfile/source/httpfile"
+	"quorate.dev/lockfile/source/local"
+)
+
+// project is a definition's folder as every verb sees it.
+type project struct {
+	Dir             string
+	DefinitionBytes []byte
+	LockBytes       []byte // nil when there is no lock
+	Definition      *definition.Definition
+	Lock            *lockfile.Lock // nil when there is none, or none that can be read
+	LockErr         error          // why Lock is nil although LockBytes is not
+}
+
+// maxDefinition and maxLock bound what is read into memory before it is
+// parsed; the parsers have their own, smaller limits.
+const maxLock = 64 << 20
+
+// openProject reads a project's definition, and its lock when there is one.
+func openProject(dir string) (*project, error) {
+	p := &project{Dir: dir}
+	var err error
+	if p.DefinitionBytes, err = readBounded(filepath.Join(dir, definition.FileName), maxLock); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, &noDefinitionError{Dir: dir}
+		}
+		return nil, err
+	}
+	if p.Definition, err = definition.Parse(filepath.Join(dir, definition.FileName), p.DefinitionBytes); err != nil {
+		return nil, err
+	}
+	p.LockBytes, err = readBounded(p.lockPath(), maxLock)
+	if errors.Is(err, fs.ErrNotExist) {
+		return p, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.Lock, p.LockErr = lockfile.Parse(p.lockPath(), p.LockBytes)
+	return p, nil
+}
+
+func (p *project) lockPath() string { return filepath.Join(p.Dir, lockfile.FileName) }
+
+// requireLock returns why the project cannot be built from its lock, or nil.
+func (p *project) requireLock() error {
+	switch {
+	case p.LockErr != nil:
+		return p.LockErr
+	case p.Lock == nil:
+		return &noLockError{Path: p.lockPath()}
+	}
+	return p.Lock.Covers(p.Definition, builder.AssemblerVersion)
+}
+
+// noDefinitionError says that a folder is no project.
+type noDefinitionError struct{ Dir string }
+
+func (e *noDefinitionError) Error() string {
+	return fmt.Sprintf("there is no %s in %q", definition.FileName, e.Dir)
+}
+
+func (e *noDefinitionError) Hint() string {
+	return "name the project's folder; a first " + definition.FileName + " is explained in the README, and `quorate schema` describes every field"
+}
+
+// noLockError says that a project was never locked.
+type noLockError struct{ Path string }
+
+func (e *noLockError) Error() string { return fmt.Sprintf("there is no lock: %s", e.Path) }
+func (e *noLockError) Hint() string  { return "run: quorate lock" }
+
+func readBounded(path string, limit int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > limit {
+		return nil, fmt.Errorf("%s has %d bytes; more than %d cannot be right", path, info.Size(), limit)
+	}
+	return os.ReadFile(path)
+}
+
+// inputFlags say where locked bytes may come from.
+type inputFlags struct {
+	mirror  string
+	offline bool
+}
+
+func (f *inputFlags) register(cmd *cobra.Command, offline bool) {
+	cmd.Flags().StringVar(&f.mirror, "mirror", "", "Debian mirror `URL` to use instead of this machine's own")
+	if offline {
+		cmd.Flags().BoolVar(&f.offline, "offline", false, "use no network: everything must be in the store")
+	}
+}
+
+// machine is what this machine builds with: a store, a way of isolating, and
+// ways to bring bytes. Parts are made when they are first asked for.
+type machine struct {
+	ui    *terminal
+	store *store.Store
+
+	once    sync.Once
+	sandbox *sandbox.Native
+	err     error
+}
+
+// openMachine opens this user's store.
+func openMachine(ui *terminal) (*machine, error) {
+	dir, err := storeDir()
+	if err != nil {
+		return nil, err
+	}
+	return openMachineAt(ui, dir, nil)
+}
+
+// openMachineAt opens a store; blobs that it lacks are read from inputs, when that is given.
+func openMachineAt(ui *terminal, dir string, inputs *store.Store) (*machine, error) {
+	m := &machine{ui: ui}
+	var err error
+	m.store, err = store.Open(dir, store.Options{Remove: m.remove, Inputs: inputs})
+	return m, err
+}
+
+func (m *machine) close() error { return m.store.Close() }
+
+// isolate returns this machine's sandbox.
+func (m *machine) isolate() (*sandbox.Native, error) {
+	m.once.Do(func() {
+		m.sandbox, m.err = sandbox.Open(sandbox.Options{Mapping: sandbox.Mapping(os.Getenv("QUORATE_MAPPING"))})
+	})
+	return m.sandbox, m.err
+}
+
+// remove deletes roots, whose files may belong to ids that only the sandbox can use.
+func (m *machine) remove(dir string) error {
+	if err := os.RemoveAll(dir); err == nil {
+		return nil
+	}
+	s, err := m.isolate()
+	if err != nil {
+		return err
+	}
+	return builder.Remover(s)(dir)
+}
+
+// builder returns what builds on this machine.
+func (m *machine) builder(s builder.Surroundings) (*builder.Builder, error) {
+	runner, err := m.isolate()
+	if err != nil {
+		return nil, err
+	}
+	return &builder.Builder{Store: m.store, Sandbox: runner, Surroundings: s, Events: m.ui.buildEvent}, nil
+}
+
+// storeDir is $QUORATE_STORE, else quorate/store in the user's cache folder.
+func storeDir() (string, error) {
+	if dir := os.Getenv("QUORATE_STORE"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("cannot find a folder for the store: %w; set QUORATE_STORE", err)
+	}
+	return filepath.Join(cache, "quorate", "store"), nil
+}
+
+// debianSource returns Debian's archives as this machine reaches them.
+func (m *machine) debianSource(suite string, f inputFlags) (*deb.Source, error) {
+	mirrors, err := deb.Mirrors(deb.MirrorConfig{
+		Flag: f.mirror, Env: os.Getenv("QUORATE_DEBIAN_MIRROR"), User: userMirror(), AptRoot: aptRoot(), Suite: suite,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return deb.New(deb.Options{
+		Mirrors: mirrors, Snapshot: snapshotService(), Cache: filepath.Join(m.store.Dir(), "indexes"),
+		Apt: &sandboxedApt{machine: m, flags: f, suite: suite}, Events: m.ui.debEvent,
+	}), nil
+}
+
+// snapshotService is the public one unless QUORATE_SNAPSHOT names another, or "none".
+func snapshotService() string {
+	switch s := os.Getenv("QUORATE_SNAPSHOT"); s {
+	case "":
+		return deb.SnapshotService
+	case "none":
+		return ""
+	default:
+		return s
+	}
+}
+
+// aptRoot is where apt's configuration is read; QUORATE_APT_ROOT names another
+// folder than this machine's own, for tests.
+func aptRoot() string {
+	if root, ok := os.LookupEnv("QUORATE_APT_ROOT"); ok {
+		return root
+	}
+	return "/"
+}
+
+// userMirror is the first line of quorate/debian-mirror in the user's configuration folder.
+func userMirror() string {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return ""
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "quorate", "debian-mirror"))
+	if err != nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	return strings.TrimSpace(line)
+}
+
+// items lists everything that a lock names, with the places that may have it.
+func (m *machine) items(lock *lockfile.Lock, platforms []definition.Platform, f inputFlags) ([]fetch.Item, error) {
+	var items []fetch.Item
+	if len(lock.Archives) > 0 {
+		source, err := m.debianSource(lock.Requests.Suite, f)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range lock.Platforms {
+			if !wanted(p.Platform, platforms) {
+				continue
+			}
+			list, err := packageItems(source, p.Packages, lock.Archives)
+			if err != nil {
+				return nil, err
+			}
+			items = append(items, list...)
+		}
+	}
+	for _, file := range lock.Files {
+		src, err := httpfile.New(file.URL)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, fetch.Item{Name: "file " + file.Name, Size: file.Size, Digest: file.SHA256, Sources: []fetch.Source{src}})
+	}
+	return items, nil
+}
+
+func wanted(p definition.Platform, platforms []definition.Platform) bool {
+	for _, w := range platforms {
+		if w == p {
+			return true
+		}
+	}
+	return len(platforms) == 0
+}
+
+func packageItems(source *deb.Source, pins []lockfile.Package, archives []lockfile.Archive) ([]fetch.Item, error) {
+	var items []fetch.Item
+	for _, pin := range pins {
+		it := fetch.Item{Name: pin.Name + " " + pin.Version + " " + pin.Arch, Size: pin.Size, Digest: pin.SHA256}
+		for _, url := range source.Locations(pin, archives) {
+			src, err := httpfile.New(url)
+			if err != nil {
+				return nil, err
+			}
+			it.Sources = append(it.Sources, src)
+		}
+		items = append(items, it)
+	}
+	return items, nil
+}
+
+// fetchInputs brings everything that a lock names into the store.
+func (m *machine) fetchInputs(ctx context.Context, lock *lockfile.Lock, platforms []definition.Platform, f inputFlags) error {
+	items, err := m.items(lock, platforms, f)
+	if err != nil {
+		return err
+	}
+	return fetch.Fetch(ctx, items, m.store, fetch.Options{Offline: f.offline, Events: m.ui.fetchEvent})
+}
+
+// refetch brings what turned out to be damaged again.
+func (m *machine) refetch(ctx context.Context, lock *lockfile.Lock, d digest.Digest, f inputFlags) error {
+	items, err := m.items(lock, nil, f)
+	if err != nil {
+		return err
+	}
+	for _, it := range items {
+		if it.Digest == d {
+			m.ui.warn("%s was damaged in the store; fetching it again", it.Name)
+			return fetch.Refetch(ctx, []fetch.Item{it}, m.store, fetch.Options{Offline: f.offline, Events: m.ui.fetchEvent})
+		}
+	}
+	return fmt.Errorf("the lock does not name %s", d)
+}
+
+// packLocals hashes the local inputs and puts their canonical archives into the store.
+func (m *machine) packLocals(p *project) (map[string]builder.Local, error) {
+	out := map[string]builder.Local{}
+	for _, in := range p.Definition.Inputs.Local {
+		w, err := m.store.Create()
+		if err != nil {
+			return nil, err
+		}
+		t, err := local.Pack(filepath.Join(p.Dir, in.Path), w, local.Options{})
+		if err != nil {
+			_ = w.Close()
+			return nil, fmt.Errorf("input %q: %w", in.Name, err)
+		}
+		archive, _, err := w.Commit()
+		if err != nil {
+			return nil, err
+		}
+		out[in.Name] = builder.Local{Tree: t.Digest, Archive: archive}
+	}
+	return out, nil
+}
+
+// sandboxedApt runs apt, unpacked from locked packages, in the sandbox.
+type sandboxedApt struct {
+	machine *machine
+	flags   inputFlags
+	suite   string
+}
+
+// Run implements deb.Apt.
+func (a *sandboxedApt) Run(ctx context.Context, r deb.AptRun) error {
+	source, err := a.machine.debianSource(a.suite, a.flags)
+	if err != nil {
+		return err
+	}
+	items, err := packageItems(source, r.Packages, r.Archives)
+	if err != nil {
+		return err
+	}
+	if err := fetch.Fetch(ctx, items, a.machine.store, fetch.Options{Events: a.machine.ui.fetchEvent}); err != nil {
+		return err
+	}
+	b, err := a.machine.builder(builder.Surroundings{})
+	if err != nil {
+		return err
+	}
+	err = b.RunTool(ctx, builder.Tool{Packages: r.Packages, Args: r.Args, Folder: r.Dir, At: deb.AptDir, Stdout: r.Stdout, Stderr: r.Stderr})
+	var exit *sandbox.ExitError
+	if errors.As(err, &exit) {
+		return &aptExit{exit}
+	}
+	return err
+}
+
+// aptExit is apt's own exit status in the form that deb.Apt promises.
+type aptExit struct{ *sandbox.ExitError }
+
+func (e *aptExit) ExitCode() int { return e.Code }
+func (e *aptExit) Unwrap() error { return e.ExitError }
+
+// lockFlags say how a lock may change.
+type lockFlags struct {
+	inputFlags
+	update     []string
+	allowOlder bool
+}
+
+// resolveLock chooses every input of a project anew.
+func (m *machine) resolveLock(ctx context.Context, p *project, f lockFlags) (*lockfile.Lock, error) {
+	o := resolve.Options{
+		Definition: p.Definition, Previous: p.Lock, Update: f.update, AllowOlder: f.allowOlder,
+		Assembler: builder.AssemblerVersion,
+		Epoch:     func() (time.Time, error) { return commitTime(p.Dir) },
+		Files:     filePinner{m},
+		Events:    m.ui.resolveEvent,
+	}
+	if d := p.Definition.Inputs.Debian; d != nil {
+		source, err := m.debianSource(d.Suite, f.inputFlags)
+		if err != nil {
+			return nil, err
+		}
+		o.Deb = source
+		for _, name := range d.SignedBy {
+			key, err := readBounded(filepath.Join(p.Dir, name), maxKeyFile)
+			if err != nil {
+				return nil, fmt.Errorf("signed-by: %w", err)
+			}
+			o.Keys = append(o.Keys, key)
+		}
+	}
+	return resolve.Resolve(ctx, o)
+}
+
+// maxKeyFile is far above the size of all of Debian's archive keys together (60 kB).
+const maxKeyFile = 4 << 20
+
+// filePinner records files that the definition names by URL.
+type filePinner struct{ m *machine }
+
+// Pin implements resolve.FileSource.
+func (f filePinner) Pin(ctx context.Context, name, url string) (lockfile.File, error) {
+	return httpfile.Pin(ctx, name, url, f.m.store)
+}
+
+// commitTime is the committer time of the HEAD of the git checkout that dir is in.
+func commitTime(dir string) (time.Time, error) {
+	cmd := exec.Command("git", "-C", dir, "log", "-1", "--format=%ct")
+	out, err := cmd.Output()
+	if err != nil {
+		why := err.Error()
+		var exit *exec.ExitError
+		if errors.As(err, &exit) && len(exit.Stderr) > 0 {
+			why = strings.TrimSpace(string(exit.Stderr))
+		}
+		return time.Time{}, fmt.Errorf("epoch: commit: cannot read the time of the last commit of %q: %s", dir, why)
+	}
+	seconds, err := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("epoch: commit: git answered %q", out)
+	}
+	return time.Unix(seconds, 0).UTC(), nil
+}
+
+// writeOutputs writes images where --output says.
+func (m *machine) writeOutputs(outputs []output, name string, images []image.Image) error {
+	for _, o := range outputs {
+		if err := o.write(name, images, m.store); err != nil {
+			return fmt.Errorf("writing %s: %w", o, err)
+		}
+	}
+	return nil
+}
