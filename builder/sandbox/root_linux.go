@@ -5,11 +5,9 @@ package sandbox
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,9 +23,12 @@ type root struct {
 	top     int      // the new root
 	proc    int      // the sandbox's /proc
 	lastPID int      // its sys/kernel/ns_last_pid, which is read-only by path
-	made    []string // mount points that we made, in order
-	mounted []string // mount points, in order
+	made    []string // mount points that we made, below the root, parents first
 }
+
+// scratchAt is where our tmpfs is until the host's root is gone: a folder that
+// exists on every host. What it hides was opened before.
+const scratchAt = "/tmp"
 
 // devices are the nodes of the host that every sandbox has. They hold no state
 // of the host but the randomness.
@@ -51,44 +52,43 @@ type sources struct {
 	devices     []int
 }
 
-// makeRoot makes the root and moves this process into it.
-func makeRoot(s *spec) (*root, error) {
+// make makes the root and moves this process into it.
+func (r *root) make(s *spec) error {
 	// Nothing that we mount may reach the host, nor the other way round.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return nil, &stageError{"take the mounts for ourselves", err}
+		return &stageError{"take the mounts for ourselves", err}
 	}
 	src, err := openSources(&s.Command)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer src.close()
 	unix.Umask(0)
 	defer unix.Umask(0o022)
-	r := &root{}
 	if err := r.mountScratch(s); err != nil {
-		return nil, &stageError{"mount a tmpfs", err}
+		return &stageError{"mount a tmpfs", err}
 	}
 	if err := r.mountOverlay(s, src); err != nil {
-		return nil, &stageError{"mount the root", err}
+		return &stageError{"mount the root", err}
 	}
 	if err := r.mountProc(s); err != nil {
-		return nil, &stageError{"mount /proc", err}
+		return &stageError{"mount /proc", err}
 	}
 	if err := r.mountDev(src); err != nil {
-		return nil, &stageError{"make /dev", err}
+		return &stageError{"make /dev", err}
 	}
 	if err := r.attachScratch("tmp", "/tmp", 0); err != nil {
-		return nil, &stageError{"make /tmp", err}
+		return &stageError{"make /tmp", err}
 	}
 	for i, b := range s.Command.Binds {
 		if err := r.bind(src.binds[i], b); err != nil {
-			return nil, &stageError{fmt.Sprintf("show %q at %q", b.Source, b.Target), err}
+			return &stageError{fmt.Sprintf("show %q at %q", b.Source, b.Target), err}
 		}
 	}
 	if err := r.enter(); err != nil {
-		return nil, &stageError{"enter the root", err}
+		return &stageError{"enter the root", err}
 	}
-	return r, nil
+	return nil
 }
 
 func fdPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
@@ -166,9 +166,8 @@ func (r *root) mountScratch(s *spec) error {
 	if r.scratch, err = unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV); err != nil {
 		return err
 	}
-	// It must be attached somewhere to be an overlay's upper layer. /tmp exists
-	// on every host; what it hides was opened before.
-	if err := unix.MoveMount(r.scratch, "", unix.AT_FDCWD, "/tmp", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+	// It must be attached somewhere to be an overlay's upper layer.
+	if err := unix.MoveMount(r.scratch, "", unix.AT_FDCWD, scratchAt, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return err
 	}
 	if err := makeFolders(r.scratch, 0o1777, "tmp", "shm"); err != nil {
@@ -335,8 +334,16 @@ func (r *root) mountPoint(target string, folder bool) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	r.made = append(r.made, target)
-	return r.open(target)
+	if fd, err = r.open(target); err != nil {
+		return -1, err
+	}
+	// Where it really is, links resolved.
+	if at, err := os.Readlink(fdPath(fd)); err == nil {
+		if name, ok := strings.CutPrefix(at, scratchAt+"/root/"); ok {
+			r.made = append(r.made, name)
+		}
+	}
+	return fd, nil
 }
 
 func (r *root) open(target string) (int, error) {
@@ -350,11 +357,16 @@ func (r *root) attach(m int, target string, folder bool) error {
 		return err
 	}
 	defer unix.Close(at)
-	if err := unix.MoveMount(m, "", at, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
+	var st unix.Stat_t
+	if err := unix.Fstat(at, &st); err != nil {
 		return err
 	}
-	r.mounted = append(r.mounted, target)
-	return nil
+	if isFolder := st.Mode&unix.S_IFMT == unix.S_IFDIR; isFolder && !folder {
+		return errors.New("a file cannot cover a folder")
+	} else if !isFolder && folder {
+		return errors.New("a folder cannot cover a file")
+	}
+	return unix.MoveMount(m, "", at, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }
 
 // clone makes a mount of its own of what fd shows, everything beneath included.
@@ -596,21 +608,4 @@ func (r *root) enter() error {
 		return fmt.Errorf("let go of the host's root: %w", err)
 	}
 	return unix.Chdir("/")
-}
-
-// tidy removes the mount points that were made, so that Upper holds only what
-// the command did. A failed removal leaves an empty entry and is no reason to
-// call the command's success a failure.
-func (r *root) tidy() {
-	if len(r.made) == 0 {
-		return
-	}
-	for i := len(r.mounted) - 1; i >= 0; i-- {
-		_ = unix.Unmount(r.mounted[i], unix.MNT_DETACH)
-	}
-	for i := len(r.made) - 1; i >= 0; i-- {
-		if err := syscall.Rmdir(r.made[i]); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			_ = syscall.Unlink(r.made[i])
-		}
-	}
 }

@@ -156,8 +156,12 @@ type run struct {
 // outcome is what came of pid 1.
 type outcome struct {
 	message *message // its last message; nil when it died without one
+	made    []string // the mount points that it made
 	waitErr error
 }
+
+// sandboxReady is the descriptors of a sandbox that is ready.
+type sandboxReady struct{ fds []int }
 
 // run starts pid 1, watches it, and turns what came of it into an error.
 func (r *run) run(ctx context.Context) error {
@@ -167,13 +171,15 @@ func (r *run) run(ctx context.Context) error {
 	if err := r.start(); err != nil {
 		return err
 	}
-	ready := make(chan []int, 1)
-	messages := make(chan *message, 1)
+	ready := make(chan sandboxReady, 1)
+	messages := make(chan outcome, 1)
 	go r.listen(ready, messages)
 	done := make(chan outcome, 1)
 	go func() {
 		err := r.cmd.Wait()
-		done <- outcome{<-messages, err}
+		o := <-messages
+		o.waitErr = err
+		done <- o
 	}()
 	timer := time.NewTimer(r.spec.Limits.Time)
 	defer timer.Stop()
@@ -189,9 +195,9 @@ func (r *run) run(ctx context.Context) error {
 	cancelled := ctx.Done()
 	for {
 		select {
-		case fds := <-ready:
+		case at := <-ready:
 			ready = nil
-			if err := w.start(r, fds, exceeded); err != nil {
+			if err := w.start(r, at.fds, exceeded); err != nil {
 				kill(err)
 			}
 		case err := <-exceeded:
@@ -203,13 +209,35 @@ func (r *run) run(ctx context.Context) error {
 			kill(ctx.Err())
 		case o := <-done:
 			select {
-			case fds := <-ready: // so short that both arrived
-				if err := w.start(r, fds, exceeded); err != nil && why == nil {
+			case at := <-ready: // so short that both arrived
+				if err := w.start(r, at.fds, exceeded); err != nil && why == nil {
 					why = err
 				}
 			default:
 			}
-			return r.judge(o, why, w.stop())
+			err := r.judge(o, why, w.stop())
+			r.group.remove()
+			removeMade(r.spec.Command.Root.Upper, o.made)
+			return err
+		}
+	}
+}
+
+// removeMade removes mount points from upper, so that it holds only what the
+// command did. Those that are in use or gone stay so: they are the command's.
+// The command may have put links anywhere, so nothing is followed out of upper.
+func removeMade(upper string, made []string) {
+	if upper == "" || len(made) == 0 {
+		return
+	}
+	root, err := os.OpenRoot(upper)
+	if err != nil {
+		return
+	}
+	defer root.Close()
+	for i := len(made) - 1; i >= 0; i-- {
+		if info, err := root.Lstat(made[i]); err == nil && (info.IsDir() || info.Mode().IsRegular() && info.Size() == 0) {
+			_ = root.Remove(made[i])
 		}
 	}
 }
@@ -288,6 +316,9 @@ func (r *run) start() error {
 		cmd.files = append(cmd.files, theirs)
 		cmd.Stdout, cmd.Stderr = piped(r.stdout, r.stderr)
 		err = cmd.start(func(pid int, w io.Writer) error {
+			if !r.spec.Probe {
+				r.group = r.native.groups.add(pid, r.spec.Limits)
+			}
 			b, err := json.Marshal(&r.spec)
 			if err != nil {
 				return err
@@ -331,9 +362,9 @@ func same(a, b io.Writer) bool {
 }
 
 // listen passes on what pid 1 says until its end.
-func (r *run) listen(ready chan<- []int, last chan<- *message) {
+func (r *run) listen(ready chan<- sandboxReady, last chan<- outcome) {
 	defer unix.Close(r.control)
-	var final *message
+	var o outcome
 	for {
 		// A step's error text with a path in it is the longest message.
 		b, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4*8))
@@ -342,7 +373,7 @@ func (r *run) listen(ready chan<- []int, last chan<- *message) {
 			continue
 		}
 		if err != nil || n == 0 {
-			last <- final
+			last <- o
 			return
 		}
 		m := &message{}
@@ -350,10 +381,14 @@ func (r *run) listen(ready chan<- []int, last chan<- *message) {
 			continue
 		}
 		if m.Ready {
-			ready <- descriptors(oob[:on])
+			o.made = m.Made
+			ready <- sandboxReady{descriptors(oob[:on])}
 			continue
 		}
-		final = m
+		o.message = m
+		if m.Failed != nil {
+			o.made = m.Made
+		}
 	}
 }
 

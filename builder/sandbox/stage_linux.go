@@ -26,6 +26,7 @@ const (
 	partMapped = "mapped" // wait until somebody else wrote our id map, then exec argv[2:] with the powers of id 0
 	partInit   = "init"   // make the sandbox, be its pid 1
 	partTask   = "task"   // run the task argv[2]
+	partSweep  = "sweep"  // wait for the end of process argv[2], then remove its control groups
 )
 
 // Descriptors that a stage inherits beside the standard ones.
@@ -56,6 +57,7 @@ type command struct {
 // sandbox's /proc, its tmpfs, and the listener of owner calls when there is one.
 type message struct {
 	Ready  bool
+	Made   []string // of Ready and Failed: the mount points that were made in Upper, parents first
 	Failed *failure
 	Exited *int // wait status of the command
 }
@@ -79,6 +81,9 @@ func Main(t map[string]TaskFunc) {
 	}
 	// The thread stays ours: its parent-death signal lasts as long as it does.
 	runtime.LockOSThread()
+	if os.Args[1] == partSweep {
+		sweepStage() // survives its parent
+	}
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		os.Exit(1)
 	}
@@ -154,9 +159,10 @@ func initStage() {
 		os.Exit(1) // the parent died while it wrote
 	}
 	pipe.Close()
-	status, err := runInit(&s)
+	var r root
+	status, err := runInit(&s, &r)
 	if err != nil {
-		report(message{Failed: asFailure(err)})
+		report(message{Failed: asFailure(err), Made: r.made})
 		os.Exit(1)
 	}
 	report(message{Exited: &status})
@@ -190,8 +196,8 @@ func report(m message, fds ...int) {
 }
 
 // runInit makes the sandbox, runs the command in it, and answers its wait status
-// once every other process is gone and the mount points are removed.
-func runInit(s *spec) (int, error) {
+// once every other process is gone.
+func runInit(s *spec, r *root) (int, error) {
 	// Signals that the caller's caller ignores would stay ignored across exec;
 	// caught ones do not.
 	signal.Notify(make(chan os.Signal, 1))
@@ -201,8 +207,7 @@ func runInit(s *spec) (int, error) {
 			return 0, &stageError{"leave the host's groups", e}
 		}
 	}
-	r, err := makeRoot(s)
-	if err != nil {
+	if err := r.make(s); err != nil {
 		return 0, err
 	}
 	if err := setNames(); err != nil {
@@ -211,8 +216,8 @@ func runInit(s *spec) (int, error) {
 	if err := setLimits(s.Limits); err != nil {
 		return 0, err
 	}
-	// In a thread of its own: what it gives up, this one still needs to tidy up.
-	// Go ends a locked thread with its goroutine and starts no threads from it.
+	// In a thread of its own, so that pid 1 itself is never under the filter, and
+	// no thread that Go starts later is: it starts none from a locked one.
 	type started struct {
 		pid int
 		err error
@@ -232,7 +237,6 @@ func runInit(s *spec) (int, error) {
 	// The background processes of a command end with it.
 	_ = unix.Kill(-1, unix.SIGKILL)
 	reap(-1)
-	r.tidy()
 	return status, nil
 }
 
@@ -312,7 +316,7 @@ func launch(s *spec, r *root) (int, error) {
 	if listener >= 0 {
 		fds = append(fds, listener)
 	}
-	report(message{Ready: true}, fds...)
+	report(message{Ready: true, Made: r.made}, fds...)
 	if listener >= 0 {
 		unix.Close(listener)
 	}

@@ -91,7 +91,13 @@ func (w *watcher) stop() error {
 	if err := w.group.exceeded(w.limits); err != nil {
 		return err
 	}
-	return (&diskWatch{watcher: w, last: true}).look()
+	if err := (&diskWatch{watcher: w, last: true}).look(); err != nil {
+		return err
+	}
+	if w.scratchUsed() > w.limits.Memory { // it ran into the size of the tmpfs between two looks
+		return &LimitError{What: "memory", Limit: formatBytes(w.limits.Memory)}
+	}
+	return nil
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {
