@@ -96,11 +96,15 @@ type Answer struct {
 // Resolve chooses packages. It reads the signed indexes anew each time, and
 // the lists of packages only when they changed.
 func (s *Source) Resolve(ctx context.Context, q Query) (*Answer, error) {
-	r, err := s.begin(ctx, q)
+	work, err := os.MkdirTemp(s.opts.Scratch, "quorate-apt-")
 	if err != nil {
 		return nil, err
 	}
-	defer r.end()
+	defer os.RemoveAll(work)
+	r, err := s.begin(ctx, q, work)
+	if err != nil {
+		return nil, err
+	}
 	for _, p := range q.Platforms {
 		platform, err := r.platform(ctx, p)
 		if err != nil {
@@ -116,14 +120,14 @@ func (s *Source) Resolve(ctx context.Context, q Query) (*Answer, error) {
 type resolution struct {
 	*Source
 	q        Query
-	work     string // removed at the end
+	work     string // folder for what is temporary
 	archives []*archive
 	native   string
 	apt      []lockfile.Package // what apt is unpacked from
 	answer   *Answer
 }
 
-func (s *Source) begin(ctx context.Context, q Query) (r *resolution, err error) {
+func (s *Source) begin(ctx context.Context, q Query, work string) (*resolution, error) {
 	keys, err := ShippedKeys()
 	if q.SignedBy != nil {
 		keys, err = ParseKeys(q.SignedBy...)
@@ -131,23 +135,14 @@ func (s *Source) begin(ctx context.Context, q Query) (r *resolution, err error) 
 	if err != nil {
 		return nil, err
 	}
-	r = &resolution{q: q, native: nativeArch(), answer: &Answer{}}
-	if r.work, err = os.MkdirTemp(s.opts.Scratch, "quorate-apt-"); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			r.end()
-		}
-	}()
 	own := *s
 	if own.opts.Cache == "" {
-		own.opts.Cache = filepath.Join(r.work, "indexes")
+		own.opts.Cache = filepath.Join(work, "indexes")
 	}
-	r.Source = &own
 	if err := os.MkdirAll(own.opts.Cache, 0o777); err != nil {
 		return nil, err
 	}
+	r := &resolution{Source: &own, q: q, work: work, native: nativeArch(), answer: &Answer{}}
 	if r.archives, err = own.archives(ctx, q, keys); err != nil {
 		return nil, err
 	}
@@ -157,8 +152,6 @@ func (s *Source) begin(ctx context.Context, q Query) (r *resolution, err error) 
 	slices.SortFunc(r.answer.Archives, func(a, b lockfile.Archive) int { return strings.Compare(a.Name, b.Name) })
 	return r, nil
 }
-
-func (r *resolution) end() { _ = os.RemoveAll(r.work) }
 
 // nativeArch is Debian's name of this machine's architecture.
 func nativeArch() string {
@@ -289,6 +282,9 @@ func (ix *Index) settleAll(set lockfile.SetRequest) ([]definition.Request, error
 		out = append(out, r)
 	}
 	for _, name := range set.Without {
+		if slices.ContainsFunc(out, func(r definition.Request) bool { return r.Name == name }) {
+			return nil, &RequestError{Request: name, Problem: `"without" leaves the same package out`}
+		}
 		if len(ix.byName[name]) == 0 {
 			return nil, &NotFoundError{Name: name, Suite: ix.Suite, Arch: ix.Arch, Nearest: definition.Nearest(name, ix.names())}
 		}
