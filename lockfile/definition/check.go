@@ -50,8 +50,10 @@ func (n *names) add(name, what string) {
 		n.bad = true
 		return
 	}
-	n.list = append(n.list, name)
-	n.what[name] = what
+	if n.what[name] == "" {
+		n.list = append(n.list, name)
+		n.what[name] = what
+	}
 }
 
 func (c *checker) inputNames() *names {
@@ -60,7 +62,7 @@ func (c *checker) inputNames() *names {
 		all.add(l.Name, "an input")
 	}
 	for _, f := range c.def.Inputs.Files {
-		if all.what[f.Name] != "" {
+		if slices.ContainsFunc(c.def.Inputs.Local, func(l Local) bool { return l.Name == f.Name && f.Name != "" }) {
 			c.doc.Errorf(c.doc.Key("inputs", "files", f.Name), "input %q has the same name as a local input; /inputs/%s can be only one", f.Name, f.Name)
 			continue
 		}

@@ -49,7 +49,9 @@ func Nearest(word string, candidates []string) []string {
 	})
 	var names []string
 	for _, f := range found {
-		if len(names) == 3 || len(names) > 0 && f.distance > most && found[0].distance <= most {
+		best := found[0].distance
+		// When one letter mends the word, what needs two is hardly meant.
+		if len(names) == 3 || best <= most && f.distance > min(most, best+best/2) {
 			break
 		}
 		names = append(names, f.name)

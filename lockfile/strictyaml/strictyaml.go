@@ -161,6 +161,10 @@ func (d *Document) malformed(data []byte, err error) {
 	if line == 0 || strings.HasPrefix(message, "did not find expected") {
 		line = d.lineOf(data, message, line)
 	}
+	// Of what begins on the very first line and never ends, it names the end.
+	if strings.HasSuffix(message, "unexpected end of stream") && line >= len(d.lines) {
+		line = 1
+	}
 	line = min(max(line, 1), len(d.lines))
 	text := d.lines[line-1]
 	indent := text[:len(text)-len(strings.TrimLeft(text, " \t"))]
