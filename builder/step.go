@@ -51,12 +51,7 @@ func (b *build) runStep(ctx context.Context, step definition.Step, set *packageS
 	made := false
 	dir, err := b.Store.Derived(ctx, "step", k.done(), func(dir string) error {
 		made = true
-		done := b.phase("step", step.Name, 0)
-		if err := b.makeStep(ctx, step, set, inputs, dir); err != nil {
-			return err
-		}
-		done()
-		return nil
+		return b.makeStep(ctx, step, set, inputs, dir)
 	})
 	if err != nil {
 		return nil, err
@@ -91,6 +86,7 @@ func (b *build) makeStep(ctx context.Context, step definition.Step, set *package
 	if err != nil {
 		return err
 	}
+	finished := b.phase("step", step.Name, 0)
 	log := b.log.writer("step", step.Name)
 	defer log.Close()
 	err = b.Sandbox.Run(ctx, sandbox.Command{
@@ -119,6 +115,7 @@ func (b *build) makeStep(ctx context.Context, step definition.Step, set *package
 	if err != nil {
 		return fmt.Errorf("step %q: %w", step.Name, err)
 	}
+	finished()
 	return saveSpooled(dir, left.entries)
 }
 

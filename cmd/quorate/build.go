@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -51,6 +53,9 @@ func (f *outputsFlag) Set(s string) error {
 }
 
 func (o output) write(name string, images []image.Image, st *store.Store) error {
+	if err := os.MkdirAll(filepath.Dir(o.path), 0o777); err != nil { //nolint:gosec // the umask decides
+		return err
+	}
 	switch o.kind {
 	case "oci":
 		return image.WriteOCI(o.path, images, st)

@@ -258,6 +258,12 @@ func (ix *Index) aptClosure() ([]int32, error) {
 	}
 	in := map[int32]bool{start: true}
 	queue := []int32{start}
+	// apt reads dpkg's table of architectures (usr/share/dpkg/cputable), and
+	// does not depend on dpkg, which is Essential.
+	if i, ok := ix.newest("dpkg"); ok {
+		in[i] = true
+		queue = append(queue, i)
+	}
 	for ; len(queue) > 0; queue = queue[1:] {
 		clauses, err := ix.needs(queue[0])
 		if err != nil {
