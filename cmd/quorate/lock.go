@@ -1,0 +1,337 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"quorate.dev/builder"
+	"quorate.dev/lockfile"
+	"quorate.dev/lockfile/strictyaml"
+)
+
+// lockAnswer is what `quorate lock --json` answers.
+type lockAnswer struct {
+	Lock    string            `json:"lock"`    // path
+	Written bool              `json:"written"` // the file has new bytes
+	Changes []lockfile.Change `json:"changes"` // from the lock that was there; never null
+}
+
+// checkAnswer is what `quorate lock --check --json` answers.
+type checkAnswer struct {
+	UpToDate bool     `json:"upToDate"`
+	Reasons  []string `json:"reasons"` // why not; never null
+}
+
+func lockCmd(ui *terminal) *cobra.Command {
+	var (
+		flags       lockFlags
+		check, diff bool
+		why         string
+		asJSON      bool
+	)
+	cmd := &cobra.Command{
+		Use:   "lock [DIR]",
+		Short: "Choose every input of a project and write quorate.lock",
+		Long: `Lock chooses every input that the definition in DIR (this folder by default) asks
+for, and writes quorate.lock: each package and file by digest, with the reason
+why it is there. It is the only verb that chooses. A lock that says the same
+already is left as it is. Commit it beside quorate.yaml.
+
+Packages come from signed Debian archives, found in this order: --mirror,
+$QUORATE_DEBIAN_MIRROR, the user's configuration, this machine's own apt
+configuration, the public snapshot service. Where bytes come from is not part of
+the lock; what they are is. No archive may be older than the one locked before,
+unless --allow-older says so.
+
+  --check     only say whether the lock still fits the definition; no network
+  --diff      choose anew and show what would change; nothing is written
+  --update    choose these packages or files anew, and what they need; keep the rest
+  --why       show why a package is in the lock; no network` +
+			exitStatus(
+				"locked, or the lock is up to date; with --diff: nothing would change",
+				"--check: the lock does not fit; --diff: something would change; --why: not in the lock",
+				"could not tell: bad definition, no such package, archive not reachable or not to be trusted"),
+		Example: `  quorate lock
+  quorate lock --check
+  quorate lock --update openssl,libssl3
+  quorate lock --diff
+  quorate lock --why libgcc-s1`,
+		Args: takes("[DIR]"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir := folder(args)
+			switch {
+			case check:
+				return runLockCheck(ui, dir, asJSON)
+			case why != "":
+				return runLockWhy(ui, dir, why, asJSON)
+			case diff:
+				return runLockDiff(cmd.Context(), ui, dir, flags, asJSON)
+			default:
+				return runLock(cmd.Context(), ui, dir, flags, asJSON)
+			}
+		},
+	}
+	flags.register(cmd, false)
+	cmd.Flags().BoolVar(&check, "check", false, "only say whether the lock fits the definition")
+	cmd.Flags().BoolVar(&diff, "diff", false, "show what a fresh lock would change, and write nothing")
+	cmd.Flags().StringVar(&why, "why", "", "show why the lock holds the package `NAME`")
+	cmd.Flags().StringSliceVar(&flags.update, "update", nil, "choose only `NAME,…` anew, and what they need")
+	cmd.Flags().BoolVar(&flags.allowOlder, "allow-older", false, "accept archive indexes older than those of the lock")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+	cmd.MarkFlagsMutuallyExclusive("check", "diff", "why")
+	for _, reads := range []string{"check", "why"} {
+		for _, chooses := range []string{"update", "allow-older", "mirror"} {
+			cmd.MarkFlagsMutuallyExclusive(reads, chooses)
+		}
+	}
+	return cmd
+}
+
+// runLock chooses and writes.
+func runLock(ctx context.Context, ui *terminal, dir string, flags lockFlags, asJSON bool) error {
+	p, fresh, err := freshLock(ctx, ui, dir, flags)
+	if err != nil {
+		return err
+	}
+	data := lockfile.Format(fresh)
+	answer := lockAnswer{Lock: p.lockPath(), Written: !bytes.Equal(data, p.LockBytes), Changes: changes(p.Lock, fresh)}
+	if answer.Written {
+		if err := replaceFile(p.lockPath(), data); err != nil {
+			return fmt.Errorf("cannot write the lock: %w", err)
+		}
+		ui.say("%s", summary(p.Lock, fresh, answer.Changes))
+	} else {
+		ui.say("%s is up to date", p.lockPath())
+	}
+	if asJSON {
+		ui.answerJSON(answer)
+	}
+	return nil
+}
+
+// runLockDiff chooses and shows.
+func runLockDiff(ctx context.Context, ui *terminal, dir string, flags lockFlags, asJSON bool) error {
+	p, fresh, err := freshLock(ctx, ui, dir, flags)
+	if err != nil {
+		return err
+	}
+	list := changes(p.Lock, fresh)
+	if asJSON {
+		ui.answerJSON(list)
+	} else if len(list) > 0 {
+		ui.answerBytes([]byte(lockfile.Table(list)))
+	}
+	if bytes.Equal(lockfile.Format(fresh), p.LockBytes) {
+		ui.say("nothing would change")
+		return nil
+	}
+	ui.say("%s; nothing was written", summary(p.Lock, fresh, list))
+	return different(nil)
+}
+
+// freshLock chooses every input anew. An old lock that cannot be read is
+// replaced, but never one that a newer quorate wrote.
+func freshLock(ctx context.Context, ui *terminal, dir string, flags lockFlags) (*project, *lockfile.Lock, error) {
+	p, err := openProject(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if p.LockErr != nil {
+		if _, damaged := errors.AsType[*strictyaml.Errors](p.LockErr); !damaged || len(flags.update) > 0 {
+			return nil, nil, p.LockErr
+		}
+		text, _ := located(p.LockErr)
+		ui.say("%s", text)
+		ui.warn("the lock cannot be read; everything is chosen anew, and nothing says how old the archives were")
+	}
+	if p.Lock != nil && p.Lock.Assembler > builder.AssemblerVersion {
+		return nil, nil, &lockfile.AssemblerError{Have: p.Lock.Assembler, Want: builder.AssemblerVersion}
+	}
+	m, err := openMachine(ui)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer m.close()
+	fresh, err := m.resolveLock(ctx, p, flags)
+	if err != nil {
+		return nil, nil, err
+	}
+	return p, fresh, nil
+}
+
+// changes is lockfile.Diff, never nil.
+func changes(old, new *lockfile.Lock) []lockfile.Change {
+	if list := lockfile.Diff(old, new); list != nil {
+		return list
+	}
+	return []lockfile.Change{}
+}
+
+// summary says in one line what a new lock brings.
+func summary(old, fresh *lockfile.Lock, list []lockfile.Change) string {
+	packages := 0
+	for _, p := range fresh.Platforms {
+		packages += len(p.Packages)
+	}
+	if old == nil {
+		return fmt.Sprintf("locked %s and %s", count(packages, "package"), count(len(fresh.Files), "file"))
+	}
+	var added, removed, changed, other int
+	for _, c := range list {
+		switch {
+		case c.Kind != lockfile.ChangePackage:
+			other++
+		case c.Old == "":
+			added++
+		case c.New == "":
+			removed++
+		default:
+			changed++
+		}
+	}
+	var parts []string
+	for _, part := range []struct {
+		n    int
+		what string
+	}{{added, "added"}, {changed, "changed"}, {removed, "removed"}} {
+		if part.n > 0 {
+			parts = append(parts, count(part.n, "package")+" "+part.what)
+		}
+	}
+	if other > 0 {
+		parts = append(parts, count(other, "other change"))
+	}
+	if len(parts) == 0 {
+		parts = []string{"the same inputs, written anew"}
+	}
+	return fmt.Sprintf("%s (%s in all)", strings.Join(parts, ", "), count(packages, "package"))
+}
+
+// count is a number of things: "1 package", "2 packages".
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// runLockCheck says whether the lock fits, without choosing.
+func runLockCheck(ui *terminal, dir string, asJSON bool) error {
+	p, err := openProject(dir)
+	if err != nil {
+		return err
+	}
+	err = p.requireLock()
+	reasons, told := staleReasons(err)
+	if err != nil && !told {
+		return err
+	}
+	if asJSON {
+		ui.answerJSON(checkAnswer{UpToDate: err == nil, Reasons: reasons})
+	}
+	if err != nil {
+		return different(err)
+	}
+	ui.say("%s is up to date", p.lockPath())
+	return nil
+}
+
+// staleReasons says why a lock does not fit, one reason a line. told is false
+// when err does not say so: then nobody can tell.
+func staleReasons(err error) (reasons []string, told bool) {
+	reasons = []string{}
+	if stale, ok := errors.AsType[*lockfile.StaleError](err); ok {
+		return stale.Reasons, true
+	}
+	if a, ok := errors.AsType[*lockfile.AssemblerError](err); ok && a.Have > a.Want {
+		return reasons, false
+	} else if ok {
+		return append(reasons, a.Error()), true
+	}
+	if _, ok := errors.AsType[*noLockError](err); ok {
+		return append(reasons, err.Error()), true
+	}
+	if all, ok := errors.AsType[*strictyaml.Errors](err); ok { // edited by hand, or a merge left undone
+		for _, e := range *all {
+			reasons = append(reasons, fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Column, e.Message))
+		}
+		return reasons, true
+	}
+	return reasons, false
+}
+
+// runLockWhy shows the chains of needs that brought a package.
+func runLockWhy(ui *terminal, dir, name string, asJSON bool) error {
+	p, err := openProject(dir)
+	if err != nil {
+		return err
+	}
+	if err := p.requireLock(); err != nil {
+		if p.Lock == nil {
+			return err
+		}
+		ui.warn("this is about the lock as it is: %s", err)
+	}
+	chains, err := lockfile.Why(p.Lock, name)
+	if err != nil {
+		return different(err)
+	}
+	if asJSON {
+		ui.answerJSON(chains)
+		return nil
+	}
+	for _, c := range chains {
+		if len(p.Lock.Platforms) > 1 {
+			ui.answer("%s %s", c.Platform, c)
+		} else {
+			ui.answer("%s", c)
+		}
+	}
+	return nil
+}
+
+// replaceFile gives a file new bytes at once: whoever reads it sees the old
+// ones or the new ones, also after a power cut. A failure leaves nothing behind.
+func replaceFile(path string, data []byte) (err error) {
+	mode := fs.FileMode(0o666) // less the umask, as for any file that people write
+	if info, err := os.Stat(path); err == nil {
+		mode = info.Mode().Perm()
+	}
+	dir := filepath.Dir(path)
+	aside := filepath.Join(dir, fmt.Sprintf(".%s.%d.new", filepath.Base(path), os.Getpid()))
+	f, err := os.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+			_ = os.Remove(aside)
+		}
+	}()
+	if _, err = f.Write(data); err != nil {
+		return err
+	}
+	if err = f.Sync(); err != nil {
+		return err
+	}
+	if err = f.Close(); err != nil {
+		return err
+	}
+	if err = os.Rename(aside, path); err != nil {
+		return err
+	}
+	if d, err := os.Open(dir); err == nil { // not every system can sync a folder; the rename stands anyway
+		_ = d.Sync()
+		_ = d.Close()
+	}
+	return nil
+}

@@ -1,0 +1,17 @@
+package main
+
+import "github.com/spf13/cobra"
+
+// verbs is every verb, hidden ones last.
+func verbs(ui *terminal) []*cobra.Command {
+	return []*cobra.Command{
+		lockCmd(ui),
+		buildCmd(ui),
+		verifyCmd(ui),
+		keyCmd(ui),
+		storeCmd(ui),
+		schemaCmd(ui),
+		versionCmd(ui),
+		manCmd(ui),
+	}
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"quorate.dev/builder/image"
+	"quorate.dev/lockfile/digest"
+	"quorate.dev/rebuild/agreement"
+	"quorate.dev/rebuild/attestation"
+)
+
+// Limits of the files that verify reads; the parsers have their own, which say more.
+const (
+	largestPolicy = 4 << 20   // bytes; a policy of a thousand rebuilders has 0.2 MB
+	largestBundle = 300 << 20 // bytes; a little above what attestation.OpenBundle takes
+)
+
+// verifyAnswer is what `quorate verify --json` answers. Lists are never null.
+type verifyAnswer struct {
+	Verified             bool              `json:"verified"`
+	Decision             string            `json:"decision"` // "agree", "disagree" or "inconclusive"
+	Reasons              []string          `json:"reasons"`  // why not verified
+	Images               []string          `json:"images"`   // manifest digests that were asked about
+	Subjects             []verifiedSubject `json:"subjects"` // what the rebuilders agree on
+	Rebuilders           []verifiedOutcome `json:"rebuilders"`
+	IndependentOperators int               `json:"independentOperators"`
+	Signer               string            `json:"signer,omitempty"` // name of the policy's signer whose agreement the bundle holds
+	Lock                 string            `json:"lock,omitempty"`
+	Definition           string            `json:"definition,omitempty"`
+	Policy               string            `json:"policy"`
+}
+
+type verifiedSubject struct {
+	Name     string `json:"name"`
+	Platform string `json:"platform,omitempty"`
+	Digest   string `json:"digest"`
+}
+
+type verifiedOutcome struct {
+	Rebuilder   string `json:"rebuilder"`
+	Operator    string `json:"operator"`
+	Fingerprint string `json:"fingerprint"`
+	Outcome     string `json:"outcome"`
+	Reason      string `json:"reason,omitempty"`
+}
+
+func verifyCmd(ui *terminal) *cobra.Command {
+	var (
+		policyPath string
+		images     []string
+		asJSON     bool
+	)
+	cmd := &cobra.Command{
+		Use:   "verify BUNDLE",
+		Short: "Judge the rebuilders' signed reports again",
+		Long: `Verify opens the signed reports in BUNDLE with the public keys of your policy and
+judges them again, by your policy's rule. It believes neither whoever made the
+bundle nor whoever signed the agreement in it, and needs no network: only files.
+
+With --image it also reads that image whole, every blob against its digest, and
+it must be what the rebuilders agree on. Without, all that is said is that they
+agree. The answer is one line for each image they agree on: its manifest digest,
+name and platform.` +
+			exitStatus(
+				"verified: enough rebuilders built the same, and it is this image",
+				"not verified: they disagree, it is another image, or the bundle contradicts itself",
+				"could not tell: too few reports that count, or a file that cannot be read"),
+		Example: `  quorate verify results/bundle` + attestation.BundleSuffix + ` --policy policy.yaml
+  quorate verify bundle` + attestation.BundleSuffix + ` --policy policy.yaml --image oci=out/greeter
+  quorate verify bundle` + attestation.BundleSuffix + ` --policy policy.yaml --json`,
+		Args: takes("BUNDLE"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return runVerify(ui, args[0], policyPath, images, asJSON)
+		},
+	}
+	cmd.Flags().StringVar(&policyPath, "policy", "", "policy `FILE`: whose reports count, and how many must agree")
+	cmd.Flags().StringArrayVar(&images, "image", nil, "the image to verify, `oci=DIR`; may be repeated")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+	_ = cmd.MarkFlagRequired("policy") // the flag is there, two lines above
+	return cmd
+}
+
+func runVerify(ui *terminal, bundlePath, policyPath string, images []string, asJSON bool) error {
+	policy, err := readPolicy(policyPath)
+	if err != nil {
+		return err
+	}
+	data, err := readSmallFile(bundlePath, largestBundle)
+	if err != nil {
+		return fmt.Errorf("cannot read bundle: %w", err)
+	}
+	opened, err := attestation.OpenBundle(data, policy)
+	if err != nil {
+		return fmt.Errorf("cannot open bundle %q: %w", bundlePath, err)
+	}
+	digests, err := imageDigests(images)
+	if err != nil {
+		return err
+	}
+	verdict := opened.Verify(digests...)
+	tellVerdict(ui, opened, len(digests))
+	if asJSON {
+		ui.answerJSON(describeVerdict(opened, policy, digests, verdict))
+	}
+	if verdict != nil {
+		return codeOfVerdict(verdict)
+	}
+	if !asJSON {
+		for _, s := range opened.Agreement.Subjects() {
+			ui.answer("%s", strings.TrimSpace(fmt.Sprintf("%s %s %s", s.Digest, s.Name, s.Platform)))
+		}
+	}
+	return nil
+}
+
+// readPolicy reads a policy file; keys that it names lie beside it.
+func readPolicy(path string) (*agreement.Policy, error) {
+	data, err := readSmallFile(path, largestPolicy)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read policy: %w", err)
+	}
+	return agreement.ParsePolicy(path, data, func(key string) ([]byte, error) {
+		if !filepath.IsAbs(key) {
+			key = filepath.Join(filepath.Dir(path), key)
+		}
+		return readSmallFile(key, largestKey)
+	})
+}
+
+// imageDigests reads images whole and returns the digests of their manifests.
+// An image whose bytes are not what it says is a verdict, not a failure.
+func imageDigests(images []string) ([]digest.Digest, error) {
+	var all []digest.Digest
+	for _, text := range images {
+		kind, dir, ok := strings.Cut(text, "=")
+		if !ok || kind != "oci" || dir == "" {
+			return nil, &usageError{err: fmt.Errorf("bad --image %q: expected oci=DIR, the folder of an OCI image layout", text), command: "quorate verify"}
+		}
+		layout, err := image.ReadOCI(dir)
+		if changed := (*digest.MismatchError)(nil); errors.As(err, &changed) {
+			return nil, different(err)
+		}
+		if short := (*digest.SizeError)(nil); errors.As(err, &short) {
+			return nil, different(err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, img := range layout.Images {
+			all = append(all, img.ManifestDigest)
+		}
+	}
+	return all, nil
+}
+
+// codeOfVerdict makes "not verified" exit 1 and "could not tell" exit 2.
+func codeOfVerdict(err error) error {
+	if e, ok := errors.AsType[*attestation.VerifyError](err); ok && e.Decision == agreement.Disagree {
+		return different(err)
+	}
+	return err
+}
+
+// tellVerdict tells what became of every statement and every rebuilder.
+func tellVerdict(ui *terminal, o *attestation.Opened, images int) {
+	for _, s := range o.Statements {
+		if !s.Accepted {
+			ui.warn("line %d of the bundle (%s) does not count: %s", s.Line, s.Kind, s.Reason)
+		}
+	}
+	for _, r := range o.Verdict.Outcomes {
+		text := fmt.Sprintf("%s (operator %s): %s", r.Rebuilder, r.Operator, r.Result)
+		if r.Reason != "" {
+			text += ": " + r.Reason
+		}
+		ui.say("%s", text)
+	}
+	if !o.Agreement.Valid() {
+		return
+	}
+	if n := o.Agreement.IndependentOperators(); n == 1 {
+		ui.say("all of them have one operator: nobody independent says the same")
+	}
+	if images == 0 {
+		ui.say("no image was compared; --image oci=DIR does that")
+	}
+}
+
+func describeVerdict(o *attestation.Opened, policy *agreement.Policy, images []digest.Digest, verdict error) verifyAnswer {
+	a := verifyAnswer{
+		Verified: verdict == nil, Decision: string(o.Verdict.Decision), Policy: policy.Digest().String(),
+		Lock: o.Job.Lock.String(), Definition: o.Job.Definition.String(),
+		Reasons: []string{}, Images: []string{}, Subjects: []verifiedSubject{}, Rebuilders: []verifiedOutcome{},
+	}
+	if e, ok := errors.AsType[*attestation.VerifyError](verdict); ok {
+		a.Reasons = append(a.Reasons, e.Reasons...)
+	}
+	for _, d := range images {
+		a.Images = append(a.Images, d.String())
+	}
+	for _, r := range o.Verdict.Outcomes {
+		a.Rebuilders = append(a.Rebuilders, verifiedOutcome{
+			Rebuilder: r.Rebuilder, Operator: r.Operator, Fingerprint: r.Fingerprint, Outcome: string(r.Result), Reason: r.Reason,
+		})
+	}
+	if o.Signed != nil {
+		a.Signer = o.Signed.Signer
+	}
+	if o.Agreement.Valid() {
+		a.IndependentOperators = o.Agreement.IndependentOperators()
+		for _, s := range o.Agreement.Subjects() {
+			a.Subjects = append(a.Subjects, verifiedSubject{Name: s.Name, Platform: s.Platform, Digest: s.Digest.String()})
+		}
+	}
+	return a
+}
