@@ -89,8 +89,8 @@ const treeAlgorithm = "quorateTreeV1" // names no algorithm of in-toto's, so nob
 // Limits of what is read. A report of 3000 packages (a desktop) is 0.6 MB in
 // its envelope, so an envelope of maxEnvelope has room for a whole archive.
 const (
-	maxEnvelope = 16 << 20  // bytes
-	maxBundle   = 256 << 20 // bytes; a thousand rebuilders of a usual image
+	maxEnvelope = 16 << 20 // bytes
+	maxBundle   = 64 << 20 // bytes; a thousand rebuilders of an image of 200 packages
 	maxLines    = 4 * agreement.MaxRebuilders
 	maxDepth    = 16   // nested JSON values; provenance nests 6 deep
 	maxFacts    = 64   // of an environment; a worker tells about 15

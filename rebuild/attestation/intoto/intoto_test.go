@@ -1,0 +1,261 @@
+package intoto
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/in-toto/in-toto-golang/in_toto"
+
+	"quorate.dev/lockfile/digest"
+	"quorate.dev/rebuild/agreement"
+	"quorate.dev/rebuild/keyfile"
+)
+
+var ctx = context.Background()
+
+func of(s string) digest.Digest { return digest.Of([]byte(s)) }
+
+// team is a policy of three rebuilders, two of which must agree, with all keys.
+type team struct {
+	policy *agreement.Policy
+	keys   map[string]*keyfile.Key // a, b, c and owner
+}
+
+func newTeam(t *testing.T) *team {
+	t.Helper()
+	tm := &team{policy: &agreement.Policy{Threshold: 2, AllowDissent: true}, keys: map[string]*keyfile.Key{}}
+	for _, name := range []string{"a", "b", "c", "owner"} {
+		key, err := keyfile.Generate()
+		if err != nil {
+			t.Fatal(err)
+		}
+		tm.keys[name] = key
+		if name == "owner" {
+			tm.policy.Signers = []agreement.SignerKey{{Name: name, Key: key.Public()}}
+		} else {
+			tm.policy.Rebuilders = append(tm.policy.Rebuilders, agreement.Rebuilder{Name: name, Operator: "acme", Key: key.Public()})
+		}
+	}
+	return tm
+}
+
+func build(image string) Build {
+	return Build{
+		Lock: of("lock"), Definition: of("definition"), Nonce: "0123abcd",
+		Subjects: []agreement.Subject{
+			{Name: "greeter", Platform: "linux/amd64", Digest: of(image)},
+			{Name: "greeter", Platform: "linux/arm64", Digest: of(image + " arm64")},
+		},
+	}
+}
+
+func (tm *team) link(t *testing.T, who string, b Build) []byte {
+	t.Helper()
+	link, err := SignLink(ctx, b, tm.keys[who])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return link
+}
+
+// judge has the rebuilders submit what they built: {"a": "x", "b": "y"}.
+func (tm *team) judge(t *testing.T, built map[string]string) *agreement.Agreement {
+	t.Helper()
+	job := agreement.Job{Lock: of("lock"), Definition: of("definition"), Nonce: "0123abcd"}
+	var all []agreement.Submission
+	for who, image := range built {
+		all = append(all, agreement.Submission{Rebuilder: who, Report: &agreement.Report{
+			Rebuilder: who, KeyFingerprint: tm.keys[who].Public().Fingerprint(), Nonce: job.Nonce, Lock: job.Lock, Definition: job.Definition,
+			BuildDefinition: of("inputs"), Subjects: build(image).Subjects,
+		}})
+	}
+	verdict, a := agreement.Judge(job, tm.policy, all)
+	if a == nil {
+		t.Fatal(verdict.Reasons)
+	}
+	return a
+}
+
+var never = time.Now().Add(time.Hour)
+
+// verify is what `in-toto-golang verify` does with the folder.
+func (tm *team) verify(t *testing.T, dir string) error {
+	t.Helper()
+	layout, err := in_toto.LoadMetadata(filepath.Join(dir, LayoutName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner, err := keyOf(tm.keys["owner"].Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = in_toto.InTotoVerify(layout, map[string]in_toto.Key{owner.KeyID: owner}, dir, "", map[string]string{}, nil, false)
+	return err
+}
+
+func put(t *testing.T, dir string, key *keyfile.Key, link []byte) {
+	t.Helper()
+	name, err := linkName(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name), link, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestInTotoVerify(t *testing.T) {
+	tm := newTeam(t)
+	links := map[string][]byte{"a": tm.link(t, "a", build("x")), "b": tm.link(t, "b", build("x")), "c": tm.link(t, "c", build("y"))}
+	agreed := tm.judge(t, map[string]string{"a": "x", "b": "x", "c": "y"})
+	old := build("x")
+	old.Nonce = "fedc9876"
+	for _, test := range []struct {
+		summary string
+		change  func(dir string)
+		err     string // what in-toto says; "" when it accepts
+	}{
+		{"the agreeing set", func(string) {}, ""},
+		{"one link is missing", func(dir string) {
+			name, _ := linkName(tm.keys["a"].Public())
+			os.Remove(filepath.Join(dir, name))
+		}, "requires '2' link metadata file(s), found '1'"},
+		{"a dissenting link added", func(dir string) { put(t, dir, tm.keys["c"], links["c"]) }, "have different artifacts"},
+		{"links of another image", func(dir string) {
+			put(t, dir, tm.keys["a"], tm.link(t, "a", build("y")))
+			put(t, dir, tm.keys["b"], tm.link(t, "b", build("y")))
+		}, "artifact verification failed for products in REQUIRE"},
+		{"links of an old request", func(dir string) {
+			put(t, dir, tm.keys["a"], tm.link(t, "a", old))
+			put(t, dir, tm.keys["b"], tm.link(t, "b", old))
+		}, "artifact verification failed for materials in REQUIRE"},
+		{"one link under two names", func(dir string) { put(t, dir, tm.keys["a"], links["b"]) }, "found '1'"},
+		{"a link signed by a stranger", func(dir string) {
+			stranger, _ := keyfile.Generate()
+			link, _ := SignLink(ctx, build("x"), stranger)
+			name, _ := linkName(tm.keys["a"].Public())
+			os.Remove(filepath.Join(dir, name))
+			put(t, dir, stranger, link)
+		}, "requires '2' link metadata file(s)"},
+		{"a layout signed by a stranger", func(dir string) {
+			layout, err := SignLayout(ctx, agreed, tm.policy, tm.keys["a"], never)
+			if err != nil {
+				t.Fatal(err)
+			}
+			os.WriteFile(filepath.Join(dir, LayoutName), layout, 0o644)
+		}, "accepted signatures do not match threshold"},
+		{"an expired layout", func(dir string) {
+			layout, err := SignLayout(ctx, agreed, tm.policy, tm.keys["owner"], time.Unix(1700000000, 0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			os.WriteFile(filepath.Join(dir, LayoutName), layout, 0o644)
+		}, "layout has expired"},
+	} {
+		t.Run(test.summary, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := Write(ctx, dir, agreed, tm.policy, links, tm.keys["owner"], never); err != nil {
+				t.Fatal(err)
+			}
+			test.change(dir)
+			err := tm.verify(t, dir)
+			switch {
+			case test.err == "" && err != nil:
+				t.Errorf("in-toto refuses: %v", err)
+			case test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)):
+				t.Errorf("in-toto says %v, expected %q", err, test.err)
+			}
+		})
+	}
+}
+
+func TestWriteLeavesOthersOut(t *testing.T) {
+	tm := newTeam(t)
+	links := map[string][]byte{"a": tm.link(t, "a", build("x")), "b": tm.link(t, "b", build("x")), "c": tm.link(t, "c", build("y"))}
+	dir := t.TempDir()
+	if err := Write(ctx, dir, tm.judge(t, map[string]string{"a": "x", "b": "x", "c": "y"}), tm.policy, links, tm.keys["owner"], never); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]bool{LayoutName: true}
+	for _, who := range []string{"a", "b"} {
+		name, _ := linkName(tm.keys[who].Public())
+		want[name] = true
+	}
+	entries, _ := os.ReadDir(dir)
+	got := map[string]bool{}
+	for _, e := range entries {
+		got[e.Name()] = true
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWriteRefuses(t *testing.T) {
+	tm := newTeam(t)
+	agreed := tm.judge(t, map[string]string{"a": "x", "b": "x"})
+	good := tm.link(t, "a", build("x"))
+	other := newTeam(t)
+	for _, test := range []struct {
+		summary string
+		agreed  *agreement.Agreement
+		policy  *agreement.Policy
+		link    []byte // of b
+		err     string
+	}{
+		{"no agreement", nil, tm.policy, nil, "cannot make a layout: there is no agreement"},
+		{"an agreement by nobody", new(agreement.Agreement), tm.policy, nil, "cannot make a layout: there is no agreement"},
+		{"another policy", agreed, other.policy, nil, "cannot make a layout: the agreement was judged by another policy"},
+		{"no link", agreed, tm.policy, nil, `cannot write in-toto metadata: link of "b" has 0 bytes, expected 1 to 1048576`},
+		{"another's link", agreed, tm.policy, good, `cannot write in-toto metadata: link of "b" is not signed once, with the key of its rebuilder`},
+		{"link of another build", agreed, tm.policy, tm.link(t, "b", build("y")), `cannot write in-toto metadata: link of "b" tells of another build than the agreement`},
+	} {
+		dir := t.TempDir()
+		err := Write(ctx, dir, test.agreed, test.policy, map[string][]byte{"a": good, "b": test.link}, tm.keys["owner"], never)
+		if err == nil || err.Error() != test.err {
+			t.Errorf("%s: error %v, expected %s", test.summary, err, test.err)
+		}
+		if left, _ := os.ReadDir(dir); len(left) > 0 {
+			t.Errorf("%s: files were written: %v", test.summary, left)
+		}
+	}
+	if _, err := SignLink(ctx, Build{Lock: of("lock"), Definition: of("definition"), Nonce: "n"}, tm.keys["a"]); err == nil {
+		t.Error("a link of nothing was signed")
+	}
+}
+
+// The command line tool itself, when the machine has it.
+func TestInTotoCommand(t *testing.T) {
+	tool, err := exec.LookPath("in-toto-golang")
+	if err != nil {
+		t.Log("no in-toto-golang on this machine; TestInTotoVerify calls the function behind its verify command")
+		return
+	}
+	tm := newTeam(t)
+	dir := t.TempDir()
+	links := map[string][]byte{"a": tm.link(t, "a", build("x")), "b": tm.link(t, "b", build("x"))}
+	if err := Write(ctx, dir, tm.judge(t, map[string]string{"a": "x", "b": "x"}), tm.policy, links, tm.keys["owner"], never); err != nil {
+		t.Fatal(err)
+	}
+	pub := filepath.Join(t.TempDir(), "owner.pub")
+	if err := tm.keys["owner"].Public().Save(pub); err != nil {
+		t.Fatal(err)
+	}
+	run := func() (string, error) {
+		out, err := exec.Command(tool, "verify", "--layout", filepath.Join(dir, LayoutName), "--layout-keys", pub, "--link-dir", dir).CombinedOutput()
+		return string(out), err
+	}
+	if out, err := run(); err != nil {
+		t.Errorf("in-toto-golang refuses: %v\n%s", err, out)
+	}
+	put(t, dir, tm.keys["c"], tm.link(t, "c", build("y")))
+	if out, err := run(); err == nil {
+		t.Errorf("in-toto-golang accepts a dissenting link:\n%s", out)
+	}
+}
