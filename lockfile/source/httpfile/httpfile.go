@@ -145,18 +145,18 @@ func rangeStart(s string) (int64, error) {
 }
 
 func openLocal(path string, offset int64) (io.ReadCloser, int64, error) {
+	fi, err := os.Stat(path) // before it is opened: opening a named pipe would wait
+	if err != nil {
+		return nil, 0, err
+	}
+	if !fi.Mode().IsRegular() {
+		return nil, 0, &permanentError{fmt.Errorf("%q is not a regular file", path)}
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, 0, err
 	}
-	fi, err := f.Stat()
-	if err == nil && !fi.Mode().IsRegular() {
-		err = &permanentError{fmt.Errorf("%q is not a regular file", path)}
-	}
-	if err == nil {
-		_, err = f.Seek(offset, io.SeekStart)
-	}
-	if err != nil {
+	if _, err := f.Seek(offset, io.SeekStart); err != nil {
 		return nil, 0, errors.Join(err, f.Close())
 	}
 	return f, offset, nil

@@ -55,6 +55,9 @@ func pin(ctx context.Context, c *Client, rawURL string, create func() (Writer, e
 	if src.url.Scheme == "http" && !loopback(src.url.Hostname()) {
 		return lockfile.File{}, errors.New("a file is locked over https only: over http, anybody on the way could choose its bytes")
 	}
+	if src.url.User != nil {
+		return lockfile.File{}, errors.New("its URL holds a user or password, which the lock would show to everybody")
+	}
 	s := &sink{create: create}
 	defer s.close()
 	if err := s.Reset(); err != nil {

@@ -1,0 +1,387 @@
+package httpfile
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"quorate.dev/lockfile"
+	"quorate.dev/lockfile/digest"
+	"quorate.dev/lockfile/fetch"
+	"quorate.dev/lockfile/fetch/fetchtest"
+)
+
+var (
+	text  = strings.Repeat("the bytes of a package, ", 10000) // 240 kB: more than any buffer on the way
+	want  = digest.Of([]byte(text))
+	quick = fetch.Options{Pause: time.Microsecond, Stall: 200 * time.Millisecond}
+)
+
+// handler is a server with faults: each request gets the next of its answers,
+// and the last one for ever.
+type handler struct {
+	t       *testing.T
+	answers []http.HandlerFunc
+	mu      sync.Mutex
+	ranges  []string // Range headers seen
+}
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.mu.Lock()
+	answer := h.answers[min(len(h.ranges), len(h.answers)-1)]
+	h.ranges = append(h.ranges, r.Header.Get("Range"))
+	h.mu.Unlock()
+	if got := r.Header.Get("User-Agent"); got != "quorate" {
+		h.t.Errorf("User-Agent %q", got)
+	}
+	answer(w, r)
+}
+
+func whole(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("ETag", `"v1"`)
+	http.ServeContent(w, r, "f", time.Time{}, strings.NewReader(text))
+}
+
+func status(code int) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(code) }
+}
+
+// cut promises the whole file and ends the connection after n bytes; hard
+// resets it.
+func cut(n int, hard bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		conn, buf, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(buf, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nETag: \"v1\"\r\n\r\n%s", len(text), text[:n])
+		buf.Flush()
+		if hard {
+			time.Sleep(10 * time.Millisecond) // or the reset overtakes the bytes
+			conn.(*net.TCPConn).SetLinger(0)
+		}
+	}
+}
+
+func stall(n int) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", fmt.Sprint(len(text)))
+		io.WriteString(w, text[:n])
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	}
+}
+
+func sends(body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, body) }
+}
+
+func contentRange(value string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Range", value)
+		w.WriteHeader(http.StatusPartialContent)
+		io.WriteString(w, text[5:])
+	}
+}
+
+func TestFetch(t *testing.T) {
+	rest := func(from int) string { return fmt.Sprintf("bytes=%d-", from) }
+	const k100 = 100 << 10
+	tests := []struct {
+		summary string
+		partial int
+		answers []http.HandlerFunc
+		ranges  []string
+		err     string // of the source; "" means success
+	}{
+		{"at once", 0, []http.HandlerFunc{whole}, []string{""}, ""},
+		{"resumed", 1000, []http.HandlerFunc{whole}, []string{rest(1000)}, ""},
+		{"ended early", 0, []http.HandlerFunc{cut(k100, false), whole}, []string{"", rest(k100)}, ""},
+		{"reset midway", 0, []http.HandlerFunc{cut(k100, true), whole}, []string{"", rest(k100)}, ""},
+		{"stalled midway", 0, []http.HandlerFunc{stall(k100), whole}, []string{"", rest(k100)}, ""},
+		{"range ignored", 1000, []http.HandlerFunc{sends(text)}, []string{rest(1000)}, ""},
+		{"500, then well", 0, []http.HandlerFunc{status(500), status(503), whole}, []string{"", "", ""}, ""},
+		{"500 for ever", 0, []http.HandlerFunc{status(500)}, []string{"", "", "", ""}, "server answered 500 Internal Server Error"},
+		{"404", 0, []http.HandlerFunc{status(404)}, []string{""}, "server answered 404 Not Found"},
+		{"410", 0, []http.HandlerFunc{status(410)}, []string{""}, "server answered 410 Gone"},
+		{"429, then well", 0, []http.HandlerFunc{status(429), whole}, []string{"", ""}, ""},
+		{"204", 0, []http.HandlerFunc{status(204)}, []string{""}, "server answered 204 No Content"},
+		{"206 unasked", 0, []http.HandlerFunc{status(206)}, []string{""}, "server answered 206 Partial Content"},
+		{"416", 1000, []http.HandlerFunc{status(416)}, []string{rest(1000)}, "server has no bytes from 1000 on (416)"},
+		{"wrong bytes", 0, []http.HandlerFunc{sends(strings.ToUpper(text))}, []string{""}, "bytes have digest " + digest.Of([]byte(strings.ToUpper(text))).String() + ", expected " + want.String()},
+		{"a page instead of the file", 0, []http.HandlerFunc{sends("<html>log in</html>")}, []string{"", rest(19), rest(19), rest(19)}, "?"},
+		{"too long", 0, []http.HandlerFunc{sends(text + "!")}, []string{""}, "more than the expected 240000 bytes"},
+		{"other part than asked", 5, []http.HandlerFunc{contentRange("bytes 6-239999/240000"), whole}, []string{rest(5), rest(5)}, ""},
+		{"part without saying which", 5, []http.HandlerFunc{contentRange(""), contentRange("bytes 5-"), contentRange("bytes -5-9/9"), contentRange("bytes 5-239999/*")}, []string{rest(5), rest(5), rest(5), rest(5)}, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.summary, func(t *testing.T) {
+			h := &handler{t: t, answers: test.answers}
+			server := httptest.NewServer(h)
+			defer server.Close()
+			src, err := NewClient(nil).Source(server.URL + "/f")
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := fetchtest.New()
+			if test.partial > 0 {
+				s.Begin(want, text[:test.partial])
+			}
+			err = fetch.Fetch(t.Context(), []fetch.Item{{Name: "f", Size: int64(len(text)), Digest: want, Sources: []fetch.Source{src}}}, s, quick)
+			if !slices.Equal(h.ranges, test.ranges) {
+				t.Errorf("ranges %q, expected %q", h.ranges, test.ranges)
+			}
+			if test.err == "" {
+				if err != nil || !s.Has(want, int64(len(text))) {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			var u *fetch.UnavailableError
+			if !errors.As(err, &u) || len(u.Tried) != 1 || test.err != "?" && u.Tried[0].Err.Error() != test.err {
+				t.Errorf("got %v\nexpected %s", err, test.err)
+			}
+		})
+	}
+}
+
+// Within a run, a file that changed on the server is not continued.
+func TestIfRange(t *testing.T) {
+	tests := []struct {
+		summary, tag, date, want string
+	}{
+		{"strong tag", `"abc"`, "Mon, 02 Jan 2006 15:04:05 GMT", `"abc"`},
+		{"weak tag", `W/"abc"`, "Mon, 02 Jan 2006 15:04:05 GMT", "Mon, 02 Jan 2006 15:04:05 GMT"},
+		{"neither", "", "", ""},
+	}
+	for _, test := range tests {
+		t.Run(test.summary, func(t *testing.T) {
+			var got []string
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				got = append(got, r.Header.Get("If-Range"))
+				w.Header().Set("ETag", test.tag)
+				w.Header().Set("Last-Modified", test.date)
+				io.WriteString(w, "x")
+			}))
+			defer server.Close()
+			src, _ := NewClient(nil).Source(server.URL)
+			for _, offset := range []int64{0, 1} {
+				r, start, err := src.Open(t.Context(), offset)
+				if err != nil || start != 0 {
+					t.Fatalf("start %d, %v", start, err)
+				}
+				r.Close()
+			}
+			if !slices.Equal(got, []string{"", test.want}) {
+				t.Errorf("If-Range %q", got)
+			}
+		})
+	}
+}
+
+func TestRedirects(t *testing.T) {
+	secure := httptest.NewTLSServer(nil)
+	defer secure.Close()
+	plain := httptest.NewServer(http.HandlerFunc(sends("text")))
+	defer plain.Close()
+	mux := http.NewServeMux()
+	for i := 1; i < 20; i++ {
+		mux.HandleFunc(fmt.Sprint("/", i), func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, fmt.Sprint("/", i-1), http.StatusFound)
+		})
+	}
+	mux.HandleFunc("/0", sends("text"))
+	mux.HandleFunc("/loop", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/loop", http.StatusFound) })
+	mux.HandleFunc("/down", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, plain.URL, http.StatusFound) })
+	mux.HandleFunc("/file", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Location", "file:///etc/passwd")
+		w.WriteHeader(http.StatusFound)
+	})
+	secure.Config.Handler = mux
+	roots := x509.NewCertPool()
+	roots.AddCert(secure.Certificate())
+	c := NewClient(&tls.Config{RootCAs: roots})
+	for path, want := range map[string]string{
+		"/5":    "",
+		"/6":    "more than 5 redirects",
+		"/loop": "more than 5 redirects",
+		"/down": `redirect from https to "` + plain.URL + `", which is not protected`,
+		"/file": `redirect to "file:///etc/passwd", which is no http`,
+	} {
+		src, err := c.Source(secure.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, _, err := src.Open(t.Context(), 0)
+		if err == nil {
+			r.Close()
+		}
+		var permanent interface{ Permanent() bool }
+		if want == "" && err != nil || want != "" && (err == nil || err.Error() != want || !errors.As(err, &permanent) || !permanent.Permanent()) {
+			t.Errorf("%s: got %v, expected %q", path, err, want)
+		}
+	}
+	src, _ := NewClient(nil).Source(secure.URL + "/0")
+	_, _, err := src.Open(t.Context(), 0)
+	var permanent interface{ Permanent() bool }
+	if !errors.As(err, &permanent) || !permanent.Permanent() {
+		t.Errorf("unknown certificate: %v", err)
+	}
+}
+
+func TestLocalFile(t *testing.T) {
+	dir := t.TempDir()
+	os.WriteFile(filepath.Join(dir, "a b"), []byte("0123"), 0o644)
+	src, err := New((&url.URL{Scheme: "file", Path: filepath.Join(dir, "a b")}).String())
+	if err != nil || !src.Local() || src.Host() != "" {
+		t.Fatalf("%v", err)
+	}
+	r, start, err := src.Open(t.Context(), 2)
+	if err != nil || start != 2 {
+		t.Fatalf("%d, %v", start, err)
+	}
+	if b, _ := io.ReadAll(r); string(b) != "23" {
+		t.Errorf("got %q", b)
+	}
+	r.Close()
+	src, _ = New("file://" + dir + "/none")
+	if _, _, err := src.Open(t.Context(), 0); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+	src, _ = New("file://" + dir)
+	if _, _, err := src.Open(t.Context(), 0); err == nil || err.Error() != fmt.Sprintf("%q is not a regular file", dir) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestURLs(t *testing.T) {
+	for raw, want := range map[string]string{
+		"ftp://h/x":             `URL "ftp://h/x" does not begin with https://, http:// or file://`,
+		"/etc/passwd":           `URL "/etc/passwd" does not begin with https://, http:// or file://`,
+		"https:///x":            `URL "https:///x" names no host`,
+		"file://host/x":         `URL "file://host/x" does not name an absolute path on this machine`,
+		"file:x":                `URL "file:x" does not name an absolute path on this machine`,
+		"https://u:pw@h/\x7f":   `cannot read URL: net/url: invalid control character in URL`,
+		"ftp://user:secret@h/x": `URL "ftp://user:xxxxx@h/x" does not begin with https://, http:// or file://`,
+	} {
+		if _, err := New(raw); err == nil || err.Error() != want {
+			t.Errorf("%q: got %v\nexpected %s", raw, err, want)
+		}
+	}
+	src, _ := New("https://user:secret@h/x")
+	if src.String() != "https://user:xxxxx@h/x" || src.Host() != "h" || src.Local() {
+		t.Errorf("got %s at %s", src, src.Host())
+	}
+}
+
+func TestSecretsStayOutOfErrors(t *testing.T) {
+	server := httptest.NewServer(nil)
+	server.Close() // connection refused from now on
+	u := strings.Replace(server.URL, "://", "://user:secret@", 1) + "/f?token=secret"
+	src, _ := NewClient(nil).Source(u)
+	_, _, err := src.Open(t.Context(), 0)
+	if err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// writers is a store's Create, in memory.
+type writers struct{ all []*writer }
+
+type writer struct {
+	bytes.Buffer
+	committed, closed bool
+}
+
+func (s *writers) Create() (*writer, error) {
+	w := &writer{}
+	s.all = append(s.all, w)
+	return w, nil
+}
+
+func (w *writer) Commit() (digest.Digest, int64, error) {
+	w.committed = true
+	return digest.Of(w.Bytes()), int64(w.Len()), nil
+}
+
+func (w *writer) Close() error { w.closed = true; return nil }
+
+func TestPin(t *testing.T) {
+	tests := []struct {
+		summary string
+		answers []http.HandlerFunc
+		err     string
+	}{
+		{"at once", []http.HandlerFunc{whole}, ""},
+		{"resumed", []http.HandlerFunc{cut(1000, false), whole}, ""},
+		{"begun anew", []http.HandlerFunc{cut(1000, false), sends(text)}, ""},
+		{"changed midway", []http.HandlerFunc{cut(1000, false), func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("ETag", `"v2"`)
+			http.ServeContent(w, r, "f", time.Time{}, strings.NewReader(text))
+		}}, ""},
+		{"gone", []http.HandlerFunc{status(404)}, "server answered 404 Not Found"},
+	}
+	for _, test := range tests {
+		t.Run(test.summary, func(t *testing.T) {
+			server := httptest.NewServer(&handler{t: t, answers: test.answers})
+			defer server.Close()
+			s := &writers{}
+			got, err := PinWith(t.Context(), NewClient(nil), "logo", server.URL, s, quick)
+			for _, w := range s.all {
+				if !w.closed || w.committed != (test.err == "" && w == s.all[len(s.all)-1]) {
+					t.Errorf("a writer is left: %v %v", w.closed, w.committed)
+				}
+			}
+			if test.err != "" {
+				if want := fmt.Sprintf("cannot lock file \"logo\" from %q: %s", server.URL, test.err); err == nil || err.Error() != want {
+					t.Errorf("got %v\nexpected %s", err, want)
+				}
+				return
+			}
+			if want := (lockfile.File{Name: "logo", URL: server.URL, Size: 240000, SHA256: want}); err != nil || got != want {
+				t.Errorf("got %+v %v", got, err)
+			}
+		})
+	}
+}
+
+func TestPinRefuses(t *testing.T) {
+	for raw, want := range map[string]string{
+		"http://example.org/f":         `cannot lock file "logo" from "http://example.org/f": a file is locked over https only: over http, anybody on the way could choose its bytes`,
+		"https://u:secret@example.org": `cannot lock file "logo" from "https://u:xxxxx@example.org": its URL holds a user or password, which the lock would show to everybody`,
+		"://":                          `cannot lock file "logo" from "(not a URL)": cannot read URL: missing protocol scheme`,
+	} {
+		if _, err := Pin(context.Background(), "logo", raw, &writers{}); err == nil || err.Error() != want {
+			t.Errorf("got %v\nexpected %s", err, want)
+		}
+	}
+}
+
+func FuzzRangeStart(f *testing.F) {
+	for _, s := range []string{"bytes 0-1/2", "bytes 5-9/*", "bytes 5-", "bytes */5", "bytes 99999999999999999999-1/1", "bytes 5-4/9"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		n, err := rangeStart(s)
+		if err == nil && (n < 0 || !strings.HasPrefix(s, "bytes ")) {
+			t.Errorf("%q gave %d", s, n)
+		}
+	})
+}
