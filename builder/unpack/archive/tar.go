@@ -91,7 +91,7 @@ func (t *tarReader) next() (done bool, err error) {
 
 // broken names the member after which the stream could not be read on.
 func (t *tarReader) broken(err error) error {
-	if errors.Is(err, io.ErrUnexpectedEOF) {
+	if err == io.ErrUnexpectedEOF { // tar's own; one of a decoder says more by itself
 		return fmt.Errorf("tar stream is truncated after member %q", t.last)
 	}
 	if errors.Is(err, tar.ErrHeader) {
@@ -222,7 +222,7 @@ func (t *tarReader) read(e *Entry, h *tar.Header) error {
 	}
 	n, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{t.tar}, t.buf)
 	if err != nil {
-		if errors.Is(err, io.ErrUnexpectedEOF) {
+		if err == io.ErrUnexpectedEOF {
 			return &MemberError{h.Name, fmt.Sprintf("is truncated: %d of %d bytes", n, h.Size)}
 		}
 		return err

@@ -1,0 +1,398 @@
+package archive_test
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"quorate.dev/builder/tree"
+	"quorate.dev/builder/unpack/archive"
+	"quorate.dev/builder/unpack/deb/debfile"
+	"quorate.dev/lockfile/digest"
+)
+
+type file = debfile.File
+
+func unpack(b []byte, o archive.Options) (*archive.Archive, []byte, error) {
+	var data bytes.Buffer
+	a, err := archive.Unpack(bytes.NewReader(b), int64(len(b)), &data, o)
+	return a, data.Bytes(), err
+}
+
+// listing writes an archive as text, contents included.
+func listing(a *archive.Archive, data []byte) string {
+	var b strings.Builder
+	for _, e := range a.Entries {
+		fmt.Fprintf(&b, "%c %04o %d:%d %d %s", e.Kind, e.Mode, e.UID, e.GID, e.ModTime, e.Path)
+		if e.Link != "" {
+			fmt.Fprintf(&b, " -> %s", e.Link)
+		}
+		if e.Kind == tree.File {
+			body := data[e.Offset : e.Offset+e.Size]
+			if digest.Of(body) != e.Digest {
+				b.WriteString(" WRONG DIGEST")
+			}
+			fmt.Fprintf(&b, " %q", body)
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+var honest = []file{
+	{Name: "./"},
+	{Name: "./d/", Mode: 0o1777, ModTime: 5},
+	{Name: "./d/empty", UID: 1000, GID: 2000},
+	{Name: "d/a", Body: "hello", ModTime: 7, Mode: 0o4755},
+	{Name: "d/" + strings.Repeat("l", 200), Body: "long"},
+	{Name: "d/h", Type: tar.TypeLink, Link: "./d/a"},
+	{Name: "d/s", Link: "../../etc/passwd"},
+	{Name: "d/p", Type: tar.TypeFifo},
+	{Name: "x//y/./z", Body: "odd"},
+}
+
+var honestListing = strings.ReplaceAll(`d 1777 0:0 5 d
+f 0644 1000:2000 0 d/empty ""
+f 4755 0:0 7 d/a "hello"
+f 0644 0:0 0 d/LONG "long"
+h 0644 0:0 0 d/h -> d/a
+l 0777 0:0 0 d/s -> ../../etc/passwd
+p 0644 0:0 0 d/p
+f 0644 0:0 0 x/y/z "odd"
+`, "LONG", strings.Repeat("l", 200))
+
+func TestUnpackTar(t *testing.T) {
+	plain := debfile.Tar(honest...)
+	for suffix, b := range map[string][]byte{
+		"tar": plain, "tar.gz": debfile.Compress(".gz", plain), "tar.xz": debfile.Compress(".xz", plain),
+		"tar.zst": debfile.Compress(".zst", plain), "tar.bz2": bzip(t, plain),
+	} {
+		a, data, err := unpack(b, archive.Options{})
+		if err != nil {
+			t.Errorf("%s: %v", suffix, err)
+			continue
+		}
+		if a.Format != suffix || a.DataSize != int64(len(plain)) || !bytes.Equal(data, plain) {
+			t.Errorf("%s: format %q, %d bytes, expected the %d of the tar", suffix, a.Format, a.DataSize, len(plain))
+		}
+		if got := listing(a, data); got != honestListing {
+			t.Errorf("%s: got\n%s\nexpected\n%s", suffix, got, honestListing)
+		}
+	}
+}
+
+// bzip compresses with bzip2(1): Go has no writer.
+func bzip(t *testing.T, b []byte) []byte {
+	cmd := exec.Command("bzip2", "-c")
+	cmd.Stdin = bytes.NewReader(b)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("bzip2(1) is needed: %v", err)
+	}
+	return out
+}
+
+func TestUnpackHostileTar(t *testing.T) {
+	deep := strings.Repeat("a/", 2100) + "b"
+	for _, c := range []struct {
+		summary string
+		files   []file
+		want    string
+	}{
+		{"parent", []file{{Name: "a/../../b"}}, `member "a/../../b" has ".." in its name`},
+		{"parent inside", []file{{Name: "a/../b"}}, `member "a/../b" has ".." in its name`},
+		{"absolute", []file{{Name: "/etc/passwd"}}, `member "/etc/passwd" has an absolute name`},
+		{"below a link", []file{{Name: "s", Link: "/etc"}, {Name: "s/passwd"}}, `member "s/passwd" lies below "s", which is a symbolic link to "/etc"`},
+		{"deep below a link", []file{{Name: "s", Link: ".."}, {Name: "s/a/b"}}, `member "s/a/b" lies below "s", which is a symbolic link to ".."`},
+		{"below a file", []file{{Name: "s", Body: "x"}, {Name: "s/a"}}, `member "s/a" lies below "s", which is not a directory`},
+		{"twice", []file{{Name: "a"}, {Name: "./a"}}, `member "./a" is there twice (first as "a")`},
+		{"directory becomes link", []file{{Name: "a/"}, {Name: "a", Link: "/"}}, `member "a" is there twice (first as "a/")`},
+		{"unlike directories", []file{{Name: "a/"}, {Name: "a/", Mode: 0o700}}, `member "a/" is a directory that is there twice, with different mode or owner`},
+		{"character device", []file{{Name: "null", Type: tar.TypeChar}}, `member "null" is a character device`},
+		{"block device", []file{{Name: "sda", Type: tar.TypeBlock}}, `member "sda" is a block device`},
+		{"hard link to nothing", []file{{Name: "h", Type: tar.TypeLink, Link: "a"}}, `member "h" is a hard link to "a", which does not come before it`},
+		{"hard link forward", []file{{Name: "h", Type: tar.TypeLink, Link: "a"}, {Name: "a"}}, `member "h" is a hard link to "a", which does not come before it`},
+		{"hard link out", []file{{Name: "h", Type: tar.TypeLink, Link: "../a"}}, `member "h" is a hard link to "../a", which is refused as a path`},
+		{"hard link to a link", []file{{Name: "s", Link: "/etc/shadow"}, {Name: "h", Type: tar.TypeLink, Link: "s"}}, `member "h" is a hard link to "s", which is not a regular file`},
+		{"long name", []file{{Name: deep}}, `member "` + deep[:64] + `…" has a name of 4201 bytes; at most 4096 are accepted`},
+		{"long part", []file{{Name: strings.Repeat("a", 256)}}, `member "` + strings.Repeat("a", 256) + `" has a part longer than 255 bytes in its name`},
+		{"root as a file", []file{{Name: ".", Type: tar.TypeReg, Body: "x"}}, `member "." stands for the root and is not a directory`},
+	} {
+		_, _, err := unpack(debfile.Tar(c.files...), archive.Options{})
+		if err == nil || err.Error() != "cannot unpack archive: "+c.want {
+			t.Errorf("%s: %v\nexpected: %s", c.summary, err, c.want)
+		}
+	}
+}
+
+// TestUnpackHeaders has what archive/tar does not write.
+func TestUnpackHeaders(t *testing.T) {
+	a := debfile.Tar(file{Name: "a", Body: "x"})
+	old := bytes.Clone(a)
+	old[156] = 'S'
+	copy(old[257:265], "ustar  \x00") // GNU's magic
+	for _, c := range []struct {
+		summary string
+		bytes   []byte
+		want    string
+	}{
+		{"PAX sparse", append(headerOf('x', "GNU.sparse.size", "10"), a...), `member "a" is a sparse file`},
+		{"GNU sparse", fixSum(old), `member "a" is a sparse file`},
+		{"global path", append(headerOf('g', "path", "/etc/passwd"), a...), `member "/etc/passwd" is a global header that sets "path"`},
+		{"unknown type", fixSum(append(append([]byte{}, a[:156]...), append([]byte{'Z'}, a[157:]...)...)), `member "a" has type 'Z', which images cannot hold`},
+	} {
+		_, _, err := unpack(c.bytes, archive.Options{})
+		if err == nil || err.Error() != "cannot unpack archive: "+c.want {
+			t.Errorf("%s: %v\nexpected: %s", c.summary, err, c.want)
+		}
+	}
+	if _, _, err := unpack(append(headerOf('g', "comment", "0123456"), a...), archive.Options{}); err != nil {
+		t.Errorf("git's comment: %v", err)
+	}
+}
+
+// headerOf is a PAX header of the given type with one record.
+func headerOf(kind byte, key, value string) []byte {
+	r := fmt.Sprintf(" %s=%s\n", key, value)
+	b := debfile.Tar(file{Name: "pax_global_header", Body: fmt.Sprintf("%d%s", len(r)+2, r)})
+	b[156] = kind
+	return fixSum(b[:len(b)-1024])
+}
+
+// fixSum makes the checksum of the first header right.
+func fixSum(b []byte) []byte {
+	copy(b[148:156], "        ")
+	var sum int
+	for _, c := range b[:512] {
+		sum += int(c)
+	}
+	copy(b[148:156], fmt.Sprintf("%06o\x00 ", sum))
+	return b
+}
+
+func TestUnpackDamage(t *testing.T) {
+	plain := debfile.Tar(honest...)
+	for _, c := range []struct {
+		summary string
+		bytes   []byte
+		want    string
+	}{
+		{"empty", nil, "its first bytes are neither tar, gzip, xz, zstd, bzip2 nor zip"},
+		{"text", bytes.Repeat([]byte("hello "), 1000), "its first bytes are neither tar, gzip, xz, zstd, bzip2 nor zip"},
+		{"no end mark", plain[:len(plain)-1024], `tar stream ends after member "x//y/./z" without its end mark: truncated`},
+		{"half an end mark", plain[:len(plain)-512], `tar stream ends after member "x//y/./z" without its end mark: truncated`},
+		{"truncated file", debfile.Tar(file{Name: "a", Body: strings.Repeat("x", 2000)})[:1000], `member "a" is truncated: 488 of 2000 bytes`},
+		{"truncated header", plain[:700], `tar stream is truncated after member "./"`},
+		{"bytes behind", append(bytes.Clone(plain), "more"...), "tar stream has other bytes than zeros after its end mark"},
+		{"second archive behind", append(bytes.Clone(plain), plain...), "tar stream has other bytes than zeros after its end mark"},
+		{"truncated gzip", cut(debfile.Compress(".gz", plain), 12), "gzip stream: unexpected EOF"},
+		{"truncated xz", cut(debfile.Compress(".xz", plain), 40), "xz stream: xz: data is truncated or corrupt"},
+		{"bad checksum", flip(debfile.Compress(".gz", plain), 8), "gzip stream: gzip: invalid checksum"},
+		{"bytes behind gzip", append(debfile.Compress(".gz", plain), "garbage, more of it than a header"...), "gzip stream: gzip: invalid header"},
+	} {
+		_, _, err := unpack(c.bytes, archive.Options{})
+		if err == nil || !strings.HasSuffix(err.Error(), c.want) {
+			t.Errorf("%s: %v\nexpected: %s", c.summary, err, c.want)
+		}
+	}
+}
+
+func cut(b []byte, n int) []byte { return b[:len(b)-n] }
+
+// flip changes the byte n before the end.
+func flip(b []byte, n int) []byte {
+	b = bytes.Clone(b)
+	b[len(b)-n] ^= 0xff
+	return b
+}
+
+func TestUnpackLimits(t *testing.T) {
+	many := make([]file, 20)
+	for i := range many {
+		many[i] = file{Name: fmt.Sprint("f", i), Body: strings.Repeat("x", 1000)}
+	}
+	b := debfile.Compress(".gz", debfile.Tar(many...))
+	for _, c := range []struct {
+		limits archive.Limits
+		want   string
+	}{
+		{archive.Limits{Entries: 19}, "archive unpacks to more than 19 entries"},
+		{archive.Limits{Bytes: 10000}, "archive unpacks to more than 10000 bytes"},
+		{archive.Limits{Name: 2}, `member "f10" has a name of 3 bytes; at most 2 are accepted`},
+	} {
+		_, _, err := unpack(b, archive.Options{Limits: c.limits})
+		if err == nil || !strings.HasSuffix(err.Error(), c.want) {
+			t.Errorf("%+v: %v, expected %s", c.limits, err, c.want)
+		}
+	}
+	if _, _, err := unpack(b, archive.Options{Limits: archive.Limits{Entries: 20, Bytes: 1 << 20, Name: 3}}); err != nil {
+		t.Errorf("at the limits: %v", err)
+	}
+}
+
+// TestBomb unpacks 400 MiB of zeros from 2 MB of zeros' zstd.
+func TestBomb(t *testing.T) {
+	var head bytes.Buffer
+	w := tar.NewWriter(&head)
+	const size = 400 << 20
+	if err := w.WriteHeader(&tar.Header{Name: "zeros", Mode: 0o644, Size: size}); err != nil {
+		t.Fatal(err)
+	}
+	r := io.MultiReader(&head, io.LimitReader(zeros{}, size+1024))
+	_, n, err := archive.ReadTar(r, io.Discard, archive.Rules{CompressedSize: 10 << 10, Canonical: archive.CleanName})
+	var limit *archive.LimitError
+	if !errors.As(err, &limit) || limit.Limit != 1000 || n > 257<<20 {
+		t.Errorf("after %d bytes: %v, expected a ratio of at most 1000 from 256 MiB on", n, err)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+func TestUnpackXattrs(t *testing.T) {
+	a, _, err := unpack(debfile.Tar(file{Name: "ping", PAX: map[string]string{
+		"SCHILY.xattr.security.capability": "\x01\x00\x00\x02", "SCHILY.xattr.user.note": "n",
+		"SCHILY.xattr.security.selinux": "label", "SCHILY.xattr.trusted.overlay.opaque": "y",
+	}}), archive.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := a.Entries[0].Xattrs
+	if len(got) != 2 || got["security.capability"] != "\x01\x00\x00\x02" || got["user.note"] != "n" {
+		t.Errorf("attributes %q, expected security.capability and user.note", got)
+	}
+}
+
+// zipFile writes one member by hand-made header.
+func zipOf(t *testing.T, headers ...*zip.FileHeader) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	for _, h := range headers {
+		body := h.Comment
+		h.Comment = ""
+		f, err := w.CreateHeader(h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(f, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// member is a header whose contents travel in Comment until zipOf writes them.
+func member(name string, mode fs.FileMode, body string) *zip.FileHeader {
+	h := &zip.FileHeader{Name: name, Method: zip.Deflate, Comment: body, Modified: time.Unix(1700000000, 0).UTC()}
+	if mode != 0 {
+		h.SetMode(mode)
+	}
+	return h
+}
+
+func TestUnpackZip(t *testing.T) {
+	a, data, err := unpack(zipOf(t,
+		member("d/", fs.ModeDir|0o750, ""), member("d/a", 0o755, "hello"), member("dos", 0, "x"), member("s", fs.ModeSymlink|0o777, "d/a"),
+	), archive.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `d 0750 0:0 1700000000 d
+f 0755 0:0 1700000000 d/a "hello"
+f 0644 0:0 1700000000 dos "x"
+l 0777 0:0 1700000000 s -> d/a
+`
+	if got := listing(a, data); got != want || a.Format != "zip" || a.DataSize != 6 {
+		t.Errorf("%s, %d bytes\n%s\nexpected\n%s", a.Format, a.DataSize, got, want)
+	}
+}
+
+func TestUnpackHostileZip(t *testing.T) {
+	lying := zipOf(t, member("a", 0o644, strings.Repeat("x", 1000)))
+	at := bytes.Index(lying, []byte("PK\x01\x02"))
+	copy(lying[at+24:], []byte{10, 0, 0, 0}) // the directory says 10 bytes
+	for _, c := range []struct {
+		summary string
+		bytes   []byte
+		want    string
+	}{
+		{"parent", zipOf(t, member("../a", 0o644, "x")), `member "../a" has ".." in its name`},
+		{"absolute", zipOf(t, member("/a", 0o644, "x")), `member "/a" has an absolute name`},
+		{"backslash", zipOf(t, member(`a\b`, 0o644, "x")), `member "a\\b" has a backslash in its name`},
+		{"below a link", zipOf(t, member("s", fs.ModeSymlink|0o777, "/etc"), member("s/a", 0o644, "x")), `member "s/a" lies below "s", which is a symbolic link to "/etc"`},
+		{"twice", zipOf(t, member("a", 0o644, "x"), member("a", 0o644, "y")), `member "a" is there twice (first as "a")`},
+		{"device", zipOf(t, member("a", fs.ModeDevice|0o644, "")), `member "a" is neither file, directory nor symbolic link (mode Drw-r--r--)`},
+		{"link to nothing", zipOf(t, member("a", fs.ModeSymlink|0o777, "")), `member "a" is a symbolic link to nothing`},
+		{"lying size", lying, `member "a" cannot be read: zip: not a valid zip file`},
+		{"truncated", zipOf(t, member("a", 0o644, "x"))[:40], "zip: not a valid zip file"},
+	} {
+		_, _, err := unpack(c.bytes, archive.Options{})
+		if err == nil || !strings.HasSuffix(err.Error(), c.want) {
+			t.Errorf("%s: %v\nexpected: %s", c.summary, err, c.want)
+		}
+	}
+}
+
+func TestReaderIsReused(t *testing.T) {
+	for i := range 3 {
+		body := bytes.Repeat([]byte{byte('a' + i)}, 100000)
+		r, err := archive.NewReader(archive.XZ, bytes.NewReader(debfile.Compress(".xz", body)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(r)
+		if err != nil || !bytes.Equal(got, body) {
+			t.Fatalf("round %d: %d bytes, %v", i, len(got), err)
+		}
+		r.Close()
+		if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.ErrClosedPipe) {
+			t.Fatalf("read after close: %v", err)
+		}
+	}
+}
+
+// FuzzUnpack checks that whatever is accepted is safe to lay down.
+func FuzzUnpack(f *testing.F) {
+	plain := debfile.Tar(honest...)
+	f.Add(plain)
+	f.Add(debfile.Compress(".gz", plain))
+	f.Add(debfile.Compress(".xz", debfile.Tar(file{Name: "a/b", Body: "x"})))
+	f.Add(debfile.Tar(file{Name: "s", Link: "/etc"}, file{Name: "s2/a"}))
+	f.Add([]byte("PK\x05\x06" + strings.Repeat("\x00", 18)))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		a, data, err := unpack(b, archive.Options{Limits: archive.Limits{Bytes: 8 << 20, Entries: 1000}})
+		if err != nil {
+			return
+		}
+		var entries []tree.Entry
+		for _, e := range a.Entries {
+			if e.Kind == tree.File && digest.Of(data[e.Offset:e.Offset+e.Size]) != e.Digest {
+				t.Fatalf("%q: digest does not hold", e.Path)
+			}
+			if e.Kind != tree.Hardlink && !strings.Contains("/"+e.Path, "/.wh.") { // links may point behind themselves here
+				entries = append(entries, e.Entry)
+			}
+		}
+		for _, e := range entries {
+			if strings.Contains("/"+e.Path, "/.wh.") {
+				return
+			}
+		}
+		if _, err := tree.New(entries); err != nil {
+			t.Fatalf("accepted, but no tree: %v", err)
+		}
+	})
+}
