@@ -1,0 +1,258 @@
+package rebuild
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"quorate.dev/lockfile/strictyaml"
+	"quorate.dev/rebuild/agreement"
+	"quorate.dev/rebuild/keyfile"
+)
+
+// FileName is what a file of rebuilders is usually called.
+const FileName = "rebuilders.yaml"
+
+// File is a rebuilders.yaml: who is asked, where their workers run, and by
+// which rule they are judged.
+//
+//	rebuilders:
+//	  - {name: one, operator: acme, host: {local: {}}, key: keys/one.pub}
+//	  - {name: two, operator: acme, host: {local: {key: keys/two.key}}, key: keys/two.pub}
+//	policy:                        # optional when a policy file is given
+//	  threshold: 2
+//	  distinct: {key: 2}
+//
+// key is the public key that the rebuilder's reports must be signed with. A
+// local worker signs with local.key, by default the file beside key whose name
+// ends in .key. Paths are relative to the file.
+type File struct {
+	Rebuilders []FileRebuilder
+	Policy     *agreement.Policy // nil when the file has none; its keys are the rebuilders'
+}
+
+// FileRebuilder is one rebuilder of a File.
+type FileRebuilder struct {
+	Name      string
+	Operator  string
+	BuilderID string // SLSA builder.id; "" when the file has none
+	Key       keyfile.PublicKey
+	KeyFile   string // private key of the local worker, as written: relative to the file
+	keyPath   string
+}
+
+// limits of a rebuilders file: as for a policy, and two levels more for hosts.
+var limits = strictyaml.Limits{Bytes: 1 << 20, Depth: 10, Nodes: 30_000}
+
+// hosts that have a name and no way to start workers yet.
+var laterHosts = []string{"docker", "kubernetes"}
+
+type fileHost struct{ local *fileLocal }
+
+type fileLocal struct{ key string }
+
+type filePolicy struct {
+	threshold int
+	distinct  map[string]int
+	dissent   bool
+}
+
+type fileRebuilder struct {
+	FileRebuilder
+	host fileHost
+}
+
+type fileContent struct {
+	rebuilders []fileRebuilder
+	policy     *filePolicy
+}
+
+// ParseFile reads a rebuilders file. fileName is only used in messages; loadKey
+// returns the public key file of a path as the file writes it. The error is a
+// *strictyaml.Errors, which names every mistake with its place.
+func ParseFile(fileName string, data []byte, loadKey func(path string) ([]byte, error)) (*File, error) {
+	doc, err := strictyaml.Open(fileName, data, limits)
+	if err != nil {
+		return nil, err
+	}
+	refuseLaterHosts(doc)
+	if err := doc.Err(); err != nil {
+		return nil, err // they would be told again, as unknown fields
+	}
+	content := strictyaml.Read(doc, fileShape())
+	if err := doc.Err(); err != nil {
+		return nil, err
+	}
+	f := &File{}
+	for i, r := range content.rebuilders {
+		if r.KeyFile, err = privateKey(r); err != nil {
+			doc.Errorf(doc.At("rebuilders", i, "key"), "%v", err)
+		}
+		if r.Key, err = loadPublic(r.keyPath, loadKey); err != nil {
+			doc.Errorf(doc.At("rebuilders", i, "key"), "%v", err)
+		}
+		f.Rebuilders = append(f.Rebuilders, r.FileRebuilder)
+	}
+	if err := doc.Err(); err != nil {
+		return nil, err
+	}
+	checkFile(doc, f)
+	if p := content.policy; p != nil {
+		f.Policy = NewPolicy(f.Rebuilders, p.threshold, p.distinct)
+		f.Policy.AllowDissent = p.dissent
+	}
+	// Before Check, which has no places: most of what it can find was found above.
+	if err := doc.Err(); err != nil {
+		return nil, err
+	}
+	if f.Policy != nil {
+		if err := f.Policy.Check(); err != nil {
+			doc.Errorf(doc.At("policy"), "%v", err)
+		}
+	}
+	return f, doc.Err()
+}
+
+// refuseLaterHosts says in plain words that a host is not there yet.
+func refuseLaterHosts(doc *strictyaml.Document) {
+	for i := 0; doc.Has("rebuilders", i) && i < agreement.MaxRebuilders; i++ {
+		for _, h := range laterHosts {
+			if doc.Has("rebuilders", i, "host", h) {
+				doc.Errorf(doc.Key("rebuilders", i, "host", h), "host %q is not supported yet; this version starts workers on \"local\" only", h)
+			}
+		}
+	}
+}
+
+// checkFile finds names and keys that stand twice.
+func checkFile(doc *strictyaml.Document, f *File) {
+	names := map[string]bool{}
+	keys := map[keyfile.PublicKey]string{}
+	for i, r := range f.Rebuilders {
+		if names[r.Name] {
+			doc.Errorf(doc.At("rebuilders", i, "name"), "two rebuilders are named %q", r.Name)
+		}
+		names[r.Name] = true
+		if first, ok := keys[r.Key]; ok {
+			doc.Errorf(doc.At("rebuilders", i, "key"), "names %q and %q have the same key; identity is key material", first, r.Name)
+		} else {
+			keys[r.Key] = r.Name
+		}
+	}
+}
+
+func privateKey(r fileRebuilder) (string, error) {
+	if r.host.local != nil && r.host.local.key != "" {
+		return r.host.local.key, nil
+	}
+	base, ok := strings.CutSuffix(r.keyPath, ".pub")
+	if !ok {
+		return "", fmt.Errorf("cannot tell the private key's file from %s, which does not end in .pub; say host: {local: {key: FILE}}", strictyaml.Quote(r.keyPath))
+	}
+	return base + ".key", nil
+}
+
+func loadPublic(path string, loadKey func(string) ([]byte, error)) (keyfile.PublicKey, error) {
+	data, err := loadKey(path)
+	if err != nil {
+		return keyfile.PublicKey{}, fmt.Errorf("cannot read key %s: %w", strictyaml.Quote(path), err)
+	}
+	key, err := keyfile.ParsePublic(data)
+	if err != nil {
+		return keyfile.PublicKey{}, fmt.Errorf("key %s: %w", strictyaml.Quote(path), err)
+	}
+	return key, nil
+}
+
+func fileShape() strictyaml.Shape[fileContent] {
+	name := strictyaml.Matching("", agreement.CheckName)
+	path := strictyaml.Matching("", func(s string) error {
+		if s == "" || !strictyaml.Printable(s) {
+			return strictyaml.Refuse("%q is not a path of a key file", s)
+		}
+		return nil
+	})
+	uri := strictyaml.Matching("", func(s string) error {
+		if !strings.Contains(s, ":") || !strictyaml.Printable(s) || strings.Contains(s, " ") {
+			return strictyaml.Refuse("builder id %q must be a URI", s)
+		}
+		return nil
+	})
+	local := strictyaml.Object(strictyaml.Optional("key", "Private key that the worker signs with.", path, func(l *fileLocal, v string) { l.key = v }))
+	host := strictyaml.Object(strictyaml.Required("local", "Start the worker on this machine.", local, func(h *fileHost, v fileLocal) { h.local = &v }))
+	rebuilder := strictyaml.Object(
+		strictyaml.Required("name", "What it is called in outcomes and file names.", name, func(r *fileRebuilder, v string) { r.Name = v }),
+		strictyaml.Required("operator", "Who runs it.", name, func(r *fileRebuilder, v string) { r.Operator = v }),
+		strictyaml.Required("host", "Where its worker runs.", host, func(r *fileRebuilder, v fileHost) { r.host = v }),
+		strictyaml.Required("key", "Public key that its reports must be signed with.", path, func(r *fileRebuilder, v string) { r.keyPath = v }),
+		strictyaml.Optional("builder-id", "SLSA builder.id of its reports.", uri, func(r *fileRebuilder, v string) { r.BuilderID = v }),
+	)
+	policy := strictyaml.Object(
+		strictyaml.Required("threshold", "How many distinct keys must say the same.", strictyaml.Integer(1, agreement.MaxRebuilders), func(p *filePolicy, v int64) { p.threshold = int(v) }),
+		strictyaml.Optional("distinct", "How distinct those must be.", strictyaml.Dict("attribute", strictyaml.Text(), strictyaml.Integer(1, agreement.MaxRebuilders)),
+			func(p *filePolicy, v []strictyaml.Entry[int64]) {
+				p.distinct = map[string]int{}
+				for _, e := range v {
+					p.distinct[e.Key] = int(e.Value)
+				}
+			}),
+		strictyaml.Optional("allow-dissent", "Sign although some rebuilders built something else.", strictyaml.Boolean(), func(p *filePolicy, v bool) { p.dissent = v }),
+	)
+	return strictyaml.Object(
+		strictyaml.Required("rebuilders", "Who is asked.", strictyaml.NonEmpty(strictyaml.List(rebuilder)), func(f *fileContent, v []fileRebuilder) { f.rebuilders = v }),
+		strictyaml.Optional("policy", "The rule they are judged by.", policy, func(f *fileContent, v filePolicy) { f.policy = &v }),
+	)
+}
+
+// NewPolicy returns the policy that names exactly these rebuilders.
+func NewPolicy(rebuilders []FileRebuilder, threshold int, distinct map[string]int) *agreement.Policy {
+	p := &agreement.Policy{Threshold: threshold, Distinct: distinct}
+	for _, r := range rebuilders {
+		p.Rebuilders = append(p.Rebuilders, agreement.Rebuilder{Name: r.Name, Operator: r.Operator, Key: r.Key, BuilderID: r.BuilderID})
+	}
+	return p
+}
+
+// FormatPolicy writes a policy as agreement.ParsePolicy reads it, and the key
+// files that it names, by path relative to it:
+//
+//	policy.yaml
+//	keys/NAME.pub             of rebuilders
+//	keys/signers/NAME.pub     of signers
+func FormatPolicy(p *agreement.Policy) map[string][]byte {
+	files := map[string][]byte{}
+	var b strings.Builder
+	fmt.Fprintf(&b, "apiVersion: quorate/v1\nkind: Policy\nthreshold: %d\n", p.Threshold)
+	if len(p.Distinct) > 0 {
+		var rules []string
+		for attribute, n := range p.Distinct {
+			rules = append(rules, fmt.Sprintf("%s: %d", attribute, n))
+		}
+		slices.Sort(rules)
+		fmt.Fprintf(&b, "distinct: {%s}\n", strings.Join(rules, ", "))
+	}
+	if p.AllowDissent {
+		b.WriteString("allow-dissent: true\n")
+	}
+	b.WriteString("rebuilders:\n")
+	for _, r := range p.Rebuilders {
+		key := "keys/" + r.Name + ".pub"
+		files[key] = r.Key.PEM()
+		// Quoted, because a name may look like a number.
+		fmt.Fprintf(&b, "  - {name: %q, operator: %q, key: %q", r.Name, r.Operator, key)
+		if r.BuilderID != "" {
+			fmt.Fprintf(&b, ", builder-id: %q", r.BuilderID)
+		}
+		b.WriteString("}\n")
+	}
+	if len(p.Signers) > 0 {
+		b.WriteString("signers:\n")
+	}
+	for _, s := range p.Signers {
+		key := "keys/signers/" + s.Name + ".pub"
+		files[key] = s.Key.PEM()
+		fmt.Fprintf(&b, "  - {name: %q, key: %q}\n", s.Name, key)
+	}
+	files["policy.yaml"] = []byte(b.String())
+	return files
+}

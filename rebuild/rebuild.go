@@ -1,0 +1,526 @@
+// Package rebuild asks several rebuilders for the same job, opens their signed
+// reports, judges them, and signs when they agree.
+//
+// One run is a straight line ([Run]):
+//
+//  1. a new nonce, so that no old report answers this request;
+//  2. a single-use worker for each rebuilder (package host), some at a time;
+//     one that was lost (killed, crashed) is tried once more;
+//  3. each report is opened with the key that was enrolled for its rebuilder
+//     (package attestation), never with one that came with it;
+//  4. agreement.Judge decides; every expected rebuilder ends with an outcome;
+//  5. on agreement, and only then, the agreement is signed; otherwise nothing is,
+//     and what differs is kept and compared.
+//
+// # The results folder
+//
+// Everything is written beside it, in a folder whose name ends in ".part", and
+// appears with one rename at the end. An older results folder is replaced; any
+// other folder is left alone (*ResultsError).
+//
+//	RESULTS/
+//	    .quorate-results               marks the folder as one of ours
+//	    verdict.json                   what was found (Summary)
+//	    policy.yaml, keys/NAME.pub     what it was judged by, when the caller hands it in (Options.Files)
+//	    agreement.intoto.jsonl         on agreement: every report and the signed agreement
+//	    image/                         on agreement: the image, an OCI layout
+//	    in-toto/                       on agreement: a layout and the rebuilders' links
+//	    differences.txt, .json         on disagreement: what differs between the first of each class
+//	    rebuilders/NAME/
+//	        report.intoto.json         its signed report, as it came, whatever it is worth
+//	        log                        what the worker said on standard error; log.1 is the first attempt's
+//	        image/                     unless there is agreement: what it built, an OCI layout
+//
+// A run that is stopped leaves the results folder as it was before.
+package rebuild
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"quorate.dev/builder/image"
+	"quorate.dev/lockfile/digest"
+	"quorate.dev/rebuild/agreement"
+	"quorate.dev/rebuild/attestation"
+	"quorate.dev/rebuild/attestation/intoto"
+	"quorate.dev/rebuild/host"
+	"quorate.dev/rebuild/keyfile"
+)
+
+// Rebuilder is one who is asked. The policy holds its key.
+type Rebuilder struct {
+	Name         string // as the policy has it
+	Operator     string
+	BuilderID    string // SLSA builder.id that its report is to have
+	Host         host.Host
+	Surroundings host.Surroundings
+	KeyFile      string // of its private key, on the host
+}
+
+// Options say what to ask of whom.
+type Options struct {
+	Rebuilders []Rebuilder
+	Policy     *agreement.Policy
+	Signer     keyfile.Signer // of the agreement
+
+	Definition []byte
+	Lock       []byte
+	Locals     map[string]host.Local
+	Platforms  []string // "linux/amd64"; empty for all
+	InputStore string   // of verified blobs, on the hosts
+	Mirrors    []string
+	Offline    bool
+
+	Results  string        // folder; see the package comment
+	Timeout  time.Duration // of one worker; 0 for none
+	Parallel int           // workers at once; 0 for 2: each build uses every CPU it may
+
+	// Files are further files of the results folder, by slash-separated path.
+	Files map[string][]byte
+	// Compare compares two OCI layouts; nil compares nothing.
+	Compare func(ctx context.Context, a, b string) (*Differences, error)
+	// Events is called from several goroutines; nil for silence.
+	Events func(Event)
+	// Now is the clock; nil for the real one.
+	Now func() time.Time
+}
+
+// Event is something that a rebuilder's worker says, or that becomes of it.
+type Event struct {
+	Rebuilder string
+	Attempt   int
+	State     string     // "begin", "end", or "" when the worker speaks
+	Err       error      // with "end": why it failed
+	Retry     bool       // with "end": it is tried once more
+	Worker    host.Event // what it says
+	Elapsed   time.Duration
+}
+
+// Differences are what differs between what two rebuilders built.
+type Differences struct {
+	A     string   `json:"a"` // rebuilder
+	B     string   `json:"b"`
+	Paths []string `json:"paths"` // inside the image, sorted
+	Count int      `json:"count"` // of single differences
+	Err   string   `json:"error,omitempty"`
+	Text  []byte   `json:"-"`                  // all of them, for people
+	All   any      `json:"findings,omitempty"` // all of them, for programs
+}
+
+// Attempt is one worker that was started.
+type Attempt struct {
+	Number  int           `json:"number"`  // from 1
+	Elapsed time.Duration `json:"elapsed"` // nanoseconds
+	Error   string        `json:"error,omitempty"`
+}
+
+// Outcome is what became of a run.
+type Outcome struct {
+	Verdict     agreement.Verdict
+	Agreement   *agreement.Agreement // nil unless the verdict is Agree
+	Nonce       string
+	Attempts    map[string][]Attempt // by rebuilder
+	Differences []Differences
+	Warnings    []string // what could not be done and changes no verdict
+	Results     string   // the folder
+}
+
+// Bundle is the path of the signed bundle, "" without agreement.
+func (o *Outcome) Bundle() string {
+	if o.Agreement == nil {
+		return ""
+	}
+	return filepath.Join(o.Results, bundleName)
+}
+
+// Image is the path of the agreed image, an OCI layout, "" without agreement.
+func (o *Outcome) Image() string {
+	if o.Agreement == nil {
+		return ""
+	}
+	return filepath.Join(o.Results, "image")
+}
+
+const (
+	bundleName = "agreement" + attestation.BundleSuffix
+	reportName = "report.intoto.json"
+	// defaultParallel workers at once: a build is parallel itself, and a second one fills
+	// the times when the first one waits for its disk or a single-threaded script.
+	defaultParallel = 2
+	// attempts of one rebuilder: what kills a worker twice will kill it again.
+	attempts = 2
+)
+
+// Run asks every rebuilder and judges. Errors mean that nothing could be
+// judged: options that cannot be (a rebuilder that the policy does not name), a
+// *ResultsError, a full disk, or the cause of ctx. Failures of rebuilders are outcomes.
+func Run(ctx context.Context, o Options) (*Outcome, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	nonce, err := newNonce()
+	if err != nil {
+		return nil, err
+	}
+	results, err := openResults(o.Results)
+	if err != nil {
+		return nil, err
+	}
+	defer results.discard()
+	r := &run{options: o, nonce: nonce, results: results, answers: make([]answer, len(o.Rebuilders))}
+	if err := r.askAll(ctx); err != nil {
+		return nil, err
+	}
+	outcome, err := r.judge(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := results.publish(); err != nil {
+		return nil, err
+	}
+	return outcome, nil
+}
+
+func (o *Options) check() error {
+	if err := o.Policy.Check(); err != nil {
+		return err
+	}
+	if o.Signer == nil {
+		return errors.New("there is no key to sign an agreement with")
+	}
+	seen := map[string]bool{}
+	for _, r := range o.Rebuilders {
+		enrolled, ok := o.Policy.Rebuilder(r.Name)
+		switch {
+		case !ok:
+			return fmt.Errorf("policy does not name the rebuilder %q", r.Name)
+		case enrolled.Operator != r.Operator:
+			return fmt.Errorf("rebuilder %q is of operator %q, but the policy says %q", r.Name, r.Operator, enrolled.Operator)
+		case enrolled.Key == o.Signer.Public():
+			return fmt.Errorf("the key to sign with is the one of rebuilder %q: who judges may not be who is judged", r.Name)
+		case seen[r.Name]:
+			return fmt.Errorf("rebuilder %q is asked twice", r.Name)
+		}
+		seen[r.Name] = true
+	}
+	if len(seen) == 0 {
+		return errors.New("there are no rebuilders to ask")
+	}
+	return nil
+}
+
+// newNonce returns 128 random bits in hexadecimal.
+func newNonce() (string, error) {
+	var b [16]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", fmt.Errorf("cannot make a nonce: %w", err)
+	}
+	return hex.EncodeToString(b[:]), nil
+}
+
+// run is one run while it goes on.
+type run struct {
+	options Options
+	nonce   string
+	results *results
+	answers []answer // in the order of options.Rebuilders
+}
+
+// answer is what one rebuilder gave.
+type answer struct {
+	submission agreement.Submission
+	envelope   []byte // of its report; nil for none
+	link       []byte
+	attempts   []Attempt
+}
+
+func (r *run) event(e Event) {
+	if r.options.Events != nil {
+		r.options.Events(e)
+	}
+}
+
+func (r *run) now() time.Time {
+	if r.options.Now != nil {
+		return r.options.Now()
+	}
+	return time.Now()
+}
+
+// askAll asks every rebuilder, some at a time. The error is ctx's cause, or one of our own disk.
+func (r *run) askAll(ctx context.Context) error {
+	parallel := r.options.Parallel
+	if parallel <= 0 {
+		parallel = defaultParallel
+	}
+	places := make(chan struct{}, parallel)
+	failed := make([]error, len(r.answers))
+	var all sync.WaitGroup
+	for i := range r.answers {
+		all.Go(func() {
+			select {
+			case places <- struct{}{}:
+				defer func() { <-places }()
+			case <-ctx.Done():
+				return
+			}
+			failed[i] = r.ask(ctx, r.options.Rebuilders[i], &r.answers[i])
+		})
+	}
+	all.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return errors.Join(failed...)
+}
+
+// ask starts workers for one rebuilder until one has answered.
+func (r *run) ask(ctx context.Context, who Rebuilder, a *answer) error {
+	folder, err := r.results.rebuilder(who.Name)
+	if err != nil {
+		return err
+	}
+	a.submission = agreement.Submission{Rebuilder: who.Name}
+	for number := 1; ; number++ {
+		r.event(Event{Rebuilder: who.Name, Attempt: number, State: "begin"})
+		begun := time.Now()
+		result, err := who.Host.Start(ctx, r.job(who, number, folder), func(e host.Event) {
+			r.event(Event{Rebuilder: who.Name, Attempt: number, Worker: e})
+		})
+		if ctx.Err() != nil {
+			return nil // askAll says why
+		}
+		var lost *host.LostError
+		retry := errors.As(err, &lost) && number < attempts
+		elapsed := time.Since(begun)
+		r.event(Event{Rebuilder: who.Name, Attempt: number, State: "end", Err: err, Retry: retry, Elapsed: elapsed})
+		a.attempts = append(a.attempts, Attempt{Number: number, Elapsed: elapsed, Error: text(err)})
+		if !retry {
+			return r.take(who, folder, a, result, err)
+		}
+		if err := clearAttempt(folder, number); err != nil {
+			return err
+		}
+	}
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func (r *run) job(who Rebuilder, number int, folder string) host.Job {
+	o := &r.options
+	return host.Job{
+		Nonce: r.nonce, Attempt: number, Rebuilder: who.Name, Operator: who.Operator, BuilderID: who.BuilderID,
+		Definition: o.Definition, Lock: o.Lock, Locals: o.Locals, Platforms: o.Platforms, InputStore: o.InputStore,
+		KeyFile: who.KeyFile, Mirrors: o.Mirrors, Offline: o.Offline, Timeout: o.Timeout,
+		Surroundings: who.Surroundings, Results: folder,
+	}
+}
+
+// take turns what a worker gave into a submission, and keeps its report as it came.
+func (r *run) take(who Rebuilder, folder string, a *answer, result host.Result, failure error) error {
+	switch {
+	case errors.Is(failure, context.DeadlineExceeded):
+		a.submission.Timeout = true
+		return nil
+	case failure != nil:
+		a.submission.Err = failure
+		return nil
+	}
+	a.envelope, a.link = result.ReportEnvelope, result.LinkEnvelope
+	a.submission = attestation.OpenSubmission(a.envelope, r.options.Policy, who.Name)
+	return writeFile(filepath.Join(folder, reportName), a.envelope)
+}
+
+// judge decides and fills the results folder accordingly.
+func (r *run) judge(ctx context.Context) (*Outcome, error) {
+	var submissions []agreement.Submission
+	out := &Outcome{Nonce: r.nonce, Attempts: map[string][]Attempt{}, Results: r.options.Results}
+	for i, a := range r.answers {
+		submissions = append(submissions, a.submission)
+		out.Attempts[r.options.Rebuilders[i].Name] = a.attempts
+	}
+	job := agreement.Job{Lock: digest.Of(r.options.Lock), Definition: digest.Of(r.options.Definition), Nonce: r.nonce}
+	out.Verdict, out.Agreement = agreement.Judge(job, r.options.Policy, submissions)
+	var err error
+	switch out.Verdict.Decision {
+	case agreement.Agree:
+		err = r.agree(ctx, out)
+	case agreement.Disagree:
+		err = r.compare(ctx, out)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for name, b := range r.options.Files {
+		if err := r.results.write(name, b); err != nil {
+			return nil, err
+		}
+	}
+	return out, r.results.writeJSON("verdict.json", out.Summary())
+}
+
+// agree signs, and keeps one image.
+func (r *run) agree(ctx context.Context, out *Outcome) error {
+	if err := r.keepImage(out); err != nil {
+		return err
+	}
+	signed, err := attestation.SignAgreement(ctx, out.Agreement, r.options.Signer, r.now())
+	if err != nil {
+		return err
+	}
+	bundle, err := attestation.WriteBundle(append(r.reports(), signed)...)
+	if err != nil {
+		return err
+	}
+	// What is handed out must stand before a reader who has the same policy.
+	opened, err := attestation.OpenBundle(bundle, r.options.Policy)
+	if err == nil {
+		err = opened.Verify(manifests(out.Agreement)...)
+	}
+	if err != nil {
+		return fmt.Errorf("the signed agreement does not verify: %w", err)
+	}
+	if err := r.results.write(bundleName, bundle); err != nil {
+		return err
+	}
+	return r.intoto(ctx, out)
+}
+
+// reports are the envelopes that could be opened, in the rebuilders' order.
+func (r *run) reports() [][]byte {
+	var all [][]byte
+	for _, a := range r.answers {
+		if a.submission.Report != nil {
+			all = append(all, a.envelope)
+		}
+	}
+	return all
+}
+
+func manifests(a *agreement.Agreement) []digest.Digest {
+	var all []digest.Digest
+	for _, s := range a.Subjects() {
+		all = append(all, s.Digest)
+	}
+	return all
+}
+
+// keepImage moves an agreeing rebuilder's image to image/ after checking that
+// it is, byte for byte, what was agreed on, and removes the others' equal ones.
+// An image that a dissenter built stays.
+func (r *run) keepImage(out *Outcome) error {
+	var failed []error
+	kept := false
+	for _, o := range out.Verdict.Outcomes {
+		if o.Result != agreement.Agrees {
+			continue
+		}
+		dir := r.results.path("rebuilders", o.Rebuilder, "image")
+		if kept {
+			if err := os.RemoveAll(dir); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := holds(dir, out.Agreement.Subjects()); err != nil {
+			failed = append(failed, fmt.Errorf("what %q handed in is not what it reports: %w", o.Rebuilder, err))
+			continue
+		}
+		if err := os.Rename(dir, r.results.path("image")); err != nil {
+			return err
+		}
+		kept = true
+	}
+	if !kept {
+		return errors.Join(failed...)
+	}
+	return nil
+}
+
+// holds says whether an OCI layout holds exactly the images agreed on, every blob read and checked.
+func holds(dir string, subjects []agreement.Subject) error {
+	layout, err := image.ReadOCI(dir)
+	if err != nil {
+		return err
+	}
+	want := map[digest.Digest]bool{}
+	for _, s := range subjects {
+		if s.Platform != "" { // an index is written anew by whoever wants one
+			want[s.Digest] = true
+		}
+	}
+	for _, img := range layout.Images {
+		if !want[img.ManifestDigest] {
+			return fmt.Errorf("it holds the image %s, which is not agreed on", img.ManifestDigest)
+		}
+		delete(want, img.ManifestDigest)
+	}
+	for d := range want {
+		return fmt.Errorf("it lacks the image %s", d)
+	}
+	return nil
+}
+
+// layoutLife is how long in-toto accepts the layout. in-toto wants an end; the
+// bundle, which says more, has none.
+const layoutLife = 365 * 24 * time.Hour
+
+// intoto writes the layout and the links for in-toto's own verifiers. They say
+// nothing that the bundle does not, so a rebuilder whose link is bad does not undo the agreement.
+func (r *run) intoto(ctx context.Context, out *Outcome) error {
+	links := map[string][]byte{}
+	for i, a := range r.answers {
+		links[r.options.Rebuilders[i].Name] = a.link
+	}
+	dir := r.results.path("in-toto")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return fmt.Errorf("cannot write results: %w", err)
+	}
+	err := intoto.Write(ctx, dir, out.Agreement, r.options.Policy, links, r.options.Signer, r.now().Add(layoutLife))
+	if err != nil {
+		out.Warnings = append(out.Warnings, err.Error())
+		return os.RemoveAll(dir)
+	}
+	return nil
+}
+
+// compare compares what the first of each class built with what the first of
+// the largest one did.
+func (r *run) compare(ctx context.Context, out *Outcome) error {
+	classes := out.Verdict.Classes
+	if r.options.Compare == nil || len(classes) < 2 {
+		return nil
+	}
+	a := classes[0].Rebuilders[0]
+	var texts []byte
+	for _, c := range classes[1:] {
+		b := c.Rebuilders[0]
+		d, err := r.options.Compare(ctx, r.results.path("rebuilders", a, "image"), r.results.path("rebuilders", b, "image"))
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			// The verdict stands without it; a rebuilder may have handed in nothing readable.
+			d = &Differences{Err: err.Error(), Text: []byte(err.Error() + "\n")}
+		}
+		d.A, d.B = a, b
+		out.Differences = append(out.Differences, *d)
+		texts = append(texts, fmt.Sprintf("%s (A) and %s (B)\n\n%s\n", a, b, d.Text)...)
+	}
+	if err := r.results.write("differences.txt", texts); err != nil {
+		return err
+	}
+	return r.results.writeJSON("differences.json", out.Differences)
+}
