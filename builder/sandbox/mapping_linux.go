@@ -135,10 +135,11 @@ func (n *Native) stage(part string, flags uintptr, args ...string) (*stageCmd, e
 	c := &stageCmd{maps: n.maps}
 	c.Path = "/proc/self/exe"
 	c.Args = append([]string{stageName, part}, args...)
-	// One thread is enough for a stage, and what is never collected needs none
-	// to collect it. A task decides for itself.
+	// Pid 1 should start no threads late: it lives for one command and collects
+	// no garbage, and with an idle second processor Go's scheduler has no reason
+	// to add a thread when a system call takes long. A task decides for itself.
 	if part == partInit {
-		c.Env = []string{"GOMAXPROCS=1", "GOGC=off"}
+		c.Env = []string{"GOMAXPROCS=2", "GOGC=off"}
 	} else {
 		c.Env = os.Environ()
 	}

@@ -46,14 +46,14 @@ func (n *Native) Run(ctx context.Context, c Command) error {
 	if c.Root.Work != "" {
 		// Somebody killed with SIGKILL may have left overlayfs's mark that this
 		// folder is in use.
-		if err := n.emptyWork(ctx, c.Root.Work); err != nil {
+		if err := emptyWork(c.Root.Work); err != nil {
 			return &SetupError{Step: fmt.Sprintf("empty %q", c.Root.Work), Err: err}
 		}
 	}
 	r := &run{native: n, spec: n.spec(c), stdout: c.Stdout, stderr: c.Stderr}
 	err := r.run(ctx)
 	if c.Root.Work != "" {
-		if emptyErr := n.emptyWork(context.WithoutCancel(ctx), c.Root.Work); err == nil && emptyErr != nil {
+		if emptyErr := emptyWork(c.Root.Work); err == nil && emptyErr != nil {
 			err = &SetupError{Step: fmt.Sprintf("empty %q", c.Root.Work), Err: emptyErr}
 		}
 	}
@@ -120,9 +120,10 @@ func (n *Native) spec(c Command) spec {
 	return s
 }
 
-// emptyWork removes what overlayfs leaves in its work folder: a folder without
-// any permission. Its owner is the sandbox's id 0, which is ourselves.
-func (n *Native) emptyWork(ctx context.Context, work string) error {
+// emptyWork removes what overlayfs leaves in its work folder: folders without
+// any permission. Their owner is the sandbox's id 0, which is ourselves. No
+// command ever sees this folder.
+func emptyWork(work string) error {
 	entries, err := os.ReadDir(work)
 	if err != nil {
 		return err
@@ -130,11 +131,14 @@ func (n *Native) emptyWork(ctx context.Context, work string) error {
 	for _, e := range entries {
 		p := filepath.Join(work, e.Name())
 		if e.IsDir() {
-			if err := os.Chmod(p, 0o700); err != nil {
-				return err
+			// What a killed copy left of another owner's cannot be opened, and need not.
+			if err := os.Chmod(p, 0o700); err == nil {
+				if err := emptyWork(p); err != nil {
+					return err
+				}
 			}
 		}
-		if err := os.RemoveAll(p); err != nil {
+		if err := os.Remove(p); err != nil {
 			return err
 		}
 	}

@@ -144,7 +144,7 @@ func (e *stageError) Error() string { return e.step + ": " + e.err.Error() }
 // initStage is pid 1 of the sandbox.
 func initStage() {
 	// Not dumpable: the command, which runs as the same user, may not look into
-	// this process, one of whose threads will have no more powers than it.
+	// this process and use its powers.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		os.Exit(1)
 	}
@@ -302,10 +302,7 @@ func launch(s *spec, r *root) (int, error) {
 	if err := surround(s.Command.Surroundings); err != nil {
 		return 0, err
 	}
-	if err := r.setFirstPID(s); err != nil { // needs a capability; from here to the start no thread is made
-		return 0, err
-	}
-	if err := dropCapabilities(); err != nil {
+	if err := boundCapabilities(); err != nil {
 		return 0, &stageError{"drop capabilities", err}
 	}
 	listener, err := confine(s.Owners)
@@ -324,6 +321,9 @@ func launch(s *spec, r *root) (int, error) {
 		return 0, nil
 	}
 	c := s.Command
+	if err := r.setFirstPID(s); err != nil { // last, for any new thread of ours would take the number
+		return 0, err
+	}
 	pid, err := syscall.ForkExec(c.Args[0], c.Args, &syscall.ProcAttr{
 		Dir:   c.Dir,
 		Env:   c.Env,
@@ -361,13 +361,12 @@ func surround(s Surroundings) error {
 	return nil
 }
 
-// dropCapabilities leaves the calling thread, and whatever it executes as id 0,
-// with keptCapabilities.
-func dropCapabilities() error {
-	var keep [2]uint32
+// boundCapabilities leaves whatever the calling thread executes as id 0 with
+// keptCapabilities: those of the bounding set, since nothing is inheritable. The
+// thread itself keeps its own until then; it has yet to decide the first pid.
+func boundCapabilities() error {
 	kept := map[uint]bool{}
 	for _, c := range keptCapabilities {
-		keep[c/32] |= 1 << (c % 32)
 		kept[c] = true
 	}
 	for c := uint(0); c < 64; c++ {
@@ -384,7 +383,11 @@ func dropCapabilities() error {
 		return err
 	}
 	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	d := [2]unix.CapUserData{{Effective: keep[0], Permitted: keep[0]}, {Effective: keep[1], Permitted: keep[1]}}
+	var d [2]unix.CapUserData
+	if err := unix.Capget(&h, &d[0]); err != nil {
+		return err
+	}
+	d[0].Inheritable, d[1].Inheritable = 0, 0
 	return unix.Capset(&h, &d[0])
 }
 

@@ -219,7 +219,7 @@ func try(args []string) error {
 		{"open the memory of a thread of pid 1", threadMemory},
 		{"enter the root of pid 1", func() error { _, err := os.ReadDir("/proc/1/root/"); return errors.Unwrap(err) }},
 		{"read the memory of pid 1", func() error { return call(unix.SYS_PROCESS_VM_READV, 1, 0, 0) }},
-		{"write a sysctl", func() error { return openError("/proc/sys/kernel/panic") }},
+		{"write a sysctl", sysctl},
 		{"write the next pid", func() error { return openError("/proc/sys/kernel/ns_last_pid") }},
 		{"write sysrq-trigger", sysrq},
 		{"read the kernel's log", func() error { _, err := unix.Klogctl(3, make([]byte, 10)); return err }},
@@ -298,6 +298,16 @@ func threadMemory() error {
 		}
 	}
 	return unix.EACCES
+}
+
+// sysctl is refused by the owner of the file where that is not our user, and by
+// the mount where it is.
+func sysctl() error {
+	err := openError("/proc/sys/kernel/panic")
+	if errors.Is(err, unix.EACCES) {
+		return unix.EROFS
+	}
+	return err
 }
 
 func sysrq() error {
