@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -28,11 +30,23 @@ import (
 
 var ctx = context.Background()
 
-// testKeys makes keys once: a, b, c, release, stranger.
+// testKeys loads the keys of testPEM.
 var testKeys = sync.OnceValue(func() []*keyfile.Key {
+	dir, err := os.MkdirTemp("", "quorate-keys-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
 	var keys []*keyfile.Key
-	for range 5 {
-		key, err := keyfile.Generate()
+	for block := range strings.SplitAfterSeq(testPEM, "-----END PRIVATE KEY-----\n") {
+		if block == "" {
+			continue
+		}
+		path := filepath.Join(dir, "key")
+		if err := os.WriteFile(path, []byte(block), 0o600); err != nil {
+			panic(err)
+		}
+		key, err := keyfile.Load(path, nil)
 		if err != nil {
 			panic(err)
 		}
@@ -40,6 +54,35 @@ var testKeys = sync.OnceValue(func() []*keyfile.Key {
 	}
 	return keys
 })
+
+// testPEM holds private keys that are used nowhere else: a, b, c, release, stranger.
+// They are constant so that all processes of a fuzzing run have the same.
+const testPEM = `-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg7w6LAv8XTrAcoU5u
+O/KhCMoZTjoIvHwPMrBS2B+6wlmhRANCAAQ8Whca3sRMuenH9zswGtbD6xKC+0kB
+iEzeuP79NXt5Zf2Gx6CmceoZHPdvtool06AfcMFqjcUoFW/++cF39sb9
+-----END PRIVATE KEY-----
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgDf6TI+obIXjOkAxd
+kRPyyhCvvkc91GsCVKn68tJkr9KhRANCAASChy+t2lv7Gic0zLHfILqeWj7aXBdT
+q5lbaUktR3L5XXN7w34Em1btk9yiQ3uOD7d7bVXyi73N7etqsRL+ZGgl
+-----END PRIVATE KEY-----
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgzO1sF9x1X96rNTc5
+M8hmrUjzfdfTqzhb0gk14L6/zl+hRANCAARO3mVM4vaYLi7/ElMQl9xoSJY7ZLMY
+LX7vggsarj7L3EoHzOPYw4qG1lK1u4dlT4wRUPbJnBomKl8yyVINgwbQ
+-----END PRIVATE KEY-----
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgvJIuHK0t0bkFJKtx
+ymt8KHaA8XhB32fcyXP+vrPaVGChRANCAASB6+IbK2a5j4PNOGA59uf8GtJcuQBI
+D2F5NcjaJJL5WinGhCqF0iHNAhp1juJ58ZCFZUiyB7YSCtlKc4hnmvfq
+-----END PRIVATE KEY-----
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgYNw8eUPTJ181idPK
+nYHiCbeo4vj7JLbZHYl+7Nd6F7ihRANCAATgcCFCHTNRUFCS28MnyTlVXmteEZQh
+B3w6L9WdZIv7MylFID7ig2wLQAlxEoDvCTurk3yiUkyJ6lxgk8SZTdYe
+-----END PRIVATE KEY-----
+`
 
 func keyOf(name string) *keyfile.Key {
 	return testKeys()[strings.Index("abcrs", name[:1])]
