@@ -135,7 +135,10 @@ func compile(p string, base bool) (tokens []token, ok bool) {
 		switch c := p[i]; c {
 		case '*':
 			t, n := compileStars(p, i, base)
-			tokens = append(tokens, token{kind: t})
+			// "**/**/" means no more than "**/", and would only slow match down.
+			if len(tokens) == 0 || tokens[len(tokens)-1].kind != t {
+				tokens = append(tokens, token{kind: t})
+			}
 			i += n
 		case '?':
 			all := new([256]bool)
@@ -307,7 +310,7 @@ var named = func() map[string]func(byte) bool {
 }()
 
 // match reports whether all of s matches. It follows every way at once, so
-// its time is at most len(tokens)×len(s) whatever the pattern.
+// its time is at most about len(tokens)×len(s) whatever the pattern.
 func match(tokens []token, s string) bool {
 	now, next := make(places, len(tokens)+1), make(places, len(tokens)+1)
 	now.enter(tokens, 0)
