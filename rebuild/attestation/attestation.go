@@ -84,13 +84,16 @@ const (
 // BundleSuffix ends the name of a bundle's file, as in-toto's specification wants.
 const BundleSuffix = ".intoto.jsonl"
 
+// MaxBundle is the size in bytes beyond which OpenBundle refuses: the reports of
+// a thousand rebuilders of an image of 200 packages.
+const MaxBundle = 64 << 20
+
 const treeAlgorithm = "quorateTreeV1" // names no algorithm of in-toto's, so nobody takes it for a file's digest
 
 // Limits of what is read. A report of 3000 packages (a desktop) is 0.6 MB in
 // its envelope, so an envelope of maxEnvelope has room for a whole archive.
 const (
 	maxEnvelope = 16 << 20 // bytes
-	maxBundle   = 64 << 20 // bytes; a thousand rebuilders of an image of 200 packages
 	maxLines    = 4 * agreement.MaxRebuilders
 	maxDepth    = 16   // nested JSON values; provenance nests 6 deep
 	maxFacts    = 64   // of an environment; a worker tells about 15

@@ -76,8 +76,8 @@ func OpenBundle(data []byte, policy *agreement.Policy) (*Opened, error) {
 	if err := policy.Check(); err != nil {
 		return nil, err
 	}
-	if len(data) > maxBundle {
-		return nil, refuse("bundle has %d bytes; at most %d are read", len(data), maxBundle)
+	if len(data) > MaxBundle {
+		return nil, refuse("bundle has %d bytes; at most %d are read", len(data), MaxBundle)
 	}
 	o := &opener{policy: policy}
 	number := 0
