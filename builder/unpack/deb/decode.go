@@ -142,15 +142,15 @@ func (d *decoder) next() (name string, size int64, err error) {
 // read hands size bytes to f, all of which f must take.
 func (d *decoder) read(size int64, f func(io.Reader) error) error {
 	r := &io.LimitedReader{R: d.ar, N: size}
-	if err := f(r); err != nil {
-		if _, peek := d.ar.Peek(1); peek == io.EOF && r.N > 0 {
-			return fmt.Errorf("is truncated: %d of %d bytes are missing (%w)", r.N, size, err)
-		}
+	err := f(r)
+	// Whatever f made of a member that is cut short, this is what to say of it.
+	if _, end := d.ar.Peek(1); r.N > 0 && end == io.EOF {
+		return fmt.Errorf("is truncated: %d of %d bytes are missing", r.N, size)
+	}
+	if err != nil {
 		return err
 	}
-	if _, err := d.ar.Peek(1); r.N > 0 && err == io.EOF {
-		return fmt.Errorf("is truncated: %d of %d bytes are missing", r.N, size)
-	} else if r.N > 0 {
+	if r.N > 0 {
 		return fmt.Errorf("has %d bytes after its end", r.N)
 	}
 	if size%2 == 0 {
