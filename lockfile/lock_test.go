@@ -143,6 +143,8 @@ func TestParseRefuses(t *testing.T) {
 		{"nothing", text, "", "1:1: the file is empty"},
 		{"cut short in a word", text[len(text)-40:], "", "28:8: platforms.linux/amd64.waived[0] must be a mapping with package, needs, not nothing"},
 		{"cut short at a line", "    waived:\n      - {package: nginx-common, needs: debconf}\n", "    waived:\n", "27:12: platforms.linux/amd64.waived must be a list, not nothing"},
+		{"a million commas", text, "format: [" + strings.Repeat(",", 1_000_001) + "]", "1:1: the file has more than 1000000 keys and values"},
+		{"gigantic", text, strings.Repeat(" ", 8<<20+1), "1:1: the file has 8388609 bytes; at most 8388608 are read"},
 		{"no comment", "# Written", "# written", "1:3: " + edited},
 		{"own comment", "format: 1\n", "format: 1 # hello\n", "2:10: " + edited},
 		{"blank line", "assembler: 1\n", "\nassembler: 1\n", "3:1: " + edited},

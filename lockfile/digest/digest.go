@@ -110,6 +110,9 @@ type MismatchError struct {
 }
 
 func (e *MismatchError) Error() string {
+	if e.Want.IsZero() {
+		return fmt.Sprintf("bytes have digest %s, and none was given to hold them against", e.Got)
+	}
 	return fmt.Sprintf("bytes have digest %s, expected %s", e.Got, e.Want)
 }
 
@@ -148,11 +151,17 @@ func (v *Reader) Read(p []byte) (int, error) {
 	if v.err != nil {
 		return 0, v.err
 	}
+	// One byte more than promised is asked for, to see that there is none; it
+	// is never passed on, so a caller's buffer or file cannot outgrow the promise.
+	if rest := v.size - v.n; v.size >= 0 && int64(len(p)) > rest+1 {
+		p = p[:rest+1]
+	}
 	n, err := v.r.Read(p)
 	v.n += int64(n)
 	v.h.Write(p[:n])
 	switch {
 	case v.size >= 0 && v.n > v.size:
+		n--
 		err = &SizeError{Want: v.size, Got: v.n}
 	case err == io.EOF && v.size >= 0 && v.n < v.size:
 		err = &SizeError{Want: v.size, Got: v.n}
