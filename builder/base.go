@@ -61,7 +61,7 @@ func (b *build) base(ctx context.Context) (*baseImage, error) {
 	})
 	for i, part := range parts {
 		g.Go(func() (err error) {
-			if trees[i], err = part.tree(b.job.Definition.Image.Scripts); err != nil {
+			if trees[i], err = part.tree(b.job.Definition.Image.Scripts, b.epoch); err != nil {
 				return err
 			}
 			base.layers[i], err = b.layer(side, part.name, b.groupKey(part), func() ([]tree.Entry, error) { return trees[i].Entries(), nil })
@@ -157,11 +157,11 @@ func (b *build) finalTree(ctx context.Context, shipped, all *packageSet) (*tree.
 
 // distroless only unpacks: no scripts, no dpkg, and metadata where scanners look for it.
 func (b *build) distroless(shipped *packageSet) ([]tree.Entry, error) {
-	t, err := group{packages: shipped.packages}.tree(definition.ScriptsNone)
+	t, err := group{packages: shipped.packages}.tree(definition.ScriptsNone, b.epoch)
 	if err != nil {
 		return nil, err
 	}
-	whole, err := newTree(append(t.Entries(), skeleton()...))
+	whole, err := newTree(append(t.Entries(), skeleton(b.epoch)...))
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +177,7 @@ func (b *build) installed(ctx context.Context, all *packageSet) (*tree.Tree, err
 	if err := b.load(ctx, all); err != nil {
 		return nil, err
 	}
-	lower, err := all.unpackedTree(b.platform.DebianArchitecture())
+	lower, err := all.unpackedTree(b.platform.DebianArchitecture(), b.epoch)
 	if err != nil {
 		return nil, err
 	}

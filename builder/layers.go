@@ -57,7 +57,7 @@ func divide(strategy definition.Layers, set *packageSet) []group {
 
 // tree is what the group's layer holds: the packages' files and what dpkg
 // keeps of each, which depend on these packages alone.
-func (g group) tree(scripts definition.Scripts) (*tree.Tree, error) {
+func (g group) tree(scripts definition.Scripts, epoch int64) (*tree.Tree, error) {
 	set := &packageSet{packages: g.packages}
 	entries, err := set.merge()
 	if err != nil {
@@ -71,7 +71,7 @@ func (g group) tree(scripts definition.Scripts) (*tree.Tree, error) {
 		}
 	}
 	if essential(g.packages[0].Package) {
-		entries = append(entries, skeleton()...)
+		entries = append(entries, skeleton(epoch)...)
 	}
 	return newTree(entries)
 }

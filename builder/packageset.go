@@ -98,7 +98,7 @@ func (s *packageSet) sources() []deb.Source {
 // unpackedTree is a root as it stands before any script has run: every file,
 // the dpkg database with each package "unpacked", and the folders that dpkg
 // and the sandbox expect.
-func (s *packageSet) unpackedTree(arch string) (*tree.Tree, error) {
+func (s *packageSet) unpackedTree(arch string, epoch int64) (*tree.Tree, error) {
 	sources := s.sources()
 	entries, err := deb.Merge(sources)
 	if err != nil {
@@ -109,17 +109,17 @@ func (s *packageSet) unpackedTree(arch string) (*tree.Tree, error) {
 		return nil, err
 	}
 	database := deb.Database(s.debs(), deb.DatabaseOptions{State: deb.Unpacked, Architecture: arch, Replaced: replaced})
-	return newTree(slices.Concat(entries, database, skeleton()))
+	return newTree(slices.Concat(entries, database, skeleton(epoch)))
 }
 
 // skeleton is what every root has even when no package ships it: the usr-merge
 // links, without which no program finds its loader, and the folders that
 // kernels and container runtimes mount over. Packages' own entries win.
-func skeleton() []tree.Entry {
+func skeleton(epoch int64) []tree.Entry {
 	var out []tree.Entry
 	for _, name := range []string{"bin", "lib", "lib64", "sbin"} {
 		out = append(out,
-			tree.Entry{Path: name, Kind: tree.Symlink, Mode: 0o777, Link: "usr/" + name},
+			tree.Entry{Path: name, Kind: tree.Symlink, Mode: 0o777, Link: "usr/" + name, ModTime: epoch},
 			tree.Entry{Path: "usr/" + name, Kind: tree.Dir, Mode: 0o755})
 	}
 	for _, d := range []struct {

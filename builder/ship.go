@@ -97,7 +97,7 @@ func newShipment(shipped, others []*decoded) *shipment {
 		}
 		s.own(p, owned)
 	}
-	for _, e := range skeleton() {
+	for _, e := range skeleton(0) {
 		s.shipped[e.Path] = true
 	}
 	return s

@@ -30,7 +30,7 @@ func (b *Builder) RunTool(ctx context.Context, t Tool) error {
 		if err := w.load(ctx, set); err != nil {
 			return err
 		}
-		tree, err := set.unpackedTree("")
+		tree, err := set.unpackedTree("", 0)
 		if err != nil {
 			return err
 		}

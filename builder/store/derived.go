@@ -67,7 +67,7 @@ func (s *Store) Derived(ctx context.Context, kind, key string, fill func(dir str
 		return filepath.Join(final, treeName), nil
 	}
 	if err := s.makeDerived(ctx, final, fill); err != nil {
-		return "", fmt.Errorf("cannot make %s %q: %w", kind, key, s.space(err, 0))
+		return "", s.space(err, 0) // fill says what it made, in better words than a key
 	}
 	return filepath.Join(final, treeName), nil
 }

@@ -301,7 +301,7 @@ func (m *machine) fetchInputs(ctx context.Context, lock *lockfile.Lock, platform
 	if err != nil {
 		return err
 	}
-	return fetch.Fetch(ctx, items, m.store, fetch.Options{Offline: f.offline, Events: m.ui.fetchEvent})
+	return fetch.Fetch(ctx, items, m.store.Inputs(), fetch.Options{Offline: f.offline, Events: m.ui.fetchEvent})
 }
 
 // refetch brings what turned out to be damaged again.
@@ -313,7 +313,7 @@ func (m *machine) refetch(ctx context.Context, lock *lockfile.Lock, d digest.Dig
 	for _, it := range items {
 		if it.Digest == d {
 			m.ui.warn("%s was damaged in the store; fetching it again", it.Name)
-			return fetch.Refetch(ctx, []fetch.Item{it}, m.store, fetch.Options{Offline: f.offline, Events: m.ui.fetchEvent})
+			return fetch.Refetch(ctx, []fetch.Item{it}, m.store.Inputs(), fetch.Options{Offline: f.offline, Events: m.ui.fetchEvent})
 		}
 	}
 	return fmt.Errorf("the lock does not name %s", d)
@@ -358,7 +358,7 @@ func (a *sandboxedApt) Run(ctx context.Context, r deb.AptRun) error {
 	if err != nil {
 		return err
 	}
-	if err := fetch.Fetch(ctx, items, a.machine.store, fetch.Options{Events: a.machine.ui.fetchEvent}); err != nil {
+	if err := fetch.Fetch(ctx, items, a.machine.store.Inputs(), fetch.Options{Events: a.machine.ui.fetchEvent}); err != nil {
 		return err
 	}
 	b, err := a.machine.builder(builder.Surroundings{})
