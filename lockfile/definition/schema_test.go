@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -145,12 +147,24 @@ func asJSON(t *testing.T, text string) any {
 
 func TestSchemaAcceptsWhatParseAccepts(t *testing.T) {
 	schema := parsedSchema(t)
-	for _, text := range []string{
+	texts := []string{
 		base, minimal + "image: {}\n",
 		minimal + "inputs: {debian: {suite: trixie, pockets: []}}\nimage: {packages: [a.b+c]}\n",
 		minimal + "image: {config: {stop-signal: SIGRTMIN+3, ports: [1/sctp]}}\n",
 		minimal + "inputs: {local: {all: {path: .}}}\nimage: {copy: [{from: all, to: /, mode: 0755}]}\n",
-	} {
+	}
+	examples, err := filepath.Glob("../../examples/*/" + FileName)
+	if err != nil || len(examples) == 0 {
+		t.Fatalf("no examples: %v", err)
+	}
+	for _, name := range examples {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts = append(texts, string(text))
+	}
+	for _, text := range texts {
 		if _, err := Parse("quorate.yaml", []byte(text)); err != nil {
 			t.Errorf("%v", err)
 		}
