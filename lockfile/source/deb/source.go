@@ -301,19 +301,20 @@ func (r *resolution) choose(ctx context.Context, apt *aptRoot, set lockfile.SetR
 		return nil, err
 	}
 	var names, essential []string
-	for _, q := range requests {
-		names = append(names, aptName(q))
-	}
 	if needsEssential(set) {
 		essential = ix.essential()
 	}
+	// apt goes by the order of names where it has a choice. The Essential set
+	// comes first, so that it is the same in every set, as in a system that was
+	// there before the request.
 	for _, e := range essential {
 		if !slices.ContainsFunc(requests, func(q definition.Request) bool { return q.Name == e && q.Arch == "" }) {
 			names = append(names, e)
 		}
 	}
-	slices.Sort(names)
-	names = slices.Compact(names)
+	for _, q := range requests {
+		names = append(names, aptName(q))
+	}
 	key := strings.Join(names, " ")
 	answer, ok := answers[key]
 	if !ok {
