@@ -7,13 +7,16 @@ import (
 
 	"quorate.dev/builder/sandbox"
 	"quorate.dev/builder/store"
+	"quorate.dev/lockfile"
+	"quorate.dev/lockfile/fetch"
+	"quorate.dev/lockfile/source/deb"
 	"quorate.dev/lockfile/strictyaml"
+	"quorate.dev/rebuild/keyfile"
 )
 
-// hintsFor returns what a person can do about err: one line each, most useful
-// first, none when the error says it all. Packages describe what is wrong; what
-// to type next is known only here, where the verbs and flags are. Errors that
-// carry a hint of their own (a method Hint) keep it.
+// hintsFor returns what a person can do about err: one line each, in the order
+// of the table, none when the error says it all. Packages say what is wrong;
+// what to type next is known only here, where the verbs and flags are.
 func hintsFor(err error) []string {
 	var all []string
 	for _, hint := range hints {
@@ -24,8 +27,12 @@ func hintsFor(err error) []string {
 	return all
 }
 
+// storeVar names the environment variable that says where the store is.
+const storeVar = "QUORATE_STORE"
+
 // hints is the table: each entry knows one error.
 var hints = []func(error) string{
+	// Errors that bring their own.
 	on(func(e interface {
 		error
 		Hint() string
@@ -33,15 +40,67 @@ var hints = []func(error) string{
 		return e.Hint()
 	}),
 	on(func(e *sandbox.UnavailableError) string { return e.Hint }),
+
+	// Locks.
+	on(func(e *lockfile.VersionError) string {
+		return "install the newer quorate; this one leaves the lock alone"
+	}),
+	on(func(e *lockfile.AssemblerError) string {
+		if e.Have > e.Want {
+			return "install the newer quorate that wrote the lock, or remove the lock to begin anew with this one"
+		}
+		return ""
+	}),
+
+	// Archives.
+	on(func(e *deb.UnavailableError) string {
+		return "name a mirror that can be reached: --mirror URL, or QUORATE_DEBIAN_MIRROR=URL"
+	}),
+	on(func(e *deb.SignatureError) string {
+		return "either somebody changed the archive on its way, or it is signed with a key of its own; name that under inputs.debian.signed-by if you trust it"
+	}),
+	on(func(e *deb.ExpiredError) string {
+		if e.ValidUntil.IsZero() {
+			return "look at this machine's clock"
+		}
+		return "the mirror is stuck, or held back by somebody; try another with --mirror, and look at this machine's clock"
+	}),
+	on(func(e *deb.RollbackError) string {
+		return "an older index may hide security updates; try another --mirror, or accept it with --allow-older"
+	}),
+
+	// Fetching and the store.
+	on(func(e *fetch.OfflineError) string { return "run the same once without --offline" }),
 	on(func(e *store.SpaceError) string {
-		return fmt.Sprintf("free some with `quorate store gc --older-than 30d`, or put the store elsewhere: %s=DIR", storeVar)
+		return fmt.Sprintf("make room with `quorate store gc --older-than 7d`, or put the store elsewhere: %s=DIR", storeVar)
 	}),
 	on(func(e *store.DamagedError) string {
-		return "the damaged copy was set aside; run the same again to fetch it anew"
+		return "the damaged copy was set aside; the same command fetches it anew. Does the disk fail?"
 	}),
+
+	// Steps and scripts.
+	on(func(e *sandbox.LimitError) string {
+		if e.Free {
+			return ""
+		}
+		return fmt.Sprintf("if it needs more, raise limits.%s of the step", e.What)
+	}),
+	on(func(e *sandbox.OwnerError) string {
+		return "build as root, or give this user a range of ids (apt-get install uidmap; /etc/subuid and /etc/subgid)"
+	}),
+
+	// Keys.
+	func(err error) string {
+		if errors.Is(err, keyfile.ErrNoPassphrase) {
+			return fmt.Sprintf("give its passphrase with --passphrase-fd or %s", passphraseVar)
+		}
+		return ""
+	},
+	on(func(e *keyfile.ExistsError) string { return "choose another name, or move the old key away" }),
+
 	on(func(e *fs.PathError) string {
 		if errors.Is(e, fs.ErrPermission) {
-			return fmt.Sprintf("you may not %s %q; ask its owner", e.Op, e.Path)
+			return fmt.Sprintf("this user may not %s %q", e.Op, e.Path)
 		}
 		return ""
 	}),
@@ -68,6 +127,3 @@ func located(err error) (string, bool) {
 	}
 	return "", false
 }
-
-// storeVar names the environment variable that says where the store is.
-const storeVar = "QUORATE_STORE"

@@ -160,7 +160,14 @@ func freshLock(ctx context.Context, ui *terminal, dir string, flags lockFlags) (
 		return nil, nil, err
 	}
 	defer m.close()
+	choosing := event{Key: "lock", Text: "choose inputs"}
+	ui.report(choosing)
 	fresh, err := m.resolveLock(ctx, p, flags)
+	choosing.Done = true
+	if err != nil {
+		choosing.Note = "failed"
+	}
+	ui.report(choosing)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -366,6 +366,8 @@ func (e event) amount() string {
 	switch {
 	case e.Current == 0 && e.Total == 0:
 		return ""
+	case e.Done && e.Current == 0: // told only when it was over
+		return count(e.Total) + ", "
 	case e.Total == 0 || e.Done && e.Current >= e.Total:
 		return count(e.Current) + ", "
 	default:

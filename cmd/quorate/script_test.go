@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,10 +44,12 @@ func TestMain(m *testing.M) {
 }
 
 func TestScript(t *testing.T) {
+	commands := storyMakers(t)
+	maps.Copy(commands, storyCommands)
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join(source, "testdata", "script"),
 		Setup:               setupStory,
-		Cmds:                storyCommands,
+		Cmds:                commands,
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -67,7 +70,8 @@ func setupStory(env *testscript.Env) error {
 		"XDG_CONFIG_HOME":         filepath.Join(env.WorkDir, ".config"),
 		"QUORATE_STORE":           filepath.Join(env.WorkDir, ".store"),
 		"QUORATE_DEBIAN_MIRROR":   "",
-		"QUORATE_PASSPHRASE":      "",
+		"QUORATE_SNAPSHOT":        "none",
+		"QUORATE_APT_ROOT":        filepath.Join(env.WorkDir, ".no-apt"),
 		"QUORATE_DEBUG":           "1",
 		"CI":                      "true",
 		"TZ":                      "UTC",
