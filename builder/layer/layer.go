@@ -28,6 +28,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 
@@ -89,7 +90,8 @@ func Write(w io.Writer, entries []tree.Entry, o Options) (Info, error) {
 		if err != nil {
 			return Info{}, err
 		}
-		z.Header = gzip.Header{OS: 255} // 255: unknown (RFC 1952)
+		// 255: unknown (RFC 1952). The zero time.Time would be written as another number than 0.
+		z.Header = gzip.Header{OS: 255, ModTime: time.Unix(0, 0)}
 		body, finish = z, z.Close
 	}
 	plain := newMeter(body)
