@@ -233,18 +233,18 @@ func (g *group) remove() {
 		return
 	}
 	for _, dir := range g.folders() {
-		removeGroup(dir)
+		removeGroup(dir, 200*time.Millisecond) // its last process was waited for
 	}
 }
 
-// removeGroup waits for the kernel to notice that the last process is gone: it
-// may take a moment longer than its parent's wait.
-func removeGroup(dir string) {
-	for range 50 {
-		if err := unix.Rmdir(dir); err != unix.EBUSY {
+// removeGroup removes a group, which the kernel allows from a moment after its
+// last process is gone.
+func removeGroup(dir string, patience time.Duration) {
+	for end, pause := time.Now().Add(patience), time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		if err := unix.Rmdir(dir); err != unix.EBUSY || time.Now().After(end) {
 			return
 		}
-		time.Sleep(2 * time.Millisecond)
+		time.Sleep(pause)
 	}
 }
 
@@ -295,7 +295,7 @@ func sweep(dir string, pid int) {
 		switch {
 		case err != nil:
 		case pid != 0 && owner == pid:
-			removeGroup(name)
+			removeGroup(name, time.Minute) // thousands of processes may have to die first
 		case pid == 0 && errors.Is(unix.Kill(owner, 0), unix.ESRCH):
 			_ = unix.Rmdir(name)
 		}

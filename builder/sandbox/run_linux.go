@@ -3,8 +3,9 @@
 package sandbox
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"io"
@@ -188,8 +189,8 @@ func (r *run) run(ctx context.Context) error {
 	timer := time.NewTimer(r.spec.Limits.Time)
 	defer timer.Stop()
 	var w watcher
-	exceeded := make(chan error, 1)
-	var why error // of the kill
+	exceeded := make(chan error, 2) // one for each look of the watcher, so that none waits
+	var why error                   // of the kill
 	kill := func(err error) {
 		if why == nil {
 			why = err
@@ -261,7 +262,7 @@ func (r *run) judge(o outcome, why, last error) error {
 			err = &failedCall{m.Failed.Text, m.Failed.Errno}
 		}
 		return &SetupError{Step: m.Failed.Step, Err: err}
-	case m == nil || m.Exited == nil:
+	case m == nil || !m.Ended:
 		switch {
 		case why != nil:
 			return why
@@ -275,7 +276,7 @@ func (r *run) judge(o outcome, why, last error) error {
 	if last != nil { // even when the command did not mind: the next run might
 		return last
 	}
-	err := exitError(unix.WaitStatus(*m.Exited), r.spec.Limits)
+	err := exitError(unix.WaitStatus(m.Status), r.spec.Limits)
 	if err == nil && why != nil {
 		var limit *LimitError
 		if errors.As(why, &limit) { // passed, and seen before the end
@@ -323,12 +324,7 @@ func (r *run) start() error {
 			if !r.spec.Probe {
 				r.group = r.native.groups.add(pid, r.spec.Limits)
 			}
-			b, err := json.Marshal(&r.spec)
-			if err != nil {
-				return err
-			}
-			_, err = w.Write(b)
-			return err
+			return gob.NewEncoder(w).Encode(&r.spec)
 		})
 	}
 	if err != nil {
@@ -381,7 +377,7 @@ func (r *run) listen(ready chan<- sandboxReady, last chan<- outcome) {
 			return
 		}
 		m := &message{}
-		if err := json.Unmarshal(b[:n], m); err != nil {
+		if err := gob.NewDecoder(bytes.NewReader(b[:n])).Decode(m); err != nil {
 			continue
 		}
 		if m.Ready {

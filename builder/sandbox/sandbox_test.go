@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -77,7 +78,7 @@ func untilKilled() error {
 	}
 	return s.Run(context.Background(), sandbox.Command{
 		Root:   sandbox.Root{Lower: []string{os.Getenv(filesVariable)}},
-		Args:   []string{"/bin/probe", os.Getenv(verbVariable)},
+		Args:   []string{"/bin/probe", os.Getenv(verbVariable), os.Getenv(filesVariable)},
 		Stdout: os.Stdout,
 	})
 }
@@ -155,11 +156,11 @@ func asOrdinary(t *testing.T, mapping sandbox.Mapping) *exec.Cmd {
 // TestKilled kills a process with running sandboxes in the way that it cannot
 // tidy up after, and looks for what is left.
 func TestKilled(t *testing.T) {
-	for _, verb := range []string{"sleep", "daemon", "bomb", "spew"} {
+	for _, verb := range []string{"sleep", "daemon", "bomb", "hog"} {
 		t.Run(verb, func(t *testing.T) {
-			before := remains(t)
+			lower := sandboxtest.Lower(t)
 			c := exec.Command("/proc/self/exe")
-			c.Env = append(os.Environ(), roleVariable+"="+runUntilKilled, verbVariable+"="+verb, filesVariable+"="+sandboxtest.Lower(t))
+			c.Env = append(os.Environ(), roleVariable+"="+runUntilKilled, verbVariable+"="+verb, filesVariable+"="+lower)
 			out, err := c.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)
@@ -171,27 +172,47 @@ func TestKilled(t *testing.T) {
 				if _, err := bufio.NewReader(out).ReadString('\n'); err != nil { // it runs
 					t.Fatal(err)
 				}
+				if remains(t, c.Process.Pid, lower, nil) == "" {
+					t.Error("found nothing while it runs")
+				}
 			} else {
 				time.Sleep(50 * time.Millisecond) // any moment
 			}
+			children := descendants(c.Process.Pid)
 			if err := c.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
 			_ = c.Wait()
-			after := remains(t)
-			for i := 0; after != before && i < 100; i++ { // the kernel needs a moment to end them all
+			left := remains(t, c.Process.Pid, lower, children)
+			for i := 0; left != "" && i < 500; i++ { // the kernel needs a moment to end them all
 				time.Sleep(20 * time.Millisecond)
-				after = remains(t)
+				left = remains(t, c.Process.Pid, lower, children)
 			}
-			if after != before {
-				t.Errorf("before:\n%s\nafter:\n%s", before, after)
+			if left != "" {
+				t.Errorf("left:\n%s", left)
 			}
 		})
 	}
 }
 
-// remains lists the processes and control groups of sandboxes and the number of mounts.
-func remains(t *testing.T) string {
+// descendants are the processes below pid.
+func descendants(pid int) []int {
+	var list []int
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, name := range tasks {
+		b, _ := os.ReadFile(name)
+		for _, field := range strings.Fields(string(b)) {
+			if child, err := strconv.Atoi(field); err == nil {
+				list = append(append(list, child), descendants(child)...)
+			}
+		}
+	}
+	return list
+}
+
+// remains lists what there is of process pid, which ran a probe with the mark:
+// processes, the given ones among them, control groups and mounts.
+func remains(t *testing.T, pid int, mark string, children []int) string {
 	t.Helper()
 	var list []string
 	commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -200,22 +221,33 @@ func remains(t *testing.T) string {
 	}
 	for _, name := range commands {
 		b, err := os.ReadFile(name)
-		text := strings.ReplaceAll(string(b), "\x00", " ")
-		// Our own sweeper lives as long as we do.
-		if err == nil && (strings.HasPrefix(text, "/bin/probe") || strings.HasPrefix(text, "probe ") || strings.HasPrefix(text, "quorate-sandbox")) &&
-			!strings.HasPrefix(text, fmt.Sprintf("quorate-sandbox sweep %d ", os.Getpid())) {
-			list = append(list, text)
+		if err == nil && strings.Contains(string(b), mark) {
+			list = append(list, fmt.Sprintf("%s: %q", name, b))
+		}
+	}
+	for _, child := range children {
+		// A number may be somebody else's by now.
+		if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", child)); err == nil &&
+			(strings.HasPrefix(string(b), "quorate-sandbox") || strings.Contains(string(b), "probe")) {
+			list = append(list, fmt.Sprintf("%d: %q", child, b))
 		}
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		t.Fatal(err)
 	}
-	groups, err := filepath.Glob("/sys/fs/cgroup/*/quorate-*")
-	if err != nil {
-		t.Fatal(err)
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, "quorate") {
+			list = append(list, line)
+		}
 	}
-	return fmt.Sprintf("%s\n%s\n%d mounts", strings.Join(list, "\n"), strings.Join(groups, "\n"), strings.Count(string(mounts), "\n"))
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(name string, e os.DirEntry, err error) error {
+		if err == nil && e.IsDir() && strings.HasPrefix(e.Name(), fmt.Sprintf("quorate-%d-", pid)) {
+			list = append(list, name)
+		}
+		return nil
+	})
+	return strings.Join(list, "\n")
 }
 
 func TestOpenUnavailable(t *testing.T) {

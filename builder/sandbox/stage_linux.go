@@ -3,7 +3,8 @@
 package sandbox
 
 import (
-	"encoding/json"
+	"bytes"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"io"
@@ -31,7 +32,7 @@ const (
 
 // Descriptors that a stage inherits beside the standard ones.
 const (
-	specFD    = 3 // pipe: the spec as JSON, then end of file; a byte before it once the map is written
+	specFD    = 3 // pipe: the spec as gob (JSON would change names that are not UTF-8); a byte before it once the map is written
 	controlFD = 4 // SOCK_SEQPACKET: messages to the parent
 )
 
@@ -59,7 +60,8 @@ type message struct {
 	Ready  bool
 	Made   []string // of Ready and Failed: the mount points that were made in Upper, parents first
 	Failed *failure
-	Exited *int // wait status of the command
+	Ended  bool // the command ran and ended
+	Status int  // its wait status
 }
 
 // failure is a SetupError on its way to the parent.
@@ -155,7 +157,7 @@ func initStage() {
 	debug.SetGCPercent(-1) // a process of milliseconds that should start no threads late
 	var s spec
 	pipe := os.NewFile(specFD, "spec")
-	if err := json.NewDecoder(pipe).Decode(&s); err != nil {
+	if err := gob.NewDecoder(pipe).Decode(&s); err != nil {
 		os.Exit(1) // the parent died while it wrote
 	}
 	pipe.Close()
@@ -165,7 +167,7 @@ func initStage() {
 		report(message{Failed: asFailure(err), Made: r.made})
 		os.Exit(1)
 	}
-	report(message{Exited: &status})
+	report(message{Ended: true, Status: status})
 	os.Exit(0)
 }
 
@@ -182,13 +184,14 @@ func asFailure(err error) *failure {
 // report sends m and descriptors to the parent, and ends everything when there
 // is no parent any more.
 func report(m message, fds ...int) {
-	b, err := json.Marshal(m)
+	var b bytes.Buffer
+	err := gob.NewEncoder(&b).Encode(m)
 	if err == nil {
 		var rights []byte
 		if len(fds) > 0 {
 			rights = unix.UnixRights(fds...)
 		}
-		err = unix.Sendmsg(controlFD, b, rights, nil, unix.MSG_NOSIGNAL)
+		err = unix.Sendmsg(controlFD, b.Bytes(), rights, nil, unix.MSG_NOSIGNAL)
 	}
 	if err != nil {
 		os.Exit(1)

@@ -62,7 +62,9 @@ func (w *watcher) start(r *run, fds []int, exceeded chan<- error) error {
 				began := time.Now()
 				if err := look(); err != nil {
 					w.mu.Lock()
-					w.found = errors.Join(w.found, err)
+					if w.found == nil {
+						w.found = err
+					}
 					w.mu.Unlock()
 					exceeded <- err
 					return

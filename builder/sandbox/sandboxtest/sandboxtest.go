@@ -114,11 +114,13 @@ func failTask(in io.Reader, _ io.Writer) error {
 type suite struct {
 	runner sandbox.Runner
 	lower  string
+	mark   string // the last argument of commands that are looked for afterwards
 }
 
 // Run runs the suite.
 func Run(t *testing.T, r sandbox.Runner) {
 	s := &suite{runner: r, lower: Lower(t)}
+	s.mark = s.lower // other suites may run at the same time
 	for _, test := range []struct {
 		summary string
 		run     func(*testing.T, *suite)
@@ -470,8 +472,8 @@ func isLimit(err error, what string) bool {
 // no process behind.
 func (s *suite) stops(t *testing.T, c sandbox.Command, what, text string) {
 	t.Helper()
-	before := probes(t)
 	began := time.Now()
+	c.Args = append(c.Args, s.mark)
 	c.Stdout, c.Stderr = io.Discard, io.Discard
 	_, err := s.run(t, c)
 	if !isLimit(err, what) {
@@ -483,25 +485,21 @@ func (s *suite) stops(t *testing.T, c sandbox.Command, what, text string) {
 	if d := time.Since(began); d > 15*time.Second { // generous: a busy machine
 		t.Errorf("took %v", d)
 	}
-	if after := probes(t); after > before {
-		t.Errorf("%d probes before, %d after", before, after)
-	}
+	s.nothingRuns(t)
 }
 
-// probes counts the running probe processes of the host.
-func probes(t *testing.T) int {
+// nothingRuns looks for processes of the host that carry the mark.
+func (s *suite) nothingRuns(t *testing.T) {
 	t.Helper()
-	comms, err := filepath.Glob("/proc/[0-9]*/comm")
+	names, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := 0
-	for _, c := range comms {
-		if b, err := os.ReadFile(c); err == nil && string(b) == "probe\n" {
-			n++
+	for _, name := range names {
+		if b, err := os.ReadFile(name); err == nil && strings.Contains(string(b), s.mark) {
+			t.Errorf("%s: %q is still running", name, b)
 		}
 	}
-	return n
 }
 
 func stopsAtTime(t *testing.T, s *suite) {
@@ -548,9 +546,8 @@ func stopsLargeFile(t *testing.T, s *suite) {
 
 func endsWhenCancelled(t *testing.T, s *suite) {
 	for _, verb := range []string{"sleep", "bomb"} {
-		before := probes(t)
 		ctx, cancel := context.WithCancel(context.Background())
-		c := s.command(verb)
+		c := s.command(verb, s.mark)
 		c.Stdout = writerFunc(func(p []byte) (int, error) { cancel(); return len(p), nil })
 		if verb == "bomb" {
 			time.AfterFunc(50*time.Millisecond, cancel)
@@ -560,9 +557,7 @@ func endsWhenCancelled(t *testing.T, s *suite) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: error is %v", verb, err)
 		}
-		if after := probes(t); after > before {
-			t.Errorf("%s: %d probes before, %d after", verb, before, after)
-		}
+		s.nothingRuns(t)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
@@ -579,11 +574,11 @@ type writerFunc func([]byte) (int, error)
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func endsBackground(t *testing.T, s *suite) {
-	before := probes(t)
 	began := time.Now()
-	s.mustRun(t, s.command("daemon"))
-	if after := probes(t); after > before || time.Since(began) > time.Minute {
-		t.Errorf("%d probes before, %d after %v", before, after, time.Since(began))
+	s.mustRun(t, s.command("daemon", s.mark))
+	s.nothingRuns(t)
+	if d := time.Since(began); d > time.Minute {
+		t.Errorf("waited %v", d)
 	}
 }
 
@@ -648,6 +643,7 @@ func refuses(t *testing.T, s *suite) {
 		{"no such input", func(c *sandbox.Command) { c.Binds = []sandbox.Bind{{Source: "/none", Target: "/x"}} }, `cannot open "/none": no such file or directory`},
 		{"file over folder", func(c *sandbox.Command) { c.Binds = []sandbox.Bind{{Source: "/dev/null", Target: "/etc"}} }, `cannot show "/dev/null" at "/etc": a file cannot cover a folder`},
 		{"no such root", func(c *sandbox.Command) { c.Root.Lower = []string{"/none"} }, `cannot open "/none": no such file or directory`},
+		{"a name that is not UTF-8", func(c *sandbox.Command) { c.Args = []string{"/bin/\xff"} }, `cannot start "/bin/\xff" in "/": no such file or directory`},
 		{"relative program", func(c *sandbox.Command) { c.Args = []string{"probe"} }, `cannot run the command: "probe" is not an absolute path`},
 		{"relative input", func(c *sandbox.Command) { c.Binds = []sandbox.Bind{{Source: "a", Target: "/x"}} }, `cannot run the command: "a" is not an absolute path`},
 		{"nothing", func(c *sandbox.Command) { c.Args = nil }, "cannot run the command: it has no arguments"},

@@ -399,17 +399,17 @@ func sleep(args []string) error {
 }
 
 // daemon leaves a process behind that tries to outlive it, and ends.
-func daemon([]string) error {
-	c := exec.Command("/proc/self/exe", "sleep", "daemon")
+func daemon(args []string) error {
+	c := exec.Command("/proc/self/exe", append([]string{"sleep"}, args...)...)
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	c.Stdout = os.Stdout
 	return c.Start()
 }
 
 // bomb forks without end.
-func bomb([]string) error {
+func bomb(args []string) error {
 	for {
-		_, _ = syscall.ForkExec("/proc/self/exe", []string{"probe", "bomb"}, nil)
+		_, _ = syscall.ForkExec("/proc/self/exe", append([]string{"probe", "bomb"}, args...), nil)
 	}
 }
 
