@@ -42,6 +42,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -212,6 +213,11 @@ func (o *Options) check() error {
 	}
 	if len(seen) == 0 {
 		return errors.New("there are no rebuilders to ask")
+	}
+	// A policy with signers accepts no agreement of anybody else; better said before the build than after.
+	isSigner := func(s agreement.SignerKey) bool { return s.Key == o.Signer.Public() }
+	if len(o.Policy.Signers) > 0 && !slices.ContainsFunc(o.Policy.Signers, isSigner) {
+		return fmt.Errorf("the key to sign with (%.16s…) is none of the policy's signers", o.Signer.Public().Fingerprint())
 	}
 	return nil
 }

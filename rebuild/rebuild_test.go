@@ -466,6 +466,7 @@ func TestStopped(t *testing.T) {
 }
 
 func TestOptionErrors(t *testing.T) {
+	fixedKey := newKey(t)
 	tests := []struct {
 		summary string
 		change  func(x *team)
@@ -478,6 +479,7 @@ func TestOptionErrors(t *testing.T) {
 		{"twice", func(x *team) { x.options.Rebuilders[1] = x.options.Rebuilders[0] }, `rebuilder "ams" is asked twice`},
 		{"judge and party", func(x *team) { x.options.Signer, x.options.Policy.Signers = x.fakes[0].key, nil },
 			`the key to sign with is the one of rebuilder "ams": who judges may not be who is judged`},
+		{"no signer of the policy", func(x *team) { x.options.Signer = fixedKey }, fmt.Sprintf("the key to sign with (%.16s…) is none of the policy's signers", fixedKey.Public().Fingerprint())},
 		{"nobody", func(x *team) { x.options.Rebuilders = nil }, "there are no rebuilders to ask"},
 		{"no key", func(x *team) { x.options.Signer = nil }, "there is no key to sign an agreement with"},
 		{"no policy", func(x *team) { x.options.Policy = nil }, "there is no policy"},

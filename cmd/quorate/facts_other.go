@@ -1,0 +1,6 @@
+//go:build !linux
+
+package main
+
+// hostFacts are known on Linux only, where builds run.
+func hostFacts(string) map[string]string { return map[string]string{} }

@@ -1,0 +1,503 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"quorate.dev/builder/image"
+	"quorate.dev/diff"
+	"quorate.dev/rebuild"
+	"quorate.dev/rebuild/agreement"
+	"quorate.dev/rebuild/host"
+	"quorate.dev/rebuild/host/local"
+	"quorate.dev/rebuild/keyfile"
+)
+
+// rebuildFlags are the flags of `quorate rebuild`.
+type rebuildFlags struct {
+	inputs    inputFlags
+	count     int    // --rebuilders
+	file      string // --rebuilders-file
+	policy    string
+	key       string
+	pass      passphraseFlags
+	outputs   outputsFlag
+	platforms []string
+	results   string
+	timeout   time.Duration
+	asJSON    bool
+}
+
+func rebuildCmd(ui *terminal) *cobra.Command {
+	var f rebuildFlags
+	cmd := &cobra.Command{
+		Use:   "rebuild [DIR]",
+		Short: "Build the image several times, apart, and sign when all got the same bytes",
+		Long: `Rebuild asks several rebuilders to build the project in DIR (this folder by
+default) from its definition and its lock. Each is a single-use worker with a
+work folder of its own that reuses nothing anybody made, and signs a report
+with its own key. When enough of them report the same image, the agreement is
+signed; otherwise nothing is, and what differs is kept and listed.
+
+--rebuilders N asks N workers on this machine, local-1 to local-N. They vary on
+purpose what must not matter: CPUs, order of folders, file system, kernel
+release, process numbers, address space, time zone. They are one operator,
+$QUORATE_OPERATOR or "local", and what is signed says so. Their keys are made at
+first use, in quorate/rebuilders of the state folder ($XDG_STATE_HOME).
+
+Without --policy all of them must agree; the policy used is written into the
+results. Without --key a release key is made at first use, in the state folder.
+
+The results folder holds, on agreement, the signed bundle, the image and
+in-toto's layout and links; otherwise every image, report and log. It is
+replaced as a whole. The last line on standard output is the digest of the
+image's manifest, one line for each platform.` +
+			exitStatus(
+				"agreed, and the agreement is signed",
+				"disagreed: nothing is signed, what differs is listed",
+				"could not tell: too few reports, stale lock, bad input, interrupted"),
+		Example: `  quorate rebuild --rebuilders 2
+  quorate rebuild examples/greeter --rebuilders 3 --results out/greeter
+  quorate rebuild --rebuilders-file rebuilders.yaml --policy policy.yaml --key release.key
+  quorate verify results/agreement.intoto.jsonl --policy results/policy.yaml`,
+		Args: takes("[DIR]"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if (f.count > 0) == (f.file != "") {
+				return &usageError{err: errors.New("say who is to rebuild: --rebuilders N or --rebuilders-file FILE"), command: "quorate rebuild"}
+			}
+			return runRebuild(cmd.Context(), ui, folder(args), f)
+		},
+	}
+	f.inputs.register(cmd, true)
+	flags := cmd.Flags()
+	flags.IntVar(&f.count, "rebuilders", 0, "ask `N` workers on this machine")
+	flags.StringVar(&f.file, "rebuilders-file", "", "ask the rebuilders that `FILE` names")
+	flags.StringVar(&f.policy, "policy", "", "judge by the policy in `FILE`")
+	flags.StringVar(&f.key, "key", "", "sign the agreement with the private key in `FILE`")
+	flags.Var(&f.outputs, "output", "on agreement also write the image: oci=DIR, oci-archive=FILE or docker-archive=FILE; may be repeated")
+	flags.StringSliceVar(&f.platforms, "platform", nil, "build only these of the definition's platforms")
+	flags.StringVar(&f.results, "results", "results", "`DIR` for what is found")
+	flags.DurationVar(&f.timeout, "timeout", 0, "give each worker so long, as in 90m; 0 for no limit")
+	flags.BoolVar(&f.asJSON, "json", false, "answer in JSON")
+	f.pass.add(flags)
+	return cmd
+}
+
+// maxLocalRebuilders bounds --rebuilders; each needs the build's disk space and a key.
+const maxLocalRebuilders = 64
+
+func runRebuild(ctx context.Context, ui *terminal, dir string, f rebuildFlags) error {
+	if f.count < 0 || f.count > maxLocalRebuilders {
+		return fmt.Errorf("bad --rebuilders %d: expected 1 to %d", f.count, maxLocalRebuilders)
+	}
+	p, err := openProject(dir)
+	if err != nil {
+		return err
+	}
+	if err := p.requireLock(); err != nil {
+		return err
+	}
+	only, err := choosePlatforms(p.Definition, f.platforms)
+	if err != nil {
+		return err
+	}
+	m, err := openMachine(ui)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	if _, err := m.isolate(); err != nil { // workers would all say the same, without the hint
+		return err
+	}
+	o, err := m.rebuildOptions(ctx, f)
+	if err != nil {
+		return err
+	}
+	locals, err := m.packLocals(p)
+	if err != nil {
+		return err
+	}
+	o.Definition, o.Lock, o.Locals = p.DefinitionBytes, p.LockBytes, map[string]host.Local{}
+	for name, l := range locals {
+		o.Locals[name] = host.Local{Tree: l.Tree, Archive: l.Archive}
+	}
+	for _, platform := range only {
+		o.Platforms = append(o.Platforms, platform.String())
+	}
+	out, err := rebuild.Run(ctx, *o)
+	if err != nil {
+		return err
+	}
+	if out.Agreement != nil && len(f.outputs) > 0 {
+		if err := writeAgreed(f.outputs, p.Definition.Name, out.Image()); err != nil {
+			return err
+		}
+	}
+	return answerRebuild(ui, out, o.Policy, f.asJSON)
+}
+
+// writeAgreed writes the agreed image in other forms, reading it from the results.
+func writeAgreed(outputs []output, name, dir string) error {
+	layout, err := image.ReadOCI(dir)
+	if err != nil {
+		return err
+	}
+	for _, o := range outputs {
+		if err := writeLayout(o, name, layout); err != nil {
+			return fmt.Errorf("writing %s: %w", o, err)
+		}
+	}
+	return nil
+}
+
+func writeLayout(o output, name string, layout *image.Layout) error {
+	if err := os.MkdirAll(filepath.Dir(o.path), 0o777); err != nil { //nolint:gosec // the umask decides
+		return err
+	}
+	switch {
+	case o.kind == "oci":
+		return image.WriteOCI(o.path, layout.Images, layout)
+	case o.kind == "oci-archive":
+		return image.WriteOCIArchive(o.path, layout.Images, layout)
+	case len(layout.Images) != 1:
+		return fmt.Errorf("a docker archive holds one platform, not %d; choose one with --platform", len(layout.Images))
+	}
+	return image.WriteDockerArchive(o.path, name, layout.Images[0], layout)
+}
+
+// rebuildOptions says who is asked, how they are judged and who signs.
+func (m *machine) rebuildOptions(ctx context.Context, f rebuildFlags) (*rebuild.Options, error) {
+	results, err := filepath.Abs(f.results)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := m.releaseKey(f)
+	if err != nil {
+		return nil, err
+	}
+	asked, own, err := m.rebuilders(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := m.rebuildPolicy(f, asked, own, signer)
+	if err != nil {
+		return nil, err
+	}
+	o := &rebuild.Options{
+		Policy: policy, Signer: signer, InputStore: m.store.Dir(), Offline: f.inputs.offline, Results: results, Timeout: f.timeout,
+		Files: rebuild.FormatPolicy(policy), Compare: compareLayouts, Events: m.rebuildEvent(),
+	}
+	if f.inputs.mirror != "" {
+		o.Mirrors = []string{f.inputs.mirror}
+	}
+	workers := &local.Host{Scratch: filepath.Join(m.store.Dir(), "workers"), Remove: m.remove}
+	for i, r := range asked {
+		id := r.BuilderID
+		if id == "" {
+			id = localBuilder + r.Operator + "/" + r.Name
+		}
+		o.Rebuilders = append(o.Rebuilders, rebuild.Rebuilder{
+			Name: r.Name, Operator: r.Operator, BuilderID: id, Host: workers, Surroundings: local.Vary(i), KeyFile: r.KeyFile,
+		})
+	}
+	return o, nil
+}
+
+// localBuilder begins the SLSA builder.id of a worker on the operator's own
+// machine: one for each mode of building and who is trusted with it.
+const localBuilder = "https://quorate.dev/builders/local/v1/"
+
+// stateDir is a folder for what lasts and is not configuration: keys made at first use.
+func stateDir(parts ...string) (string, error) {
+	dir := os.Getenv("XDG_STATE_HOME")
+	if dir == "" || !filepath.IsAbs(dir) { // relative ones are to be ignored (XDG Base Directory Specification)
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("cannot find a folder for keys: %w; set XDG_STATE_HOME", err)
+		}
+		dir = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(append([]string{dir, "quorate"}, parts...)...), nil
+}
+
+// releaseKey is the key that signs agreements.
+func (m *machine) releaseKey(f rebuildFlags) (keyfile.Signer, error) {
+	if f.key != "" {
+		return keyfile.Load(f.key, f.pass.forOpening(m.ui, f.key))
+	}
+	path, err := stateDir("release.key")
+	if err != nil {
+		return nil, err
+	}
+	_, err = os.Stat(path)
+	isNew := errors.Is(err, fs.ErrNotExist)
+	key, err := workerKey(path)
+	if err != nil {
+		return nil, err
+	}
+	if isNew {
+		m.ui.say("no --key: made a release key, %q; give its public half %q to those who verify", path, publicPath(path))
+	} else {
+		m.ui.say("no --key: signing with %q", path)
+	}
+	return key, nil
+}
+
+// rebuilders says who is asked, and the policy that their file brings, if any.
+func (m *machine) rebuilders(ctx context.Context, f rebuildFlags) ([]rebuild.FileRebuilder, *agreement.Policy, error) {
+	if f.file != "" {
+		return readRebuilders(f.file)
+	}
+	operator := os.Getenv("QUORATE_OPERATOR")
+	if operator == "" {
+		operator = "local"
+	}
+	if err := agreement.CheckName(operator); err != nil {
+		return nil, nil, fmt.Errorf("QUORATE_OPERATOR: %w", err)
+	}
+	var asked []rebuild.FileRebuilder
+	for i := range f.count {
+		r := rebuild.FileRebuilder{Name: fmt.Sprintf("local-%d", i+1), Operator: operator}
+		path, err := stateDir("rebuilders", r.Name+".key")
+		if err != nil {
+			return nil, nil, err
+		}
+		r.KeyFile = path
+		if r.Key, err = enrol(ctx, path); err != nil {
+			return nil, nil, fmt.Errorf("cannot enrol %s: %w", r.Name, err)
+		}
+		asked = append(asked, r)
+	}
+	return asked, nil, nil
+}
+
+// readRebuilders reads a rebuilders file; keys that it names lie beside it.
+func readRebuilders(path string) ([]rebuild.FileRebuilder, *agreement.Policy, error) {
+	data, err := readSmallFile(path, largestPolicy)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot read rebuilders: %w", err)
+	}
+	beside := func(name string) string {
+		if filepath.IsAbs(name) {
+			return name
+		}
+		return filepath.Join(filepath.Dir(path), name)
+	}
+	file, err := rebuild.ParseFile(path, data, func(key string) ([]byte, error) { return readSmallFile(beside(key), largestKey) })
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := range file.Rebuilders {
+		abs, err := filepath.Abs(beside(file.Rebuilders[i].KeyFile))
+		if err != nil {
+			return nil, nil, err
+		}
+		file.Rebuilders[i].KeyFile = abs
+	}
+	return file.Rebuilders, file.Policy, nil
+}
+
+// enrol returns the public key of a local rebuilder. The private one is made by
+// a worker process; this one never reads it.
+func enrol(ctx context.Context, private string) (keyfile.PublicKey, error) {
+	if _, err := os.Stat(private); err == nil {
+		if key, err := keyfile.LoadPublic(publicPath(private)); err == nil {
+			return key, nil
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return keyfile.PublicKey{}, err
+	}
+	var complaint bytes.Buffer
+	cmd := exec.CommandContext(ctx, self, "worker", "--make-key", private)
+	cmd.Args[0] = os.Args[0] // by which the program may know what it is
+	cmd.Stderr = &complaint
+	out, err := cmd.Output()
+	if err != nil {
+		return keyfile.PublicKey{}, fmt.Errorf("%w: %s", err, strings.TrimSpace(complaint.String()))
+	}
+	key, err := keyfile.ParsePublic(out)
+	if err != nil {
+		return keyfile.PublicKey{}, err
+	}
+	return key, key.Replace(publicPath(private))
+}
+
+// rebuildPolicy is the policy that is given, or one that wants everybody asked to agree.
+func (m *machine) rebuildPolicy(f rebuildFlags, asked []rebuild.FileRebuilder, own *agreement.Policy, signer keyfile.Signer) (*agreement.Policy, error) {
+	release := agreement.SignerKey{Name: "release", Key: signer.Public()}
+	switch {
+	case f.policy != "" && own != nil:
+		return nil, fmt.Errorf("%q has a policy and --policy names another; which one counts?", f.file)
+	case f.policy != "":
+		return readPolicy(f.policy)
+	case own != nil:
+		own.Signers = append(own.Signers, release)
+		return own, nil
+	}
+	n := len(asked)
+	policy := rebuild.NewPolicy(asked, n, map[string]int{"key": n, "operator": 1})
+	policy.Signers = []agreement.SignerKey{release}
+	m.ui.say("no --policy: all %d rebuilders must agree, whoever operates them; written to %q", n, filepath.Join(f.results, "policy.yaml"))
+	if n == 1 {
+		m.ui.warn("one rebuilder agrees with itself always; use --rebuilders 2 or more")
+	}
+	return policy, nil
+}
+
+// rebuildEvent shows what each rebuilder's worker does.
+func (m *machine) rebuildEvent() func(rebuild.Event) {
+	return func(e rebuild.Event) {
+		key := fmt.Sprintf("%s/%d", e.Rebuilder, e.Attempt)
+		switch {
+		case e.State == "begin":
+			m.ui.report(event{Key: key, Text: e.Rebuilder})
+		case e.State == "end" && e.Retry:
+			m.ui.report(event{Key: key, Done: true, Note: "lost", Elapsed: e.Elapsed})
+			m.ui.warn("%s: %v; trying once more", e.Rebuilder, e.Err)
+		case e.State == "end":
+			note := ""
+			if e.Err != nil {
+				note = "failed"
+			}
+			m.ui.report(event{Key: key, Done: true, Note: note, Elapsed: e.Elapsed})
+		case e.Worker.Kind == host.KindWarning:
+			m.ui.warn("%s: %s", e.Rebuilder, e.Worker.Message)
+		case e.Worker.Kind == host.KindPhase || e.Worker.Kind == host.KindLine:
+			w := e.Worker
+			note := ""
+			if w.Cached {
+				note = "cached"
+			}
+			m.ui.report(event{
+				Key: key + "/" + w.Phase, Text: e.Rebuilder + ": " + w.Name, Current: w.Current, Total: w.Total, Bytes: w.Bytes,
+				Line: w.Line, Done: w.Done, Note: note, Elapsed: w.Elapsed,
+			})
+		}
+	}
+}
+
+// compareLayouts is package diff in the form that rebuild asks for.
+func compareLayouts(ctx context.Context, a, b string) (*rebuild.Differences, error) {
+	c, err := diff.Layouts(a, b, diff.Options{Done: ctx.Done()})
+	if err != nil {
+		return nil, err
+	}
+	// Where they are kept in the end is not where they are now.
+	c.A.Path, c.B.Path = "A", "B"
+	var text bytes.Buffer
+	if err := c.Write(&text); err != nil {
+		return nil, err
+	}
+	return &rebuild.Differences{Paths: c.Paths(), Count: len(c.Findings), Text: text.Bytes(), All: c.Findings}, nil
+}
+
+// answerRebuild tells the outcome and returns what decides the exit code.
+func answerRebuild(ui *terminal, out *rebuild.Outcome, policy *agreement.Policy, asJSON bool) error {
+	for _, w := range out.Warnings {
+		ui.warn("%s", w)
+	}
+	summary := out.Summary()
+	if asJSON {
+		ui.answerJSON(summary)
+	} else {
+		tableOfRebuilders(ui, summary)
+	}
+	switch out.Verdict.Decision {
+	case agreement.Agree:
+		if !asJSON {
+			tellAgreement(ui, out, policy)
+		}
+		return nil
+	case agreement.Disagree:
+		if !asJSON {
+			tellDifferences(ui, out)
+		}
+		return different(nil)
+	}
+	return fmt.Errorf("could not tell: %s; logs are in %s", strings.Join(out.Verdict.Reasons, "; "), filepath.Join(out.Results, "rebuilders"))
+}
+
+// tableOfRebuilders is one line for each rebuilder.
+func tableOfRebuilders(ui *terminal, s rebuild.Summary) {
+	w := tabwriter.NewWriter(ui, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "REBUILDER\tOPERATOR\tOUTCOME\tTIME\tBUILT")
+	for _, r := range s.Rebuilders {
+		var built []string
+		for _, i := range r.Subjects {
+			built = append(built, strings.TrimPrefix(i.Digest, "sha256:")[:12])
+		}
+		last := strings.Join(built, " ")
+		if r.Reason != "" {
+			first, _, more := strings.Cut(r.Reason, "\n")
+			if more {
+				first += " …"
+			}
+			last = strings.TrimSpace(last + " " + first)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Name, r.Operator, r.Outcome, r.Elapsed().Round(100*time.Millisecond), printable(last))
+	}
+	_ = w.Flush() // the terminal keeps its own errors
+}
+
+func tellAgreement(ui *terminal, out *rebuild.Outcome, policy *agreement.Policy) {
+	agree := 0
+	for _, o := range out.Verdict.Outcomes {
+		if o.Result == agreement.Agrees {
+			agree++
+		}
+	}
+	operators := "one operator"
+	if n := out.Agreement.IndependentOperators(); n > 1 {
+		operators = fmt.Sprintf("%d operators", n)
+	}
+	ui.answer("\nAGREED: %d of %d rebuilders, of %s, built the same bytes", agree, len(policy.Rebuilders), operators)
+	ui.answer("signed: %s", out.Bundle())
+	for _, s := range out.Agreement.Subjects() {
+		ui.answer("%s", s.Digest)
+	}
+}
+
+// shownPaths is how many differing paths the terminal lists: a screen, with room for the table.
+const shownPaths = 40
+
+func tellDifferences(ui *terminal, out *rebuild.Outcome) {
+	var reasons []string
+	for _, c := range out.Verdict.Classes {
+		reasons = append(reasons, strings.Join(c.Rebuilders, ", "))
+	}
+	ui.answer("\nNOT REPRODUCIBLE: %s built different images; nothing is signed", strings.Join(reasons, " | "))
+	for _, d := range out.Differences {
+		ui.answer("\n%s and %s:", d.A, d.B)
+		if d.Err != "" {
+			ui.answer("  cannot be compared: %s", printable(d.Err))
+			continue
+		}
+		if len(d.Paths) == 0 {
+			ui.answer("  no path differs, but the image's own documents do")
+		}
+		for i, p := range d.Paths {
+			if i == shownPaths {
+				ui.answer("  … and %d more", len(d.Paths)-shownPaths)
+				break
+			}
+			ui.answer("  %s", diff.Quote("/"+p))
+		}
+	}
+	if len(out.Differences) > 0 {
+		ui.answer("\nwhat differs in them: %s", filepath.Join(out.Results, "differences.txt"))
+	}
+	ui.answer("images, reports and logs: %s", filepath.Join(out.Results, "rebuilders"))
+}
