@@ -55,7 +55,7 @@ type Surroundings struct {
 	CPUs     []int // CPU affinity: numbers of this machine's CPUs; nil for all
 	Uname26  bool  // personality(UNAME26): kernel release reads 2.6.x
 	NoASLR   bool  // personality(ADDR_NO_RANDOMIZE)
-	FirstPID int   // ns_last_pid: pid of the command's first process; 0 for 100
+	FirstPID int   // ns_last_pid: pid of the command's first process; 0 for 100; below 30 our own threads may have it
 }
 
 // Command is one isolated run.
