@@ -265,4 +265,3 @@ func BenchmarkWrite(b *testing.B) {
 		}
 	}
 }
-
