@@ -54,6 +54,7 @@ import (
 //	      NAME=lock         it built from another lock
 //	      agreement=none    nobody signed an agreement
 //	      agreement=forged  a stranger did
+//	      signers=none      the policy wants no signed agreement
 //	      threshold=N       of the policy; the number of rebuilders by default
 //	      operators=N       distinct operators that the policy wants
 func storyMakers(t *testing.T) map[string]func(ts *testscript.TestScript, neg bool, args []string) {
@@ -154,7 +155,7 @@ type rebuildLab struct {
 	names     []string
 	how       map[string]string // option of a rebuilder
 	keys      map[string]*keyfile.Key
-	options   map[string]string // agreement, threshold, operators
+	options   map[string]string // agreement, signers, threshold, operators
 	good, bad *image.Image
 }
 
@@ -174,7 +175,7 @@ func makeBundle(ts *testscript.TestScript, neg bool, args []string) {
 		switch {
 		case !option:
 			l.names = append(l.names, name)
-		case slices.Contains([]string{"agreement", "threshold", "operators"}, name):
+		case slices.Contains([]string{"agreement", "signers", "threshold", "operators"}, name):
 			l.options[name] = value
 		case slices.Contains(l.names, name):
 			l.how[name] = value
@@ -242,7 +243,9 @@ func (l *rebuildLab) makePolicy() *agreement.Policy {
 		}
 		fmt.Fprintf(&b, "  - {name: %s, operator: %s, key: %s.pub}\n", name, operator, name)
 	}
-	b.WriteString("signers:\n  - {name: release, key: release.pub}\n")
+	if l.options["signers"] != "none" {
+		b.WriteString("signers:\n  - {name: release, key: release.pub}\n")
+	}
 	path := filepath.Join(l.dir, "policy.yaml")
 	l.ts.Check(os.WriteFile(path, []byte(b.String()), 0o644))
 	policy, err := readPolicy(path)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -150,3 +151,29 @@ func TestTakes(t *testing.T) {
 }
 
 var _ io.Writer = (*terminal)(nil)
+
+func TestParseAge(t *testing.T) {
+	for text, want := range map[string]time.Duration{"30d": 720 * time.Hour, "1.5d": 36 * time.Hour, "12h30m": 750 * time.Minute, "0": 1, "0d": 1} {
+		if got, err := parseAge(text); err != nil || got != want {
+			t.Errorf("parseAge(%q) = %s, %v; want %s", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "soon", "-1d", "-1h", "NaNd", "Infd", "1e300d", "999999h999999h", "d"} {
+		if got, err := parseAge(text); err == nil {
+			t.Errorf("parseAge(%q) = %s, want an error", text, got)
+		}
+	}
+}
+
+func TestParseSize(t *testing.T) {
+	for text, want := range map[string]int64{"": 0, "4096": 4096, "20GB": 20e9, "1.5 GiB": 3 << 29, "1kB": 1000, "1KiB": 1024, "7B": 7, "0.1B": 1} {
+		if got, err := parseSize(text); err != nil || got != want {
+			t.Errorf("parseSize(%q) = %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"lots", "-1", "0", "1PB", "GB", "NaN", "1e30", "9223372036854775807kB"} {
+		if got, err := parseSize(text); err == nil {
+			t.Errorf("parseSize(%q) = %d, want an error", text, got)
+		}
+	}
+}

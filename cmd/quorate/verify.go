@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -97,6 +98,10 @@ func runVerify(ui *terminal, bundlePath, policyPath string, images []string, asJ
 	opened, err := attestation.OpenBundle(data, policy)
 	if err != nil {
 		return fmt.Errorf("cannot open bundle %q: %w", bundlePath, err)
+	}
+	if !slices.ContainsFunc(opened.Statements, func(s attestation.Statement) bool { return s.Kind != attestation.KindUnknown }) {
+		first := opened.Statements[0]
+		return fmt.Errorf("%q is no bundle: it holds neither reports nor an agreement; line %d: %s", bundlePath, first.Line, first.Reason)
 	}
 	digests, err := imageDigests(images)
 	if err != nil {

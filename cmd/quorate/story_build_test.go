@@ -1,0 +1,284 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"quorate.dev/lockfile"
+	"quorate.dev/lockfile/digest"
+)
+
+// The commands of stories about builds:
+//
+//	hostile-deb PACKAGE FAULT
+//	    put a .deb with the fault in the place of a package's, in the archive
+//	    and in quorate.lock, as if an archive had signed for it. FAULT is one of
+//	    hostileDebs.
+//	hostile-archive FILE FAULT
+//	    write a tar.gz with the fault, of the same list
+//	blob PACKAGE|FILE NAME
+//	    set the variable NAME to the path of a locked input in the store
+//	killed-after DURATION COMMAND…
+//	    run COMMAND, kill it with SIGKILL after DURATION, and expect that it had
+//	    not ended by then, or had ended well
+type commands = map[string]func(ts *testscript.TestScript, neg bool, args []string)
+
+var buildCommands = commands{
+	"hostile-deb":     hostileDeb,
+	"hostile-archive": hostileArchive,
+	"blob":            blobPath,
+	"killed-after":    killedAfter,
+}
+
+// TestRealScript runs the stories that need Debian's own archive, and the store
+// that they share so that each package is fetched once.
+func TestRealScript(t *testing.T) {
+	if os.Getenv("QUORATE_REAL") == "" {
+		t.Skip("fetches real packages; run by `make real`")
+	}
+	shared := os.Getenv("QUORATE_TEST_STORE")
+	if shared == "" {
+		shared = t.TempDir()
+	}
+	all := storyMakers(t)
+	maps.Copy(all, storyCommands)
+	maps.Copy(all, buildCommands)
+	testscript.Run(t, testscript.Params{
+		Files: stories(t, true),
+		Setup: func(env *testscript.Env) error {
+			if err := setupStory(env); err != nil {
+				return err
+			}
+			env.Setenv("QUORATE_STORE", shared)
+			env.Setenv("QUORATE_APT_ROOT", "/")
+			env.Setenv("QUORATE_SNAPSHOT", "")
+			return nil
+		},
+		Cmds:                all,
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+	})
+}
+
+// stories lists the scripts that need the real archive, or those that do not.
+func stories(t *testing.T, real bool) []string {
+	files, err := filepath.Glob(filepath.Join(source, "testdata", "script", "*.txtar"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no stories: %v", err)
+	}
+	return slices.DeleteFunc(files, func(f string) bool {
+		return strings.HasPrefix(filepath.Base(f), "real_") != real
+	})
+}
+
+// A good package's files, for faults to stand among.
+func goodFolder(w *tar.Writer, names ...string) {
+	for _, name := range names {
+		_ = w.WriteHeader(&tar.Header{Name: "./" + name + "/", Typeflag: tar.TypeDir, Mode: 0o755, Format: tar.FormatGNU})
+	}
+}
+
+func goodFile(w *tar.Writer, name, text string) {
+	_ = w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(text)), Format: tar.FormatGNU})
+	_, _ = io.WriteString(w, text)
+}
+
+// hostileDebs are the ways in which a data.tar may try to leave its place, or to fill it.
+var hostileDebs = map[string]func(w *tar.Writer){
+	"dotdot": func(w *tar.Writer) {
+		goodFolder(w, "usr")
+		goodFile(w, "./usr/../../escaped", "out")
+	},
+	"absolute": func(w *tar.Writer) { goodFile(w, "/etc/escaped", "out") },
+	"symlink": func(w *tar.Writer) {
+		goodFolder(w, "usr")
+		_ = w.WriteHeader(&tar.Header{Name: "./usr/lib", Typeflag: tar.TypeSymlink, Linkname: "/tmp", Mode: 0o777, Format: tar.FormatGNU})
+		goodFile(w, "./usr/lib/escaped", "out")
+	},
+	"hardlink": func(w *tar.Writer) {
+		goodFolder(w, "usr")
+		_ = w.WriteHeader(&tar.Header{Name: "./usr/passwd", Typeflag: tar.TypeLink, Linkname: "/etc/passwd", Mode: 0o644, Format: tar.FormatGNU})
+	},
+	"device": func(w *tar.Writer) {
+		goodFolder(w, "dev")
+		_ = w.WriteHeader(&tar.Header{Name: "./dev/sda", Typeflag: tar.TypeBlock, Devmajor: 8, Mode: 0o666, Format: tar.FormatGNU})
+	},
+	"twice": func(w *tar.Writer) {
+		goodFolder(w, "usr")
+		goodFile(w, "./usr/file", "one")
+		goodFile(w, "./usr/file", "two")
+	},
+	"bomb": func(w *tar.Writer) {
+		const size = 600 << 20 // past the floor of package archive, below which no ratio is a bomb
+		_ = w.WriteHeader(&tar.Header{Name: "./zeros", Typeflag: tar.TypeReg, Mode: 0o644, Size: size, Format: tar.FormatGNU})
+		_, _ = io.CopyN(w, zeros{}, size)
+	},
+	"cut": func(w *tar.Writer) {
+		_ = w.WriteHeader(&tar.Header{Name: "./short", Typeflag: tar.TypeReg, Mode: 0o644, Size: 5000, Format: tar.FormatGNU})
+		_, _ = io.WriteString(w, "not 5000 bytes")
+	},
+	"name": func(w *tar.Writer) { goodFile(w, "./a\nb\x1b[31m", "control characters") },
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+func hostileTar(ts *testscript.TestScript, fault string) []byte {
+	fill, ok := hostileDebs[fault]
+	if !ok {
+		ts.Fatalf("there is no fault %q, only %q", fault, slices.Sorted(maps.Keys(hostileDebs)))
+	}
+	return gzipped(func(w *tar.Writer) { goodFolder(w, "."); fill(w) })
+}
+
+func gzipped(fill func(*tar.Writer)) []byte {
+	var out bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&out, gzip.BestCompression)
+	w := tar.NewWriter(z)
+	fill(w)
+	_ = w.Close() // the fault "cut" is not whole, on purpose
+	_ = z.Close()
+	return out.Bytes()
+}
+
+func hostileArchive(ts *testscript.TestScript, neg bool, args []string) {
+	path := storyFile(ts, neg, args, 2, 2, "hostile-archive FILE FAULT")
+	ts.Check(os.MkdirAll(filepath.Dir(path), 0o755))
+	ts.Check(os.WriteFile(path, hostileTar(ts, args[1]), 0o644))
+}
+
+func hostileDeb(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: hostile-deb PACKAGE FAULT")
+	}
+	lock, path := storyLock(ts)
+	for i := range lock.Platforms {
+		for j := range lock.Platforms[i].Packages {
+			p := &lock.Platforms[i].Packages[j]
+			if p.Name != args[0] {
+				continue
+			}
+			control := fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: %s\nMaintainer: Test <test@example.org>\nDescription: hostile\n", p.Name, p.Version, p.Arch)
+			deb := makeDeb(gzipped(func(w *tar.Writer) { goodFile(w, "./control", control) }), hostileTar(ts, args[1]))
+			p.Size, p.SHA256 = int64(len(deb)), digest.Of(deb)
+			ts.Check(os.WriteFile(filepath.Join(ts.MkAbs(".archive"), "debian", filepath.FromSlash(p.Path)), deb, 0o644))
+			ts.Check(os.WriteFile(path, lockfile.Format(lock), 0o644))
+			return
+		}
+	}
+	ts.Fatalf("the lock has no package %q", args[0])
+}
+
+func makeDeb(control, data []byte) []byte {
+	var out bytes.Buffer
+	out.WriteString("!<arch>\n")
+	for _, m := range []struct {
+		name string
+		data []byte
+	}{{"debian-binary", []byte("2.0\n")}, {"control.tar.gz", control}, {"data.tar.gz", data}} {
+		fmt.Fprintf(&out, "%-16s%-12d%-6d%-6d%-8s%-10d`\n", m.name, 0, 0, 0, "100644", len(m.data))
+		out.Write(m.data)
+		if len(m.data)%2 == 1 {
+			out.WriteByte('\n')
+		}
+	}
+	return out.Bytes()
+}
+
+func storyLock(ts *testscript.TestScript) (*lockfile.Lock, string) {
+	path := ts.MkAbs(lockfile.FileName)
+	data, err := os.ReadFile(path)
+	ts.Check(err)
+	lock, err := lockfile.Parse(path, data)
+	ts.Check(err)
+	return lock, path
+}
+
+func blobPath(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: blob PACKAGE|FILE NAME")
+	}
+	lock, _ := storyLock(ts)
+	found := digest.Digest{}
+	for _, f := range lock.Files {
+		if f.Name == args[0] {
+			found = f.SHA256
+		}
+	}
+	for _, p := range lock.Platforms {
+		for _, pkg := range p.Packages {
+			if pkg.Name == args[0] {
+				found = pkg.SHA256
+			}
+		}
+	}
+	if found.IsZero() {
+		ts.Fatalf("the lock has no input %q", args[0])
+	}
+	ts.Setenv(args[1], filepath.Join(ts.Getenv("QUORATE_STORE"), "blobs", "sha256", found.Hex()))
+}
+
+func killedAfter(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: killed-after DURATION COMMAND…")
+	}
+	after, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), after)
+	defer cancel()
+	name, err := exec.LookPath(args[1])
+	if ts.Getenv("PATH") != "" && err != nil {
+		name, err = lookIn(ts.Getenv("PATH"), args[1])
+	}
+	ts.Check(err)
+	cmd := exec.CommandContext(ctx, name, args[2:]...)
+	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = storyEnv(ts)
+	out, err := cmd.CombinedOutput()
+	if err != nil && ctx.Err() == nil {
+		ts.Fatalf("%s failed before it could be killed: %v\n%s", args[1], err, out)
+	}
+}
+
+func lookIn(path, name string) (string, error) {
+	for _, dir := range filepath.SplitList(path) {
+		file := filepath.Join(dir, name)
+		if fi, err := os.Stat(file); err == nil && fi.Mode()&0o111 != 0 {
+			return file, nil
+		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+	}
+	return "", fmt.Errorf("no %s in %s", name, path)
+}
+
+// storyEnv is the environment of what a story runs.
+func storyEnv(ts *testscript.TestScript) []string {
+	var env []string
+	for _, name := range []string{"WORK", "PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "QUORATE_STORE", "QUORATE_DEBIAN_MIRROR",
+		"QUORATE_SNAPSHOT", "QUORATE_APT_ROOT", "QUORATE_DEBUG", "CI", "TZ", "LC_ALL"} {
+		env = append(env, name+"="+ts.Getenv(name))
+	}
+	return env
+}
