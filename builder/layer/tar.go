@@ -54,6 +54,8 @@ func (t *tarWriter) entry(e *tree.Entry) error {
 		h.name += "/"
 	case tree.File:
 		h.size = e.Size
+	case tree.Symlink:
+		h.mode = 0o777 // the only one there is
 	case tree.Whiteout:
 		h = header{name: path.Join(path.Dir(e.Path), ".wh."+path.Base(e.Path)), mtime: t.epoch, flag: flag}
 	}

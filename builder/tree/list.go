@@ -222,6 +222,14 @@ func (e *Entry) Same(o *Entry) bool {
 		e.ModTime == o.ModTime && e.Size == o.Size && e.Digest == o.Digest && e.Link == o.Link && maps.Equal(e.Xattrs, o.Xattrs)
 }
 
+// LinkTo returns the entry of a file as a hard link to first, with the file's
+// owner, mode, time and attributes: some unpackers set them again for each name.
+func (e Entry) LinkTo(first string) Entry {
+	e.Kind, e.Link = Hardlink, first
+	e.Size, e.Digest, e.Content = 0, digest.Digest{}, nil
+	return e
+}
+
 // WithParents returns the entries with every missing parent added as a
 // directory of mode 0755, owner 0:0 and time 0, sorted by path. Whiteouts get
 // parents too.

@@ -65,7 +65,7 @@ func (l Limits) withDefaults() Limits {
 // Archive is an unpacked archive.
 type Archive struct {
 	Format   string  // "tar", "tar.gz", "tar.xz", "tar.zst", "tar.bz2" or "zip"
-	Entries  []Entry // in the archive's order; a directory that is written twice is listed once
+	Entries  []Entry // in the archive's order; a directory that is written twice is listed once; hard links name the file's first path by sorting
 	DataSize int64   // bytes written to the spool
 }
 
@@ -133,6 +133,7 @@ func unpack(r io.ReaderAt, size int64, data io.Writer, limits Limits) (*Archive,
 	if c != None {
 		format += "." + string(c)
 	}
+	relink(entries)
 	return &Archive{Format: format, Entries: entries, DataSize: written}, nil
 }
 

@@ -98,6 +98,40 @@ func (m *members) checkTarget(e Entry) error {
 	return nil
 }
 
+// relink makes the first path of each file, bytewise, its File and the others
+// hard links to that one, as trees want it: an archive may have written any of
+// them first, and links to links.
+func relink(entries []Entry) {
+	files := map[string]int{}   // path → index of the file that it names
+	names := map[int][]int{}    // index of the file → indexes of its hard links
+	for i, e := range entries { // links come behind what they name
+		switch e.Kind {
+		case tree.File:
+			files[e.Path] = i
+		case tree.Hardlink:
+			f := files[e.Link]
+			files[e.Path] = f
+			names[f] = append(names[f], i)
+		}
+	}
+	for f, links := range names {
+		file, first := entries[f], f
+		for _, i := range links {
+			if entries[i].Path < entries[first].Path {
+				first = i
+			}
+		}
+		for _, i := range append(links, f) {
+			e := file
+			e.Path, e.Name = entries[i].Path, entries[i].Name
+			if i != first {
+				e.Entry, e.Offset = e.LinkTo(entries[first].Path), 0
+			}
+			entries[i] = e
+		}
+	}
+}
+
 // CleanName turns the name of a member into a path: "./" before and "/" behind
 // are removed, repeated slashes and "." joined. Names that leave the root,
 // absolute names and names with NUL are refused.

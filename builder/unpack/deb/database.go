@@ -64,7 +64,7 @@ func infoFiles(p *Package, replaced map[string]bool) []tree.Entry {
 	base := infoDir + p.InfoName() + "."
 	out := []tree.Entry{tree.NewFile(base+"list", 0o644, p.ModTime, list(p, replaced))}
 	for _, f := range p.ControlFiles {
-		out = append(out, tree.NewFile(base+f.Name, f.Mode, p.ModTime, f.Data))
+		out = append(out, tree.NewFile(base+f.Name, f.Mode&0o777, p.ModTime, f.Data))
 	}
 	tree.SortEntries(out)
 	return out

@@ -101,10 +101,10 @@ func TestMerge(t *testing.T) {
 			`package "bb" ships "l/x" below a loop of symbolic links`},
 		{"same link", made(t, "Package: aa\n", file{Name: "./l", Link: "m"}), made(t, "Package: bb\n", file{Name: "./l", Link: "m"}), "l l 0777\n"},
 		{"hard links sorted", made(t, "Package: aa\n", file{Name: "./z", Body: "1"}, file{Name: "./a", Type: '1', Link: "./z"}), made(t, "Package: bb\n"),
-			"f a 0644 aa\nh z 0000 a\n"},
+			"f a 0644 aa\nh z 0644 a\n"},
 		{"hard link's file replaced", made(t, "Package: aa\n", file{Name: "./a", Body: "1"}, file{Name: "./m", Type: '1', Link: "./a"}, file{Name: "./z", Type: '1', Link: "./m"}),
 			made(t, "Package: bb\nReplaces: aa\n", file{Name: "./a", Body: "2"}),
-			"f a 0644 bb\nf m 0644 aa\nh z 0000 m\n"},
+			"f a 0644 bb\nf m 0644 aa\nh z 0644 m\n"},
 	} {
 		merged, err := Merge([]Source{source(c.a), source(c.b)})
 		var got strings.Builder

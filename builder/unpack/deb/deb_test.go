@@ -307,3 +307,18 @@ func FuzzIndex(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkDecode decodes a package of 8 MiB, compressed as Debian's are.
+func BenchmarkDecode(b *testing.B) {
+	var body strings.Builder
+	for i := 0; body.Len() < 8<<20; i++ {
+		fmt.Fprintf(&body, "line %d of a file that compresses %x\n", i, digest.Of([]byte{byte(i), byte(i >> 8)}).Short())
+	}
+	raw := debfile.Package{Control: hello, Compression: ".xz", Files: []file{{Name: "./usr/"}, {Name: "./usr/a", Body: body.String()}}}.Bytes()
+	b.SetBytes(int64(body.Len()))
+	for b.Loop() {
+		if _, err := Decode(bytes.NewReader(raw), io.Discard, Options{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -244,12 +244,12 @@ func (m *merger) result() []tree.Entry {
 			continue
 		}
 		key := inode{p.source, p.inode}
+		out[i] = m.resolved(p)
 		if at, ok := first[key]; ok {
-			out[i] = tree.Entry{Path: p.entry.Path, Kind: tree.Hardlink, Link: at}
+			out[i] = out[i].LinkTo(at)
 			continue
 		}
 		first[key] = p.entry.Path
-		out[i] = m.resolved(p)
 	}
 	return out
 }
