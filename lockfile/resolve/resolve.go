@@ -130,8 +130,12 @@ func (o Options) packages(ctx context.Context, lock *lockfile.Lock) error {
 		return err
 	}
 	lock.Resolver, lock.Archives, lock.Platforms = answer.Resolver, answer.Archives, answer.Platforms
+	told := map[string]bool{} // platforms nearly always move alike
 	for _, m := range answer.Moved {
-		o.event(Event{Kind: "moved", Name: m.Package, Text: m.String()})
+		if text := m.String(); !told[text] {
+			told[text] = true
+			o.event(Event{Kind: "moved", Name: m.Package, Text: text})
+		}
 	}
 	return nil
 }
