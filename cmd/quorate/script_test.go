@@ -32,7 +32,9 @@ import (
 //	tree DIR             print every path in DIR, for `stdout` and `cmp stdout`
 //	nothing-left         fail if a process, mount or temporary file of quorate's is left
 //
-// and those of story_test.go, which make archives, locks and bundles.
+// and those of story_test.go, which make archives, locks and bundles, and of
+// story_build_test.go, which spoil inputs. Stories named real_… need Debian's
+// own archive (TestRealScript).
 //
 // Golden output is a file of the archive (`cmp stdout want`);
 // go test ./cmd/quorate -run TestScript -update writes it anew.
@@ -46,8 +48,9 @@ func TestMain(m *testing.M) {
 func TestScript(t *testing.T) {
 	commands := storyMakers(t)
 	maps.Copy(commands, storyCommands)
+	maps.Copy(commands, buildCommands)
 	testscript.Run(t, testscript.Params{
-		Dir:                 filepath.Join(source, "testdata", "script"),
+		Files:               stories(t, false),
 		Setup:               setupStory,
 		Cmds:                commands,
 		UpdateScripts:       *update,
