@@ -42,6 +42,9 @@ import (
 // built already, for test processes that cannot build.
 const ProbeVariable = "QUORATE_TEST_PROBE"
 
+// built is the folder of the probe that this process built, if it did.
+var built string
+
 var buildProbe = sync.OnceValues(func() (string, error) {
 	if p := os.Getenv(ProbeVariable); p != "" {
 		return p, nil
@@ -53,6 +56,7 @@ var buildProbe = sync.OnceValues(func() (string, error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return "", err
 	}
+	built = dir
 	out := filepath.Join(dir, "probe")
 	c := exec.Command("go", "build", "-o", out, "quorate.dev/builder/sandbox/sandboxtest/probe")
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -74,8 +78,8 @@ func Probe(t testing.TB) string {
 
 // Cleanup removes what Probe built; TestMain calls it at the end.
 func Cleanup() {
-	if p, err := buildProbe(); err == nil && os.Getenv(ProbeVariable) == "" {
-		os.RemoveAll(filepath.Dir(p))
+	if built != "" {
+		os.RemoveAll(built)
 	}
 }
 
