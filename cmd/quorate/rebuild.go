@@ -362,17 +362,15 @@ func (m *machine) rebuildEvent() func(rebuild.Event) {
 	return func(e rebuild.Event) {
 		key := fmt.Sprintf("%s/%d", e.Rebuilder, e.Attempt)
 		switch {
-		case e.State == "begin":
-			m.ui.report(event{Key: key, Text: e.Rebuilder})
+		case e.State == "begin": // its phases follow at once
 		case e.State == "end" && e.Retry:
-			m.ui.report(event{Key: key, Done: true, Note: "lost", Elapsed: e.Elapsed})
 			m.ui.warn("%s: %v; trying once more", e.Rebuilder, e.Err)
 		case e.State == "end":
-			note := ""
+			note := "reported"
 			if e.Err != nil {
 				note = "failed"
 			}
-			m.ui.report(event{Key: key, Done: true, Note: note, Elapsed: e.Elapsed})
+			m.ui.report(event{Key: key, Text: e.Rebuilder, Done: true, Note: note, Elapsed: e.Elapsed})
 		case e.Worker.Kind == host.KindWarning:
 			m.ui.warn("%s: %s", e.Rebuilder, e.Worker.Message)
 		case e.Worker.Kind == host.KindPhase || e.Worker.Kind == host.KindLine:

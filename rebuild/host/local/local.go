@@ -90,6 +90,7 @@ func (h *Host) Start(ctx context.Context, job host.Job, events func(host.Event))
 	if gone := work.remove(h.remove); gone != nil {
 		warn("cannot remove work folder: %v", gone)
 	}
+	tidy(root)
 	if err != nil {
 		return host.Result{}, err
 	}

@@ -21,24 +21,59 @@ type work struct {
 func (w *work) dir() string { return filepath.Join(w.path, "work") }
 
 // newWork makes a work folder under root and claims it, after removing those of
-// dead runs; warn is told when that fails. A lock on root keeps what one process
-// is just making from being taken for dead by another.
+// dead runs; warn is told when that fails.
 func (h *Host) newWork(root string, warn func(format string, args ...any)) (*work, error) {
-	if err := os.MkdirAll(root, 0o755); err != nil {
-		return nil, fmt.Errorf("cannot make work folder: %w", err)
-	}
-	lock, err := os.OpenFile(filepath.Join(root, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := lockRoot(root)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make work folder: %w", err)
 	}
 	defer lock.Close()
-	if err := waitLock(lock); err != nil {
-		return nil, fmt.Errorf("cannot lock %q: %w", root, err)
-	}
 	if err := h.reap(root); err != nil {
 		warn("cannot remove what an earlier run left: %v", err)
 	}
 	return makeWork(root)
+}
+
+// lockRoot makes root and locks it, so that what one process is just making or
+// removing is not taken for dead by another. The lock lasts until it is closed.
+func lockRoot(root string) (*os.File, error) {
+	name := filepath.Join(root, "lock")
+	for {
+		if err := os.MkdirAll(root, 0o755); err != nil {
+			return nil, err
+		}
+		lock, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // tidy has just removed root
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := waitLock(lock); err != nil {
+			lock.Close()
+			return nil, err
+		}
+		// While we waited tidy may have removed the file that we have open.
+		ours, err1 := lock.Stat()
+		there, err2 := os.Stat(name)
+		if err1 == nil && err2 == nil && os.SameFile(ours, there) {
+			return lock, nil
+		}
+		lock.Close()
+	}
+}
+
+// tidy removes root when nothing is in it any more. It may fail; then it is left.
+func tidy(root string) {
+	lock, err := lockRoot(root)
+	if err != nil {
+		return
+	}
+	defer lock.Close()
+	if list, err := os.ReadDir(root); err == nil && len(list) == 1 {
+		_ = os.Remove(lock.Name())
+		_ = os.Remove(root)
+	}
 }
 
 func makeWork(root string) (*work, error) {
