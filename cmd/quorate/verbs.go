@@ -7,11 +7,13 @@ func verbs(ui *terminal) []*cobra.Command {
 	return []*cobra.Command{
 		lockCmd(ui),
 		buildCmd(ui),
+		rebuildCmd(ui),
 		verifyCmd(ui),
 		keyCmd(ui),
 		storeCmd(ui),
 		schemaCmd(ui),
 		versionCmd(ui),
 		manCmd(ui),
+		workerCmd(ui),
 	}
 }
