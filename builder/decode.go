@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"quorate.dev/builder/store"
 	"quorate.dev/builder/tree"
 	"quorate.dev/builder/unpack/deb"
 	"quorate.dev/lockfile"
@@ -117,7 +119,7 @@ func (b *build) decodeInto(dir string, pin lockfile.Package) (*deb.Package, erro
 	// Decode reads to the end of r, so a damaged blob is noticed before anything of it is used.
 	p, err := deb.Decode(bufio.NewReaderSize(r, copyBuffer), data, deb.Options{})
 	if err != nil {
-		return nil, fmt.Errorf("unpacking %s: %w", pinName(pin), err)
+		return nil, fmt.Errorf("cannot unpack %s: %w", pinName(pin), damageOr(err, r))
 	}
 	if err := matchesPin(p, pin); err != nil {
 		return nil, err
@@ -127,6 +129,17 @@ func (b *build) decodeInto(dir string, pin lockfile.Package) (*deb.Package, erro
 		return nil, err
 	}
 	return p, os.WriteFile(filepath.Join(dir, decodeIndex), index, 0o644)
+}
+
+// damageOr returns why a blob could not be read: that its bytes are not the
+// promised ones, which only its end tells, or else what they said to the reader
+// that gave up before.
+func damageOr(err error, blob io.Reader) error {
+	var damaged *store.DamagedError
+	if _, end := io.Copy(io.Discard, blob); errors.As(end, &damaged) {
+		return damaged
+	}
+	return err
 }
 
 // matchesPin refuses a package that says it is another one than the lock does.

@@ -162,11 +162,26 @@ func runBuild(ctx context.Context, ui *terminal, dir string, inputs inputFlags, 
 		return nil, "", err
 	}
 	job := builder.Job{Definition: p.Definition, Lock: p.Lock, Platforms: only, Locals: locals}
-	result, err := m.build(ctx, b, job, inputs)
-	if err != nil {
-		return nil, "", err
+	result, err := m.buildAndWrite(ctx, b, job, inputs, outputs)
+	return result, p.Definition.Name, err
+}
+
+// buildAndWrite builds and writes the outputs. A layer that an earlier build
+// left is read for the first time when it is written; one that turns out to be
+// damaged is made again.
+func (m *machine) buildAndWrite(ctx context.Context, b *builder.Builder, job builder.Job, inputs inputFlags, outputs []output) (*builder.Result, error) {
+	for try := 0; ; try++ {
+		result, err := m.build(ctx, b, job, inputs)
+		if err != nil {
+			return nil, err
+		}
+		err = m.writeOutputs(outputs, job.Definition.Name, result.Images)
+		var damaged *store.DamagedError
+		if err == nil || !errors.As(err, &damaged) || try == damageTries {
+			return result, err
+		}
+		m.ui.warn("a layer was damaged in the store (%s); making it again", damaged.Digest)
 	}
-	return result, p.Definition.Name, m.writeOutputs(outputs, p.Definition.Name, result.Images)
 }
 
 // damageTries is how many damaged blobs one build mends before it concludes that the disk is broken.

@@ -43,14 +43,14 @@ func (t *terminal) buildEvent(e builder.Event) {
 func (t *terminal) fetchEvent(e fetch.Event) {
 	switch e.Kind {
 	case fetch.Retry:
-		t.warn("%s from %s: %v; trying again in %s", e.Item, e.Source, e.Err, e.Wait)
+		t.warn("%s from %s: %v; trying again in %.1f s", e.Item, e.Source, e.Err, e.Wait.Seconds())
 		return
 	case fetch.NextSource:
 		t.warn("%s from %s: %v; trying the next source", e.Item, e.Source, e.Err)
 		return
 	}
 	t.report(event{
-		Key: "fetch", Text: fmt.Sprintf("fetch %d files", e.Items), Current: e.TotalDone, Total: e.Total, Bytes: true,
+		Key: "fetch", Text: "fetch " + count(e.Items, "file"), Current: e.TotalDone, Total: e.Total, Bytes: true,
 		Done: e.Items > 0 && e.ItemsDone == e.Items,
 	})
 }
