@@ -20,7 +20,7 @@ import (
 
 // Apt runs apt's programs, unpacked from the named packages, without network, over a folder.
 type Apt interface {
-	// Run runs one command. When the program ends with another status than 0,
+	// Run runs one command in an environment of PATH and LC_ALL=C only. When the program ends with another status than 0,
 	// the error is one with a method ExitCode() int, of any type; every other
 	// error means that it could not be run.
 	Run(ctx context.Context, r AptRun) error
@@ -37,6 +37,9 @@ type AptRun struct {
 
 // AptDir is where apt sees AptRun.Dir.
 const AptDir = "/apt"
+
+// aptRefused is the status with which apt-get says no (apt-get(8), DIAGNOSTICS).
+const aptRefused = 100
 
 // maxAptOutput bounds what apt may print: a line of 250 bytes for each of
 // Debian's 65 000 packages is 16 MB.
@@ -144,16 +147,16 @@ func (a *aptRoot) run(ctx context.Context, quiet string, names []string) (stdout
 // install asks apt which packages an empty root needs to hold the named ones.
 // Errors: *UnsatisfiableError (without Set), *AnswerError, or those of Apt.
 func (a *aptRoot) install(ctx context.Context, set lockfile.SetRequest, names []string) ([]int32, error) {
-	stdout, _, err := a.run(ctx, "-qq", names)
+	stdout, stderr, err := a.run(ctx, "-qq", names)
 	var exit interface{ ExitCode() int }
-	if errors.As(err, &exit) && ctx.Err() == nil {
+	if errors.As(err, &exit) && exit.ExitCode() == aptRefused && ctx.Err() == nil {
 		// Asked quietly it answers in lines that can be parsed strictly, but
 		// explains nothing.
 		stdout, stderr, _ := a.run(ctx, "-q", names)
 		return nil, &UnsatisfiableError{Set: set.Name, Arch: a.ix.Arch, Request: set.Packages, Explanation: explain(stdout, stderr)}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot run apt: %w", err)
+		return nil, fmt.Errorf("cannot run apt: %w%s", err, said(stderr))
 	}
 	answer, err := a.ix.parseAnswer(stdout)
 	if err != nil {
@@ -209,6 +212,13 @@ func (ix *Index) lookUp(suite, escaped, file, size, sum string) (int32, error) {
 			file, size, want.Short(), path, name, s.Size, s.SHA256.Short())
 	}
 	return i, nil
+}
+
+func said(stderr string) string {
+	if stderr = strings.TrimSpace(stderr); stderr == "" {
+		return ""
+	}
+	return "; it said: " + clip([]byte(stderr))
 }
 
 // explain keeps of apt's words those that say why, one fact a line.

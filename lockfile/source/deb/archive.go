@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/mikelolasagasti/xz"
@@ -23,6 +24,8 @@ const (
 	maxPackagesText = 1 << 30
 	// xz's own largest preset (-9) has a dictionary of 64 MiB.
 	maxXZDictionary = 64 << 20
+	// Debian has updates, security, backports, backports-sloppy and proposed-updates.
+	maxPockets = 16
 	// How long an index that no lock was made from any more stays in the cache.
 	keepIndexes = 30 * 24 * time.Hour
 )
@@ -41,8 +44,14 @@ func archiveNames(suite string, pockets []string) ([]string, error) {
 	if !validName(suite) {
 		return nil, fmt.Errorf("cannot use suite %q: it is not a suite's name", suite)
 	}
+	if len(pockets) > maxPockets {
+		return nil, fmt.Errorf("cannot use %d pockets: %d are enough", len(pockets), maxPockets)
+	}
 	names := []string{suite}
-	for _, p := range pockets {
+	for i, p := range pockets {
+		if slices.Contains(pockets[:i], p) {
+			return nil, fmt.Errorf("cannot use pocket %q: it is named twice", p)
+		}
 		if !validName(p) {
 			return nil, fmt.Errorf("cannot use pocket %q: it is not a pocket's name", p)
 		}
@@ -57,18 +66,27 @@ func (s *Source) archives(ctx context.Context, q Query, keys *Keyring) ([]*archi
 	if err != nil {
 		return nil, err
 	}
-	out := make([]*archive, len(names))
-	g, gctx := errgroup.WithContext(ctx)
+	out, errs := make([]*archive, len(names)), make([]error, len(names))
+	var g errgroup.Group
 	for i, name := range names {
-		g.Go(func() (err error) {
-			out[i], err = s.archive(gctx, name, q, keys)
-			return err
+		g.Go(func() error {
+			out[i], errs[i] = s.archive(ctx, name, q, keys)
+			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return nil, err
+	_ = g.Wait()
+	return out, firstError(errs)
+}
+
+// firstError returns the error of the first thing in order that has one, so
+// that what is said does not depend on which answer came first.
+func firstError(errs []error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
 	}
-	return out, nil
+	return nil
 }
 
 // archive asks one mirror after the other for a signed index. Only a mirror

@@ -62,34 +62,32 @@ func (s *Source) indexFiles(ctx context.Context, q Query, archives []*archive, a
 			return nil, &UnsupportedError{Suite: main.Name, Kind: "component", Name: c, Has: main.rel.Components}
 		}
 	}
-	var all []*indexFile
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(4) // files of a few megabytes from one server
-	for i, a := range archives {
+	var all []indexFile
+	for i := range archives {
 		for _, c := range q.Components {
 			for _, arch := range arches {
-				f := &indexFile{archive: i, component: c, arch: arch}
-				all = append(all, f)
-				g.Go(func() error {
-					path, want, ok, err := s.packages(gctx, a, c, arch)
-					if ok {
-						f.path, f.want = path, want
-					}
-					return err
-				})
+				all = append(all, indexFile{archive: i, component: c, arch: arch})
 			}
 		}
 	}
-	if err := g.Wait(); err != nil {
+	errs := make([]error, len(all))
+	var g errgroup.Group
+	g.SetLimit(4) // files of a few megabytes from one server
+	for i := range all {
+		g.Go(func() error {
+			f := &all[i]
+			path, want, ok, err := s.packages(ctx, archives[f.archive], f.component, f.arch)
+			if errs[i] = err; ok {
+				f.path, f.want = path, want
+			}
+			return nil
+		})
+	}
+	_ = g.Wait()
+	if err := firstError(errs); err != nil {
 		return nil, err
 	}
-	var out []indexFile
-	for _, f := range all {
-		if f.path != "" {
-			out = append(out, *f)
-		}
-	}
-	return out, nil
+	return slices.DeleteFunc(all, func(f indexFile) bool { return f.path == "" }), nil
 }
 
 // loadIndex reads the files into one view.

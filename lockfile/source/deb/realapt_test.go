@@ -180,6 +180,34 @@ func TestRealArchives(t *testing.T) {
 	}
 }
 
+// TestRealForeign asks for a package of another architecture beside our own.
+func TestRealForeign(t *testing.T) {
+	if os.Getenv("QUORATE_REAL") == "" {
+		t.Skip("the slow suite, with the real archive: set QUORATE_REAL=1")
+	}
+	mirrors, err := AptMirrors("/", "bookworm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := New(Options{Mirrors: mirrors, Cache: t.TempDir(), Apt: machineApt{}}).Resolve(context.Background(), Query{
+		Suite: "bookworm", Components: []string{"main"}, Pockets: []string{"updates", "security"},
+		Platforms: []definition.Platform{{OS: "linux", Architecture: "amd64"}},
+		Sets:      []lockfile.SetRequest{{Name: "step/cross", Packages: []string{"gcc-aarch64-linux-gnu", "zlib1g-dev:arm64"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var libc []string
+	for _, p := range answer.Platforms[0].Packages {
+		if p.Name == "libc6" || p.Name == "zlib1g-dev" {
+			libc = append(libc, p.Name+":"+p.Arch)
+		}
+	}
+	if want := []string{"libc6:amd64", "libc6:arm64", "zlib1g-dev:arm64"}; !slices.Equal(libc, want) {
+		t.Errorf("got %v, expected %v", libc, want)
+	}
+}
+
 // TestRealExplanation shows that apt's own words reach the person who asked.
 func TestRealExplanation(t *testing.T) {
 	if os.Getenv("QUORATE_REAL") == "" {

@@ -29,8 +29,7 @@ type choice struct {
 
 // reasons walks from the roots along the needs, breadth first, and says of
 // each member reached why it is there. Of every clause only the first
-// alternative that a member satisfies is followed, except by follow-all, which
-// follows every one. Members in without are not entered; a need that only they
+// alternative that a member satisfies is followed, or with all, every one. Members in without are not entered; a need that only they
 // meet is returned as a waiver.
 func (c *choice) reasons(roots []int32, without map[int32]bool, all bool) (map[int32]string, []lockfile.Waiver, error) {
 	why := map[int32]string{}

@@ -101,11 +101,28 @@ func step(packages ...string) lockfile.SetRequest {
 
 func source(t *testing.T, a *debtest.Archive) *deb.Source {
 	t.Helper()
+	return sourceWith(t, a, debtest.Apt{})
+}
+
+// apts is the stand-in, and where there is one, the real apt: the same sets
+// must come out of both.
+func apts(t *testing.T) map[string]deb.Apt {
+	m := map[string]deb.Apt{"stand-in": debtest.Apt{}}
+	if _, err := os.Stat("/usr/bin/apt-get"); err == nil {
+		m["apt"] = deb.MachineApt{}
+	} else {
+		t.Logf("not held against apt: %v", err)
+	}
+	return m
+}
+
+func sourceWith(t *testing.T, a *debtest.Archive, apt deb.Apt) *deb.Source {
+	t.Helper()
 	m, err := deb.ParseMirror("test", a.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return deb.New(deb.Options{Mirrors: []deb.Mirror{m}, Cache: t.TempDir(), Scratch: t.TempDir(), Apt: debtest.Apt{}})
+	return deb.New(deb.Options{Mirrors: []deb.Mirror{m}, Cache: t.TempDir(), Scratch: t.TempDir(), Apt: apt})
 }
 
 // describe writes a platform as lines "name version archive set:by …".
@@ -126,7 +143,12 @@ func describe(p lockfile.Platform) string {
 
 func TestSets(t *testing.T) {
 	a := debtest.New(t, world, debtest.Options{})
-	s := source(t, a)
+	for name, apt := range apts(t) {
+		t.Run(name, func(t *testing.T) { testSets(t, a, sourceWith(t, a, apt)) })
+	}
+}
+
+func testSets(t *testing.T, a *debtest.Archive, s *deb.Source) {
 	for _, test := range []struct {
 		summary string
 		set     lockfile.SetRequest
@@ -365,7 +387,7 @@ func TestNoRollback(t *testing.T) {
 func TestUnknownSuite(t *testing.T) {
 	a := debtest.New(t, world, debtest.Options{})
 	q := query(a, step())
-	q.Suite, q.Pockets = "bokworm", nil
+	q.Suite = "bokworm"
 	_, err := source(t, a).Resolve(context.Background(), q)
 	want := `cannot get the signed index of suite "bokworm"; URL/debian/dists/bokworm/InRelease answered 404`
 	if err == nil || plain(err, a) != want {
@@ -384,6 +406,12 @@ func TestUnsupported(t *testing.T) {
 			`suite "bookworm" has no architecture "riscv64"; it has: all, amd64, arm64`},
 		{"component", func(q *deb.Query) { q.Components = []string{"main", "nonfree"} },
 			`suite "bookworm" has no component "nonfree"; it has: main`},
+		{"pocket twice", func(q *deb.Query) { q.Pockets = []string{"updates", "updates"} },
+			`cannot use pocket "updates": it is named twice`},
+		{"pocket that climbs", func(q *deb.Query) { q.Pockets = []string{"../x"} },
+			`cannot use pocket "../x": it is not a pocket's name`},
+		{"suite that climbs", func(q *deb.Query) { q.Suite = "../x" },
+			`cannot use suite "../x": it is not a suite's name`},
 		{"platform", func(q *deb.Query) { q.Platforms[0] = definition.Platform{OS: "plan9", Architecture: "amd64"} },
 			`cannot use platform "plan9/amd64": Debian has no architecture for it`},
 	} {
@@ -464,12 +492,18 @@ Version: 2
 Package: gone
 Version: 2
 `
+	for name, apt := range apts(t) {
+		t.Run(name, func(t *testing.T) { testUpdate(t, before, after, apt) })
+	}
+}
+
+func testUpdate(t *testing.T, before, after string, apt deb.Apt) {
 	dir := t.TempDir()
 	a, err := debtest.Build(dir, before, debtest.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := source(t, a)
+	s := sourceWith(t, a, apt)
 	old, err := s.Resolve(context.Background(), query(a, step("app", "gone")))
 	if err != nil {
 		t.Fatal(err)
@@ -640,6 +674,48 @@ func TestLocations(t *testing.T) {
 	}} {
 		if diff := cmp.Diff(test.want, s.Locations(test.pkg, archives)); diff != "" {
 			t.Error(diff)
+		}
+	}
+}
+
+// failing is an apt that cannot run, or whose answer cannot be believed.
+type failing struct {
+	code   int
+	stdout string
+}
+
+func (f failing) Run(_ context.Context, r deb.AptRun) error {
+	fmt.Fprint(r.Stdout, f.stdout)
+	fmt.Fprintln(r.Stderr, "E: something about libraries")
+	if f.code != 0 {
+		return exitCode(f.code)
+	}
+	return nil
+}
+
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+func (e exitCode) ExitCode() int { return int(e) }
+
+func TestAptThatFails(t *testing.T) {
+	a := debtest.New(t, world, debtest.Options{})
+	m, err := deb.ParseMirror("test", a.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		apt  failing
+		want string
+	}{
+		{failing{code: 127}, "cannot run apt: exit status 127; it said: E: something about libraries"},
+		{failing{code: 100}, "cannot choose packages for \"step/s\" (amd64): perl\n\tsomething about libraries"},
+		{failing{stdout: "hello\n"}, `cannot believe apt's answer for "step/s": it holds the line "hello"`},
+		{failing{}, `cannot believe apt's answer for "step/s": it lacks "perl", which was asked for`},
+	} {
+		_, err := deb.New(deb.Options{Mirrors: []deb.Mirror{m}, Apt: test.apt}).Resolve(context.Background(), query(a, step("perl")))
+		if fmt.Sprint(err) != test.want {
+			t.Errorf("got  %v\nwant %s", err, test.want)
 		}
 	}
 }

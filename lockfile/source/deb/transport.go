@@ -16,8 +16,8 @@ const (
 	// pauses cover a restart of a proxy, and do not hide a mirror that is down.
 	tries      = 3
 	firstPause = 500 * time.Millisecond
-	// A whole small file. Indexes have 10 MB, at 100 kB/s.
-	maxTransfer = 5 * time.Minute
+	// One file, whole: an index of 10 MB at 12 kB/s.
+	maxTransfer = 15 * time.Minute
 )
 
 // get calls use with the bytes at url, again after an error that may pass.

@@ -1,0 +1,4 @@
+package deb
+
+// MachineApt lets tests from outside run the apt of this machine.
+type MachineApt = machineApt
