@@ -70,7 +70,7 @@ func (b *build) runScripts(ctx context.Context, name string, set *packageSet, r 
 		Binds:        []sandbox.Bind{{Source: policy, Target: "/" + policyPath}},
 		Stdout:       log,
 		Stderr:       log,
-		Surroundings: b.Surroundings.Sandbox,
+		Surroundings: b.scriptSurroundings(),
 	})
 	if err == nil {
 		err = allInstalled(filepath.Join(r.state(), "var/lib/dpkg/status"))
@@ -79,6 +79,14 @@ func (b *build) runScripts(ctx context.Context, name string, set *packageSet, r 
 		return err
 	}
 	return &ScriptError{Set: name, Failed: failedPackages(log.tail()), Output: log.tail(), Err: err}
+}
+
+// scriptSurroundings leaves the kernel's release alone: libc6's preinst refuses
+// to install on a kernel before 3.2, and personality(UNAME26) says 2.6.
+func (b *build) scriptSurroundings() sandbox.Surroundings {
+	s := b.Surroundings.Sandbox
+	s.Uname26 = false
+	return s
 }
 
 func (b *build) scriptEnv() []string {
