@@ -523,7 +523,7 @@ func (r *run) compare(ctx context.Context, out *Outcome) error {
 		}
 		d.A, d.B = a, b
 		out.Differences = append(out.Differences, *d)
-		texts = append(texts, fmt.Sprintf("%s (A) and %s (B)\n\n%s\n", a, b, d.Text)...)
+		texts = append(texts, fmt.Sprintf("# %s (A) and %s (B)\n\n%s\n", a, b, d.Text)...)
 	}
 	if err := r.results.write("differences.txt", texts); err != nil {
 		return err

@@ -393,8 +393,8 @@ func compareLayouts(ctx context.Context, a, b string) (*rebuild.Differences, err
 	if err != nil {
 		return nil, err
 	}
-	// Where they are kept in the end is not where they are now.
-	c.A.Path, c.B.Path = "A", "B"
+	// They lie in rebuilders/NAME/image, and not where they will be kept.
+	c.A.Path, c.B.Path = filepath.Base(filepath.Dir(a)), filepath.Base(filepath.Dir(b))
 	var text bytes.Buffer
 	if err := c.Write(&text); err != nil {
 		return nil, err
