@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -69,6 +70,21 @@ func TestGolden(t *testing.T) {
 	if info.DiffID.String() != wantTar || info.Digest.String() != wantGzip {
 		t.Errorf("a fixed tree became other bytes: bump builder.AssemblerVersion, then change this test\ntar  %s, expected %s\ngzip %s, expected %s",
 			info.DiffID, wantTar, info.Digest, wantGzip)
+	}
+}
+
+// TestCompressorIsNamed holds the record's words against what is linked.
+func TestCompressorIsNamed(t *testing.T) {
+	mod, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := strings.Fields(Compressor) // "klauspost/compress v1.20.3 gzip level 4"
+	if want := "github.com/" + words[0] + " " + words[1]; !strings.Contains(string(mod), want) {
+		t.Errorf("go.mod does not require %q", want)
+	}
+	if want := fmt.Sprintf("gzip level %d", level); !strings.HasSuffix(Compressor, want) {
+		t.Errorf("Compressor %q does not end by %q", Compressor, want)
 	}
 }
 

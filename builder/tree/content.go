@@ -2,6 +2,7 @@ package tree
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -42,6 +43,7 @@ func (r *sectionReader) Close() error { return r.f.Close() }
 type ContentError struct {
 	Path string
 	Err  error
+	File string // of this machine, that holds the bytes; empty when no file does
 }
 
 func (e *ContentError) Error() string { return fmt.Sprintf("contents of %q: %v", e.Path, e.Err) }
@@ -53,23 +55,31 @@ func (e *ContentError) Unwrap() error { return e.Err }
 // contents opens them here.
 func Open(e Entry) (io.ReadCloser, error) {
 	if e.Kind != File {
-		return nil, &ContentError{e.Path, fmt.Errorf("is not a regular file")}
+		return nil, &ContentError{Path: e.Path, Err: errors.New("is not a regular file")}
 	}
 	if e.Content == nil {
 		if e.Size != 0 {
-			return nil, &ContentError{e.Path, errNoContent}
+			return nil, &ContentError{Path: e.Path, Err: errNoContent}
 		}
 		return io.NopCloser(bytes.NewReader(nil)), nil
 	}
 	r, err := e.Content.Open()
 	if err != nil {
-		return nil, &ContentError{e.Path, err}
+		return nil, &ContentError{Path: e.Path, Err: err, File: fileOf(e)}
 	}
-	return &verified{path: e.Path, r: digest.NewReader(r, e.Digest, e.Size), c: r}, nil
+	return &verified{path: e.Path, file: fileOf(e), r: digest.NewReader(r, e.Digest, e.Size), c: r}, nil
+}
+
+func fileOf(e Entry) string {
+	if s, ok := e.Content.(Section); ok {
+		return s.File
+	}
+	return ""
 }
 
 type verified struct {
 	path string
+	file string
 	r    io.Reader
 	c    io.Closer
 }
@@ -77,7 +87,7 @@ type verified struct {
 func (v *verified) Read(p []byte) (int, error) {
 	n, err := v.r.Read(p)
 	if err != nil && err != io.EOF {
-		err = &ContentError{v.path, err}
+		err = &ContentError{Path: v.path, Err: err, File: v.file}
 	}
 	return n, err
 }

@@ -6,7 +6,11 @@
 // before its child: what writes a tree adds missing parents by rule (0755,
 // 0:0, epoch). Contents are not held but opened on demand, from a store blob
 // or from a range of one, and are always checked against the entry's digest
-// while they are read.
+// while they are read ([Open]).
+//
+//	t, err := tree.New(entries)          // checks, sorts
+//	t.Format(w)                          // the canonical listing; t.Digest() is its sha256
+//	layer := tree.Diff(base, t.At(epoch)) // what a layer over base has to hold
 package tree
 
 import (

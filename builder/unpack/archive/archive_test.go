@@ -372,9 +372,24 @@ func TestReaderIsReused(t *testing.T) {
 			t.Fatalf("round %d: %d bytes, %v", i, len(got), err)
 		}
 		r.Close()
+		leaveBroken(t)
 		if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.ErrClosedPipe) {
 			t.Fatalf("read after close: %v", err)
 		}
+	}
+}
+
+// leaveBroken gives a decoder back in the middle of a damaged stream.
+func leaveBroken(t *testing.T) {
+	t.Helper()
+	b := debfile.Compress(".xz", bytes.Repeat([]byte("0123456789"), 50000))
+	r, err := archive.NewReader(archive.XZ, bytes.NewReader(flip(b, len(b)/2)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := io.Copy(io.Discard, r); err == nil {
+		t.Fatal("a damaged stream is accepted")
 	}
 }
 
