@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -69,13 +70,60 @@ func (b *Builder) build(ctx context.Context, job Job) (*Result, error) {
 			outputs: map[string]*output{},
 		}
 		defer one.clean()
-		if err := one.run(ctx, result); err != nil {
+		if err := one.runMending(ctx, result); err != nil {
 			return nil, err
 		}
 	}
 	var err error
 	result.Logs, err = b.putBlob(log)
 	return result, err
+}
+
+// mendTries is how many damaged derived folders one build replaces before it
+// concludes that the disk is broken.
+const mendTries = 5
+
+// runMending runs, and makes anew what turns out to be damaged of what the
+// store had derived: the blobs it came from are still there, or are missed then.
+func (b *build) runMending(ctx context.Context, result *Result) error {
+	for try := 0; ; try++ {
+		err := b.run(ctx, result)
+		file := damagedFile(err)
+		if file == "" || try == mendTries || ctx.Err() != nil {
+			return err
+		}
+		dropped, dropErr := b.Store.DropHolding(file)
+		if !dropped || dropErr != nil {
+			return errors.Join(err, dropErr)
+		}
+		b.event(Event{Phase: "mend", Name: file, Done: true})
+		b.steps, b.outputs = nil, map[string]*output{}
+	}
+}
+
+// DerivedError says that a file which the store derived from its blobs cannot be read.
+type DerivedError struct {
+	File string
+	Err  error
+}
+
+func (e *DerivedError) Error() string {
+	return fmt.Sprintf("cannot read %q, which the store had made: %v", e.File, e.Err)
+}
+
+func (e *DerivedError) Unwrap() error { return e.Err }
+
+// damagedFile is the file whose bytes are not what was put there, if that is what err says.
+func damagedFile(err error) string {
+	var derived *DerivedError
+	if errors.As(err, &derived) {
+		return derived.File
+	}
+	var content *tree.ContentError
+	if errors.As(err, &content) {
+		return content.File
+	}
+	return ""
 }
 
 // made is what the store remembers of a whole image.

@@ -90,13 +90,13 @@ func (b *build) decode(ctx context.Context, pin lockfile.Package) (*decoded, err
 	}
 	d := &decoded{Package: fresh, pin: pin, data: filepath.Join(dir, decodeData)}
 	if d.Package == nil {
-		index, err := os.ReadFile(filepath.Join(dir, decodeIndex))
-		if err != nil {
-			return nil, err
-		}
 		d.Package = new(deb.Package)
-		if err := d.Package.UnmarshalBinary(index); err != nil {
-			return nil, fmt.Errorf("the decoded form of %s in the store: %w", pinName(pin), err)
+		index, err := os.ReadFile(filepath.Join(dir, decodeIndex))
+		if err == nil {
+			err = d.Package.UnmarshalBinary(index)
+		}
+		if err != nil {
+			return nil, &DerivedError{File: filepath.Join(dir, decodeIndex), Err: err}
 		}
 	}
 	return d, nil

@@ -105,7 +105,23 @@ func (b *build) extract(ctx context.Context, dir string, t *tree.Tree) error {
 	}()
 	defer pr.Close()
 	if err := b.Sandbox.Task(ctx, taskExtract, pr, io.Discard); err != nil {
+		if damage := firstDamage(ctx, entries); damage != nil {
+			return damage // a task's error is only text
+		}
 		return fmt.Errorf("unpacking files into a root: %w", err)
+	}
+	return nil
+}
+
+// firstDamage reads contents until some are not what they should be.
+func firstDamage(ctx context.Context, entries []tree.Entry) error {
+	for _, e := range entries {
+		if e.Kind != tree.File || ctx.Err() != nil {
+			continue
+		}
+		if err := copyContent(io.Discard, e); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package builder
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -32,14 +31,15 @@ func saveSpooled(dir string, entries []tree.Entry) error {
 
 // loadSpooled reads a spooled tree; every entry gets the epoch as its time.
 func loadSpooled(dir string, epoch int64) (*tree.Tree, error) {
-	f, err := os.Open(filepath.Join(dir, spoolIndex))
+	index := filepath.Join(dir, spoolIndex)
+	f, err := os.Open(index)
 	if err != nil {
-		return nil, err
+		return nil, &DerivedError{File: index, Err: err}
 	}
 	defer f.Close()
 	t, err := tree.Parse(f)
 	if err != nil {
-		return nil, fmt.Errorf("the listing %s in the store: %w", filepath.Join(dir, spoolIndex), err)
+		return nil, &DerivedError{File: index, Err: err}
 	}
 	entries := t.Entries()
 	var offset int64

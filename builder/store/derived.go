@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	"quorate.dev/lockfile/digest"
@@ -133,6 +134,24 @@ func (s *Store) Drop(kind, key string) error {
 		return fmt.Errorf("cannot drop %s %q: %w", kind, key, err)
 	}
 	return nil
+}
+
+// DropHolding removes the derived folder that the file lies in, for when the
+// file's bytes turned out to be wrong, and reports whether it lies in one.
+// Others who use the folder fail to open its files, and can have it made again.
+func (s *Store) DropHolding(file string) (bool, error) {
+	rel, err := filepath.Rel(s.path("derived"), file)
+	if err != nil || !filepath.IsLocal(rel) {
+		return false, nil
+	}
+	parts := strings.Split(filepath.ToSlash(rel), "/")
+	if len(parts) < 3 || s.o.ReadOnly {
+		return false, nil
+	}
+	if err := s.dropFolder(s.path("derived", parts[0], parts[1])); err != nil {
+		return false, fmt.Errorf("cannot drop what was derived: %w", err)
+	}
+	return true, nil
 }
 
 // dropFolder renames a folder into scratch before it removes it, so that half

@@ -196,7 +196,7 @@ func (m *machine) build(ctx context.Context, b *builder.Builder, job builder.Job
 			return result, err
 		}
 		if err := m.refetch(ctx, job.Lock, damaged.Digest, inputs); err != nil {
-			return nil, errors.Join(damaged, err)
+			return nil, err
 		}
 	}
 }

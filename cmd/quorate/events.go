@@ -25,6 +25,10 @@ func (t *terminal) buildEvent(e builder.Event) {
 	if e.Line != "" && e.Phase == "scripts" {
 		return // dpkg says three lines for each package; what matters of them stands in an error
 	}
+	if e.Phase == "mend" {
+		t.warn("%s was damaged; making it again", e.Name)
+		return
+	}
 	text := buildPhases[e.Phase]
 	if e.Name != "" {
 		text = fmt.Sprintf(text, e.Name)

@@ -311,12 +311,18 @@ func (m *machine) refetch(ctx context.Context, lock *lockfile.Lock, d digest.Dig
 		return err
 	}
 	for _, it := range items {
-		if it.Digest == d {
-			m.ui.warn("%s was damaged in the store; fetching it again", it.Name)
-			return fetch.Refetch(ctx, []fetch.Item{it}, m.store.Inputs(), fetch.Options{Offline: f.offline, Events: m.ui.fetchEvent})
+		if it.Digest != d {
+			continue
 		}
+		if !f.offline {
+			m.ui.warn("%s was damaged in the store; fetching it again", it.Name)
+		}
+		if err := fetch.Refetch(ctx, []fetch.Item{it}, m.store.Inputs(), fetch.Options{Offline: f.offline, Events: m.ui.fetchEvent}); err != nil {
+			return fmt.Errorf("%s was damaged in the store and has been set aside: %w", it.Name, err)
+		}
+		return nil
 	}
-	return fmt.Errorf("the lock does not name %s", d)
+	return fmt.Errorf("blob %s is damaged, and the lock does not name it", d)
 }
 
 // packLocals hashes the local inputs and puts their canonical archives into the store.
