@@ -236,10 +236,18 @@ func explain(stdout, stderr string) string {
 			keep = false
 		}
 	}
+	keep = false
 	for line := range strings.Lines(stderr) {
-		line = strings.TrimSpace(line)
-		if e, ok := strings.CutPrefix(line, "E: "); ok && (len(out) == 0 || !strings.Contains(e, "held broken packages")) {
-			out = append(out, e)
+		e, isError := strings.CutPrefix(line, "E: ")
+		switch {
+		case isError:
+			// Says nothing once the reasons are known.
+			keep = len(out) == 0 || !strings.Contains(e, "held broken packages")
+		case !strings.HasPrefix(line, " "):
+			keep = false // a warning
+		}
+		if keep { // solver3 explains in lines below its error
+			out = append(out, strings.Join(strings.Fields(e), " "))
 		}
 	}
 	return strings.Join(out, "\n")

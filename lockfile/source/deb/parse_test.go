@@ -255,6 +255,22 @@ func TestParseAnswer(t *testing.T) {
 	}
 }
 
+func TestExplain(t *testing.T) {
+	for _, test := range []struct{ summary, stdout, stderr, want string }{
+		{"classic solver", "Reading package lists...\nThe following packages have unmet dependencies:\n exim4-config :  Conflicts: postfix\n b : Depends: c\nMore text\n x\n",
+			"W: a warning\nE: Unable to correct problems, you have held broken packages.\n", "exim4-config : Conflicts: postfix\nb : Depends: c"},
+		{"solver3 adds lines", "The following packages have unmet dependencies:\n b : Depends: c\n",
+			"E: Unable to correct problems, you have held broken packages.\nE: The following information may provide context:\n   Unable to satisfy:\n   1. b\nW: x\n  y\n",
+			"b : Depends: c\nThe following information may provide context:\nUnable to satisfy:\n1. b"},
+		{"nothing but an error", "", "E: Unable to correct problems, you have held broken packages.\n", "Unable to correct problems, you have held broken packages."},
+		{"nothing", "", "", ""},
+	} {
+		if got := explain(test.stdout, test.stderr); got != test.want {
+			t.Errorf("%s: got %q\nwant %q", test.summary, got, test.want)
+		}
+	}
+}
+
 // testIndex makes an index of one archive, "test". Paragraphs may leave out
 // what every package has.
 func testIndex(t testing.TB, arch, text string) *Index {
