@@ -42,6 +42,8 @@ import (
 //	    names it, archive-key.asc is its key. Again: another state of the same.
 //	serve FOLDER NAME
 //	    serve FOLDER over http and set the variable NAME to its URL
+//	stall NAME
+//	    the same with a server that never answers; .stalled appears when it is asked
 //	bundle FOLDER REBUILDER… [OPTION…]
 //	    make what a rebuild would leave: FOLDER/bundle.intoto.jsonl, policy.yaml,
 //	    image/ (an OCI layout), other/ (another image) and the public keys. Each
@@ -62,6 +64,7 @@ func storyMakers(t *testing.T) map[string]func(ts *testscript.TestScript, neg bo
 	return map[string]func(ts *testscript.TestScript, neg bool, args []string){
 		"archive": lab.archive,
 		"serve":   serve,
+		"stall":   stall,
 		"bundle":  makeBundle,
 	}
 }
@@ -146,6 +149,19 @@ func serve(ts *testscript.TestScript, neg bool, args []string) {
 	s := httptest.NewServer(http.FileServer(http.Dir(ts.MkAbs(args[0]))))
 	ts.Defer(s.Close)
 	ts.Setenv(args[1], s.URL)
+}
+
+func stall(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: stall NAME")
+	}
+	asked := ts.MkAbs(".stalled")
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_ = os.WriteFile(asked, nil, 0o644)
+		<-r.Context().Done()
+	}))
+	ts.Defer(s.Close)
+	ts.Setenv(args[0], s.URL)
 }
 
 // rebuildLab is what a rebuild of a story is made of.
