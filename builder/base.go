@@ -114,6 +114,7 @@ func (b *build) packageless(ctx context.Context) (*baseImage, error) {
 	if err != nil {
 		return nil, err
 	}
+	t = t.At(b.epoch)
 	base := &baseImage{tree: t}
 	if len(entries) == 0 || b.job.Definition.Image.Layers == definition.LayersSingle {
 		return base, nil
@@ -138,7 +139,7 @@ func (b *build) finalTree(ctx context.Context, shipped, all *packageSet) (*tree.
 		if err != nil {
 			return nil, nil, err
 		}
-		scripts = &StepResult{Platform: b.platform.String(), Step: "scripts", Tree: t.Digest()}
+		scripts = &StepResult{Platform: b.platform.String(), Step: "scripts", Tree: t.At(b.epoch).Digest()}
 		entries = forget(t, b.epoch)
 		if len(all.packages) > len(shipped.packages) {
 			entries, err = newShipment(shipped.packages, all.without(shipped)).filter(entries)
@@ -152,7 +153,10 @@ func (b *build) finalTree(ctx context.Context, shipped, all *packageSet) (*tree.
 		return nil, nil, err
 	}
 	t, err := newTree(entries)
-	return t, scripts, err
+	if err != nil {
+		return nil, nil, err
+	}
+	return t.At(b.epoch), scripts, nil
 }
 
 // distroless only unpacks: no scripts, no dpkg, and metadata where scanners look for it.

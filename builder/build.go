@@ -310,16 +310,25 @@ func (b *build) withCopies(ctx context.Context, base *baseImage) (*tree.Tree, []
 	if len(copies) == 0 {
 		return base.tree, base.layers, nil
 	}
-	final, err := newTree(place(base.tree.Entries(), tree.WithParents(copies)))
+	final, err := b.over(base.tree, copies)
 	if err != nil {
-		return nil, nil, fmt.Errorf("copying into the image: %w", err)
+		return nil, nil, err
 	}
 	l, err := b.layer(ctx, "copies", "", func() ([]tree.Entry, error) { return tree.Diff(base.tree, final), nil })
 	return final, append(base.layers, l), err
 }
 
+// over is the image with copies laid over it.
+func (b *build) over(below *tree.Tree, copies []tree.Entry) (*tree.Tree, error) {
+	t, err := newTree(place(below.Entries(), tree.WithParents(copies)))
+	if err != nil {
+		return nil, fmt.Errorf("copying into the image: %w", err)
+	}
+	return t.At(b.epoch), nil
+}
+
 func (b *build) singleLayer(ctx context.Context, base *baseImage, copies []tree.Entry) (*tree.Tree, []image.Layer, error) {
-	final, err := newTree(place(base.tree.Entries(), tree.WithParents(copies)))
+	final, err := b.over(base.tree, copies)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -56,7 +56,7 @@ func divide(strategy definition.Layers, set *packageSet) []group {
 }
 
 // tree is what the group's layer holds: the packages' files and what dpkg
-// keeps of each, which depend on these packages alone.
+// keeps of each, with the times that layers have. It depends on these packages alone.
 func (g group) tree(scripts definition.Scripts, epoch int64) (*tree.Tree, error) {
 	set := &packageSet{packages: g.packages}
 	entries, err := set.merge()
@@ -73,7 +73,11 @@ func (g group) tree(scripts definition.Scripts, epoch int64) (*tree.Tree, error)
 	if essential(g.packages[0].Package) {
 		entries = append(entries, skeleton(epoch)...)
 	}
-	return newTree(entries)
+	t, err := newTree(entries)
+	if err != nil {
+		return nil, err
+	}
+	return t.At(epoch), nil
 }
 
 // layerNote is what the store remembers of a layer that it holds.

@@ -71,7 +71,14 @@ func (b *build) runScripts(ctx context.Context, name string, set *packageSet, r 
 		Stdout:       log,
 		Stderr:       log,
 		Surroundings: b.scriptSurroundings(),
+		// With a single id, owners that scripts set would silently be lost from
+		// the image. In a step's root they only matter to the step.
+		RefuseLostOwners: name == setImage,
 	})
+	var lost *sandbox.OwnerError
+	if errors.As(err, &lost) {
+		return fmt.Errorf("maintainer scripts of the image: %w", err)
+	}
 	if err == nil {
 		err = allInstalled(filepath.Join(r.state(), "var/lib/dpkg/status"))
 	}

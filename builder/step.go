@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -90,16 +91,15 @@ func (b *build) makeStep(ctx context.Context, step definition.Step, set *package
 	log := b.log.writer("step", step.Name)
 	defer log.Close()
 	err = b.Sandbox.Run(ctx, sandbox.Command{
-		Root:             sandbox.Root{Lower: []string{r.state(), r.lower()}, Upper: upper, Work: filepath.Join(work, "work")},
-		Args:             []string{"/bin/sh", "-euc", step.Run},
-		Env:              b.stepEnv(step),
-		Dir:              stepDir,
-		Binds:            binds,
-		Stdout:           log,
-		Stderr:           log,
-		Limits:           sandbox.Limits(step.Limits),
-		Surroundings:     b.Surroundings.Sandbox,
-		RefuseLostOwners: true,
+		Root:         sandbox.Root{Lower: []string{r.state(), r.lower()}, Upper: upper, Work: filepath.Join(work, "work")},
+		Args:         []string{"/bin/sh", "-euc", step.Run},
+		Env:          b.stepEnv(step),
+		Dir:          stepDir,
+		Binds:        binds,
+		Stdout:       log,
+		Stderr:       log,
+		Limits:       sandbox.Limits(step.Limits),
+		Surroundings: b.Surroundings.Sandbox,
 	})
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -115,8 +115,30 @@ func (b *build) makeStep(ctx context.Context, step definition.Step, set *package
 	if err != nil {
 		return fmt.Errorf("step %q: %w", step.Name, err)
 	}
+	disown(left.entries, log)
 	finished()
 	return saveSpooled(dir, left.entries)
+}
+
+// disown gives what a step left to root. Owners cannot be set by every mapping
+// of ids, so those that a tarball or "cp -a" brought along must not reach an
+// image by accident; image.copy sets them where they are meant. The log says so.
+func disown(entries []tree.Entry, log io.Writer) {
+	foreign, first := 0, tree.Entry{}
+	for i := range entries {
+		e := &entries[i]
+		if e.UID == 0 && e.GID == 0 || e.Kind == tree.Hardlink {
+			continue
+		}
+		if foreign++; foreign == 1 {
+			first = *e
+		}
+		e.UID, e.GID = 0, 0
+	}
+	if foreign > 0 {
+		fmt.Fprintf(log, "note: %d paths in $OUT had other owners (first: /%s, %d:%d); what a step leaves is root's, image.copy can set an owner\n",
+			foreign, first.Path, first.UID, first.GID)
+	}
 }
 
 func (b *build) stepEnv(step definition.Step) []string {

@@ -42,7 +42,7 @@ func (b *Builder) RunTool(ctx context.Context, t Tool) error {
 	return b.Sandbox.Run(ctx, sandbox.Command{
 		Root:   sandbox.Root{Lower: []string{filepath.Join(dir, "files")}},
 		Args:   t.Args,
-		Env:    []string{"PATH=" + searchPath, "LC_ALL=C.UTF-8", "TZ=UTC", "HOME=/"},
+		Env:    []string{"PATH=" + searchPath, "LC_ALL=C"},
 		Binds:  []sandbox.Bind{{Source: t.Folder, Target: t.At, Writable: true}},
 		Stdout: t.Stdout,
 		Stderr: t.Stderr,
