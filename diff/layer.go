@@ -68,6 +68,28 @@ type blob struct {
 	done   <-chan struct{}
 }
 
+// errEnough is what visit returns to end a reading early.
+var errEnough = errors.New("enough")
+
+// again hands entries of a layer that was read before to visit, until that says
+// errEnough, without hashing anything a second time.
+func (b blob) again(visit func(h *tar.Header, content io.Reader) error) error {
+	name := blobName(b.desc.Digest)
+	f, err := openRegular(filepath.Join(b.layout.dir, name))
+	if err != nil {
+		return b.layout.fail(name, err)
+	}
+	defer f.Close()
+	err = readLayer(&watched{r: f, done: b.done}, io.Discard, visit)
+	switch {
+	case err == nil, errors.Is(err, errEnough):
+		return nil
+	case errors.Is(err, ErrStopped):
+		return ErrStopped
+	}
+	return b.layout.fail(name, err)
+}
+
 // read hands every entry of the layer to visit, in order, and returns the digest of the unpacked bytes.
 func (b blob) read(visit func(h *tar.Header, content io.Reader) error) (string, error) {
 	name := blobName(b.desc.Digest)
@@ -78,7 +100,8 @@ func (b blob) read(visit func(h *tar.Header, content io.Reader) error) (string, 
 	defer f.Close()
 	packed := sha256.New()
 	source := &watched{r: io.TeeReader(f, packed), done: b.done}
-	diffID, err := readLayer(source, visit)
+	unpacked := sha256.New()
+	err = readLayer(source, unpacked, visit)
 	if err == nil {
 		// What follows the compressed stream belongs to the blob as well.
 		_, err = io.Copy(io.Discard, source)
@@ -92,7 +115,7 @@ func (b blob) read(visit func(h *tar.Header, content io.Reader) error) (string, 
 	if got := "sha256:" + hex.EncodeToString(packed.Sum(nil)); got != b.desc.Digest {
 		return "", b.layout.fail(name, fmt.Errorf("its bytes have digest %s", got))
 	}
-	return diffID, nil
+	return "sha256:" + hex.EncodeToString(unpacked.Sum(nil)), nil
 }
 
 // watched ends a reading when it is no longer wanted.
@@ -111,19 +134,19 @@ func (w *watched) Read(p []byte) (int, error) {
 }
 
 // readLayer reads a layer that is a gzip, zstd or plain tar, told apart by its first bytes
-// because media types of real images are wrong now and then.
-func readLayer(r io.Reader, visit func(*tar.Header, io.Reader) error) (string, error) {
+// because media types of real images are wrong now and then. unpacked gets the tar's bytes.
+func readLayer(r io.Reader, unpacked io.Writer, visit func(*tar.Header, io.Reader) error) error {
 	in := bufio.NewReaderSize(r, 64<<10)
 	magic, err := in.Peek(4)
 	if err != nil && err != io.EOF {
-		return "", err
+		return err
 	}
 	var plain io.Reader = in
 	switch {
 	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
 		z, err := gzip.NewReader(in)
 		if err != nil {
-			return "", err
+			return err
 		}
 		defer z.Close()
 		plain = z
@@ -131,12 +154,11 @@ func readLayer(r io.Reader, visit func(*tar.Header, io.Reader) error) (string, e
 		// 128 MiB is the largest window that zstd --long makes by default.
 		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
 		if err != nil {
-			return "", err
+			return err
 		}
 		defer z.Close()
 		plain = z
 	}
-	unpacked := sha256.New()
 	limited := &limitReader{r: io.TeeReader(plain, unpacked), left: maxTar}
 	t := tar.NewReader(limited)
 	for {
@@ -145,17 +167,15 @@ func readLayer(r io.Reader, visit func(*tar.Header, io.Reader) error) (string, e
 			break
 		}
 		if err != nil {
-			return "", err
+			return err
 		}
 		if err := visit(h, t); err != nil {
-			return "", err
+			return err
 		}
 	}
 	// Padding after the last entry is part of the layer's bytes.
-	if _, err := io.Copy(io.Discard, limited); err != nil {
-		return "", err
-	}
-	return "sha256:" + hex.EncodeToString(unpacked.Sum(nil)), nil
+	_, err = io.Copy(io.Discard, limited)
+	return err
 }
 
 type limitReader struct {

@@ -81,7 +81,11 @@ func (b blob) windows(pairs []*contentPair, set func(*contentPair, int, []byte),
 	for k := range want {
 		count[k.path] = 0
 	}
-	_, err := b.read(func(h *tar.Header, r io.Reader) error {
+	missing := len(pairs)
+	return b.again(func(h *tar.Header, r io.Reader) error {
+		if missing == 0 {
+			return errEnough
+		}
 		name := cleanPath(h.Name)
 		seen, ok := count[name]
 		if !ok {
@@ -102,9 +106,9 @@ func (b blob) windows(pairs []*contentPair, set func(*contentPair, int, []byte),
 			return err
 		}
 		set(p, lines, bytes.Clone(buf[:n]))
+		missing--
 		return nil
 	})
-	return err
 }
 
 // skipLines passes over n bytes and counts the newlines among them.

@@ -182,11 +182,11 @@ func (m *machine) rebuildOptions(ctx context.Context, f rebuildFlags) (*rebuild.
 	if err != nil {
 		return nil, err
 	}
-	signer, err := m.releaseKey(f)
+	asked, own, err := m.rebuilders(ctx, f)
 	if err != nil {
 		return nil, err
 	}
-	asked, own, err := m.rebuilders(ctx, f)
+	signer, err := m.releaseKey(f)
 	if err != nil {
 		return nil, err
 	}
@@ -240,17 +240,18 @@ func (m *machine) releaseKey(f rebuildFlags) (keyfile.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = os.Stat(path)
-	isNew := errors.Is(err, fs.ErrNotExist)
-	key, err := workerKey(path)
-	if err != nil {
+	key, err := keyfile.Load(path, f.pass.forOpening(m.ui, path))
+	if err == nil {
+		m.ui.say("no --key: signing with %q", path)
+		return key, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if isNew {
-		m.ui.say("no --key: made a release key, %q; give its public half %q to those who verify", path, publicPath(path))
-	} else {
-		m.ui.say("no --key: signing with %q", path)
+	if key, err = workerKey(path); err != nil {
+		return nil, err
 	}
+	m.ui.say("no --key: made a release key, %q; give its public half %q to those who verify", path, publicPath(path))
 	return key, nil
 }
 

@@ -74,7 +74,7 @@ func work(job host.Job, say *host.Speaker) int {
 	_ = os.MkdirAll(filepath.Join(job.WorkDir, "deep", "er"), 0o755)
 	_ = os.Chmod(filepath.Join(job.WorkDir, "deep"), 0o555)
 	output := filepath.Join(job.WorkDir, "output")
-	fmt.Fprintf(os.Stderr, "log of %s\n", job.Rebuilder)
+	fmt.Fprintf(os.Stderr, "log of %s\n%s\n", job.Rebuilder, job.WorkDir)
 	_ = say.Event(host.Event{Kind: host.KindPhase, Phase: "step", Name: "compile"})
 	switch string(job.Definition) {
 	case doError:

@@ -135,8 +135,15 @@ func TestOrchestratorKilled(t *testing.T) {
 	}
 	c.Process.Kill()
 	c.Wait()
-	time.Sleep(100 * time.Millisecond) // the kernel's signal to the worker
-	if got := left(t, scratch); len(got) != 1 || strings.HasPrefix(got[0], "/proc") {
+	got := left(t, scratch)
+	for range 100 { // the kernel's signal to the worker takes a moment
+		if len(got) == 1 {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+		got = left(t, scratch)
+	}
+	if len(got) != 1 || strings.HasPrefix(got[0], "/proc") {
 		t.Errorf("after the kill: %q, want only the folder", got)
 	}
 	if _, err := (&Host{Scratch: scratch}).Start(t.Context(), job(t, "ok"), nil); err != nil {
@@ -182,6 +189,29 @@ func TestMemoryFileSystem(t *testing.T) {
 	h.Memory = "/proc"
 	if root, ok := h.root("tmpfs"); ok || root != "/disk" {
 		t.Errorf("root on /proc is %q, %v", root, ok)
+	}
+
+	// The real one, or the disk when this machine has too little memory.
+	h = &Host{Scratch: t.TempDir()}
+	root, onMemory := h.root("tmpfs")
+	j := job(t, "ok")
+	j.Surroundings.Filesystem = "tmpfs"
+	if _, err := h.Start(t.Context(), j, nil); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.ReadFile(filepath.Join(j.Results, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	work := strings.Split(string(log), "\n")[1]
+	if !strings.HasPrefix(work, root+"/"+workPrefix) || strings.HasPrefix(work, "/dev/shm/") != onMemory {
+		t.Errorf("work folder is %q, want it in %q", work, root)
+	}
+	if _, err := os.Stat(work); err == nil {
+		t.Errorf("%q is still there", work)
+	}
+	if _, err := os.Stat(filepath.Join(j.Results, "image", "index.json")); err != nil {
+		t.Errorf("output of a worker on another file system: %v", err)
 	}
 }
 
