@@ -160,7 +160,7 @@ func freshLock(ctx context.Context, ui *terminal, dir string, flags lockFlags) (
 		return nil, nil, err
 	}
 	defer m.close()
-	choosing := event{Key: "lock", Text: "choose inputs"}
+	choosing := event{Key: "choose", Text: "choose inputs"} // debEvent adds to it
 	ui.report(choosing)
 	fresh, err := m.resolveLock(ctx, p, flags)
 	choosing.Done = true

@@ -60,10 +60,10 @@ func (t *terminal) setProgress(mode string) error {
 
 // newRenderer makes the renderer of a mode. In auto, bars are for a person who
 // looks at a terminal; CI services often give a terminal too, and say CI.
-func newRenderer(mode string, w io.Writer, isTTY bool) renderer {
+func newRenderer(mode string, w io.Writer, canDraw bool) renderer {
 	if mode == "auto" {
 		mode = "plain"
-		if isTTY && os.Getenv("CI") == "" {
+		if canDraw && os.Getenv("CI") == "" {
 			mode = "bars"
 		}
 	}

@@ -52,6 +52,7 @@ type terminal struct {
 	out    io.Writer
 	err    io.Writer
 	isTTY  bool // standard error is a terminal
+	sized  bool // and it knows its size, without which there is no place for bars
 	colour bool
 
 	mu       sync.Mutex // guards what follows
@@ -63,11 +64,13 @@ type terminal struct {
 // newTerminal is the terminal of this process.
 func newTerminal() *terminal {
 	isTTY := term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb"
+	columns, rows, err := term.GetSize(int(os.Stderr.Fd()))
 	return &terminal{
 		in:     os.Stdin,
 		out:    os.Stdout,
 		err:    os.Stderr,
 		isTTY:  isTTY,
+		sized:  isTTY && err == nil && columns > 0 && rows > 0,
 		colour: isTTY && os.Getenv("NO_COLOR") == "",
 		mode:   "auto",
 	}
@@ -213,7 +216,7 @@ func (t *terminal) show() renderer {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.renderer == nil {
-		t.renderer = newRenderer(t.mode, t.err, t.isTTY)
+		t.renderer = newRenderer(t.mode, t.err, t.sized)
 	}
 	return t.renderer
 }
