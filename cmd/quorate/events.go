@@ -59,16 +59,17 @@ func (t *terminal) fetchEvent(e fetch.Event) {
 	})
 }
 
+// debEvent shows what takes its time while packages are chosen, as lines of the
+// one thing that goes on.
 func (t *terminal) debEvent(e deb.Event) {
-	switch e.Kind {
-	case "moved":
+	if e.Kind == "moved" {
 		t.say("%s %s", e.Name, e.Text)
-	default:
-		t.report(event{Key: e.Kind + "/" + e.Name + e.Text, Text: debKinds[e.Kind] + e.Name + " " + e.Text, Total: e.Total, Bytes: true, Done: true})
+		return
 	}
+	t.report(event{Key: "lock", Text: "choose inputs", Line: debKinds[e.Kind] + e.Name + " " + e.Text})
 }
 
-var debKinds = map[string]string{"index": "read index ", "apt": "resolve "}
+var debKinds = map[string]string{"index": "read index of ", "apt": "ask apt for "}
 
 func (t *terminal) resolveEvent(e resolve.Event) {
 	if e.Kind == "file" {
