@@ -25,7 +25,7 @@ func main() {
 	if len(os.Args) < 2 {
 		os.Exit(2)
 	}
-	verb, ok := verbs[os.Args[1]]
+	verb, ok := verbs()[os.Args[1]]
 	if !ok {
 		fmt.Fprintln(os.Stderr, "no such verb")
 		os.Exit(2)
@@ -36,10 +36,9 @@ func main() {
 	}
 }
 
-var verbs map[string]func([]string) error
-
-func init() { // a map that refers to functions that refer to it
-	verbs = map[string]func([]string) error{
+// verbs is a function, since a variable that names functions which use it would need an init.
+func verbs() map[string]func([]string) error {
+	return map[string]func([]string) error{
 		"facts": facts, "try": try, "exit": exit, "signal": signalSelf, "spew": spew, "sleep": sleep, "daemon": daemon, "bomb": bomb,
 		"hog": hog, "fill": fill, "write": write, "read": read, "chown": chown, "leave": leave, "list": list, "stack": stack, "become": become,
 		"remove": remove,
