@@ -16,12 +16,12 @@ import (
 type work struct {
 	options  Options
 	a, b     *layout
-	findings []Finding
+	findings []OldFinding
 }
 
-func (w *work) add(f Finding) {
+func (w *work) add(f OldFinding) {
 	f.A, f.B = clip(f.A), clip(f.B)
-	if f.What != WhatContent {
+	if f.What != oldWhatContent {
 		f.Offset = -1
 	}
 	w.findings = append(w.findings, f)
@@ -34,9 +34,9 @@ func (w *work) compare() error {
 	for _, p := range pairImages(w.a.images, w.b.images) {
 		switch {
 		case p.b == nil:
-			w.add(Finding{Platform: p.a.platform, Layer: -1, What: WhatPresence, A: "image " + p.a.digest})
+			w.add(OldFinding{Platform: p.a.platform, Layer: -1, What: oldWhatPresence, A: "image " + p.a.digest})
 		case p.a == nil:
-			w.add(Finding{Platform: p.b.platform, Layer: -1, What: WhatPresence, B: "image " + p.b.digest})
+			w.add(OldFinding{Platform: p.b.platform, Layer: -1, What: oldWhatPresence, B: "image " + p.b.digest})
 		case p.a.digest != p.b.digest:
 			if err := w.images(p.a, p.b); err != nil {
 				return err
@@ -44,7 +44,7 @@ func (w *work) compare() error {
 		}
 	}
 	if len(w.findings) == 0 && !bytes.Equal(w.a.index, w.b.index) {
-		w.add(Finding{Layer: -1, What: "index " + WhatBytes, A: plural(len(w.a.index), "byte"), B: plural(len(w.b.index), "byte")})
+		w.add(OldFinding{Layer: -1, What: "index " + oldWhatBytes, A: plural(len(w.a.index), "byte"), B: plural(len(w.b.index), "byte")})
 	}
 	return nil
 }
@@ -97,12 +97,12 @@ func (w *work) documents(platform, name string, a, b []byte, follows func(string
 	}
 	for _, f := range list {
 		if !follows(f.name) {
-			w.add(Finding{Platform: platform, Layer: -1, What: name + " " + f.name, A: f.a, B: f.b})
+			w.add(OldFinding{Platform: platform, Layer: -1, What: name + " " + f.name, A: f.a, B: f.b})
 		}
 	}
 	if len(list) == 0 {
 		at := firstDifference(a, b)
-		w.add(Finding{Platform: platform, Layer: -1, What: name + " " + WhatBytes,
+		w.add(OldFinding{Platform: platform, Layer: -1, What: name + " " + oldWhatBytes,
 			A: "from byte " + strconv.Itoa(at) + " of " + strconv.Itoa(len(a)), B: "of " + strconv.Itoa(len(b))})
 	}
 	return nil
@@ -131,7 +131,7 @@ func (w *work) images(a, b *imageDocs) error {
 	}
 	if len(w.findings) == before {
 		// Only lies about sizes and the like are left; never call different manifests equal.
-		w.add(Finding{Platform: a.platform, Layer: -1, What: "manifest " + WhatBytes, A: a.digest, B: b.digest})
+		w.add(OldFinding{Platform: a.platform, Layer: -1, What: "manifest " + oldWhatBytes, A: a.digest, B: b.digest})
 	}
 	return nil
 }
@@ -146,7 +146,7 @@ func (w *work) diffIDs(a, b *imageDocs) {
 			y = b.diffIDs[i]
 		}
 		if x != y {
-			w.add(Finding{Platform: a.platform, Layer: -1, What: fmt.Sprintf("config rootfs.diff_ids[%d]", i), A: x, B: y})
+			w.add(OldFinding{Platform: a.platform, Layer: -1, What: fmt.Sprintf("config rootfs.diff_ids[%d]", i), A: x, B: y})
 		}
 	}
 }
@@ -217,11 +217,11 @@ func pairByOrder(a, b []descriptor, fromA, toA, fromB, toB int) []layerPair {
 func (w *work) layers(a, b *imageDocs, p layerPair) (bool, error) {
 	platform := a.platform
 	if p.b < 0 {
-		w.add(Finding{Platform: platform, Layer: p.a, What: WhatPresence, A: "layer " + a.layers[p.a].Digest})
+		w.add(OldFinding{Platform: platform, Layer: p.a, What: oldWhatPresence, A: "layer " + a.layers[p.a].Digest})
 		return true, nil
 	}
 	if p.a < 0 {
-		w.add(Finding{Platform: platform, Layer: p.b, What: WhatPresence, B: "layer " + b.layers[p.b].Digest})
+		w.add(OldFinding{Platform: platform, Layer: p.b, What: oldWhatPresence, B: "layer " + b.layers[p.b].Digest})
 		return true, nil
 	}
 	left := blob{layout: w.a, desc: a.layers[p.a], done: w.options.Done}
@@ -234,7 +234,7 @@ func (w *work) layers(a, b *imageDocs, p layerPair) (bool, error) {
 		return false, err
 	}
 	if x.diffID == y.diffID {
-		w.add(Finding{Platform: platform, Layer: p.a, What: WhatCompression,
+		w.add(OldFinding{Platform: platform, Layer: p.a, What: oldWhatCompression,
 			A: fmt.Sprintf("%d bytes, %s", left.desc.Size, left.desc.Digest), B: fmt.Sprintf("%d bytes, %s", right.desc.Size, right.desc.Digest)})
 		return false, nil
 	}
@@ -247,7 +247,7 @@ func (w *work) layers(a, b *imageDocs, p layerPair) (bool, error) {
 		w.add(c.finding)
 	}
 	if len(w.findings) == before {
-		w.add(Finding{Platform: platform, Layer: p.a, What: WhatTarBytes, A: x.diffID, B: y.diffID})
+		w.add(OldFinding{Platform: platform, Layer: p.a, What: oldWhatTarBytes, A: x.diffID, B: y.diffID})
 	}
 	return true, nil
 }
@@ -270,7 +270,7 @@ func (w *work) listings(platform string, layer int, x, y *listing) []*contentPai
 		k := key{e.path, e.occurrence}
 		f := right[k]
 		if f == nil {
-			w.add(Finding{Platform: platform, Layer: layer, Path: e.path, What: WhatPresence, A: e.describe()})
+			w.add(OldFinding{Platform: platform, Layer: layer, Path: e.path, What: oldWhatPresence, A: e.describe()})
 			continue
 		}
 		delete(right, k)
@@ -281,7 +281,7 @@ func (w *work) listings(platform string, layer int, x, y *listing) []*contentPai
 	}
 	for _, e := range y.entries {
 		if right[key{e.path, e.occurrence}] == e {
-			w.add(Finding{Platform: platform, Layer: layer, Path: e.path, What: WhatPresence, B: e.describe()})
+			w.add(OldFinding{Platform: platform, Layer: layer, Path: e.path, What: oldWhatPresence, B: e.describe()})
 		}
 	}
 	w.order(platform, layer, common, y, right)
@@ -297,7 +297,7 @@ func (w *work) order(platform string, layer int, common []key, y *listing, onlyB
 			continue
 		}
 		if common[i] != k {
-			w.add(Finding{Platform: platform, Layer: layer, What: WhatOrder,
+			w.add(OldFinding{Platform: platform, Layer: layer, What: oldWhatOrder,
 				A: fmt.Sprintf("entry %d is %q", i, common[i].path), B: fmt.Sprintf("entry %d is %q", i, e.path)})
 			return
 		}
@@ -309,25 +309,25 @@ func (w *work) order(platform string, layer int, common []key, y *listing, onlyB
 func (w *work) entries(platform string, layer int, a, b *entry) *contentPair {
 	say := func(what, x, y string) {
 		if x != y {
-			w.add(Finding{Platform: platform, Layer: layer, Path: a.path, What: what, A: x, B: y})
+			w.add(OldFinding{Platform: platform, Layer: layer, Path: a.path, What: what, A: x, B: y})
 		}
 	}
-	say(WhatType, kindName(a.kind), kindName(b.kind))
-	say(WhatMode, fmt.Sprintf("%04o", a.mode), fmt.Sprintf("%04o", b.mode))
-	say(WhatOwner, fmt.Sprintf("%d:%d", a.uid, a.gid), fmt.Sprintf("%d:%d", b.uid, b.gid))
-	say(WhatOwnerNames, a.names, b.names)
-	say(WhatModTime, a.mtime, b.mtime)
-	say(WhatTimes, a.times, b.times)
-	say(WhatLink, a.link, b.link)
-	say(WhatDevice, a.device, b.device)
-	say(WhatXattrs, a.xattrs, b.xattrs)
-	say(WhatRecords, a.records, b.records)
-	say(WhatFormat, a.format.String(), b.format.String())
-	say(WhatSize, strconv.FormatInt(a.size, 10), strconv.FormatInt(b.size, 10))
+	say(oldWhatType, kindName(a.kind), kindName(b.kind))
+	say(oldWhatMode, fmt.Sprintf("%04o", a.mode), fmt.Sprintf("%04o", b.mode))
+	say(oldWhatOwner, fmt.Sprintf("%d:%d", a.uid, a.gid), fmt.Sprintf("%d:%d", b.uid, b.gid))
+	say(oldWhatOwnerNames, a.names, b.names)
+	say(oldWhatModTime, a.mtime, b.mtime)
+	say(oldWhatTimes, a.times, b.times)
+	say(oldWhatLink, a.link, b.link)
+	say(oldWhatDevice, a.device, b.device)
+	say(oldWhatXattrs, a.xattrs, b.xattrs)
+	say(oldWhatRecords, a.records, b.records)
+	say(oldWhatFormat, a.format.String(), b.format.String())
+	say(oldWhatSize, strconv.FormatInt(a.size, 10), strconv.FormatInt(b.size, 10))
 	if a.kind != tar.TypeReg || b.kind != tar.TypeReg || a.sum == b.sum {
 		return nil
 	}
-	return newContentPair(Finding{Platform: platform, Layer: layer, Path: a.path, What: WhatContent}, a, b)
+	return newContentPair(OldFinding{Platform: platform, Layer: layer, Path: a.path, What: oldWhatContent}, a, b)
 }
 
 // describe is an entry that only one side has, in a few words.

@@ -2,7 +2,7 @@
 // path that differs.
 //
 // [Layouts] takes two folders in the OCI image layout (image-layout.md) and
-// returns a [Comparison]: a sorted, complete list of [Finding]s. Complete means
+// returns a [OldComparison]: a sorted, complete list of [OldFinding]s. Complete means
 // that two sides whose bytes differ have at least one finding, down to padding
 // between the entries of a tar file. Words:
 //
@@ -25,7 +25,7 @@
 //	layer.go    one layer → entries (gzip, zstd or plain tar)
 //	compare.go  two lists of entries → findings
 //	preview.go  two differing contents → first differing offset and a few bytes
-//	write.go    a Comparison → plain text
+//	write.go    a OldComparison → plain text
 //
 // A further container (docker archive, folder, registry) is one more way to
 // make a side; a further format of contents (ELF, zip, gettext …) is one more
@@ -41,27 +41,27 @@ import (
 	"sort"
 )
 
-// What a finding is about, as Finding.What has it. Fields of JSON documents
+// What a finding is about, as OldFinding.What has it. Fields of JSON documents
 // come as "index FIELD", "manifest FIELD" and "config FIELD".
 const (
-	WhatPresence    = "presence"    // an image, layer or path is on one side only
-	WhatType        = "type"        // file, folder, symlink …
-	WhatMode        = "mode"        // permission bits
-	WhatOwner       = "owner"       // uid:gid
-	WhatOwnerNames  = "owner names" // uname:gname of the tar header
-	WhatModTime     = "mtime"       //
-	WhatTimes       = "other times" // atime and ctime of a PAX or GNU header
-	WhatLink        = "link"        // target of a symlink or hard link
-	WhatDevice      = "device"      // major:minor
-	WhatXattrs      = "xattrs"      // extended attributes
-	WhatRecords     = "pax records" // PAX records other than xattrs
-	WhatFormat      = "tar format"  // USTAR, PAX, GNU
-	WhatSize        = "size"        // of a file, in bytes
-	WhatContent     = "content"     // bytes of a file
-	WhatOrder       = "order"       // entries stand in another order
-	WhatTarBytes    = "tar bytes"   // bytes that no entry owns: padding, header details
-	WhatCompression = "compression" // equal tar, other compressed bytes
-	WhatBytes       = "bytes"       // a JSON document has equal fields and other bytes
+	oldWhatPresence    = "presence"    // an image, layer or path is on one side only
+	oldWhatType        = "type"        // file, folder, symlink …
+	oldWhatMode        = "mode"        // permission bits
+	oldWhatOwner       = "owner"       // uid:gid
+	oldWhatOwnerNames  = "owner names" // uname:gname of the tar header
+	oldWhatModTime     = "mtime"       //
+	oldWhatTimes       = "other times" // atime and ctime of a PAX or GNU header
+	oldWhatLink        = "link"        // target of a symlink or hard link
+	oldWhatDevice      = "device"      // major:minor
+	oldWhatXattrs      = "xattrs"      // extended attributes
+	oldWhatRecords     = "pax records" // PAX records other than xattrs
+	oldWhatFormat      = "tar format"  // USTAR, PAX, GNU
+	oldWhatSize        = "size"        // of a file, in bytes
+	oldWhatContent     = "content"     // bytes of a file
+	oldWhatOrder       = "order"       // entries stand in another order
+	oldWhatTarBytes    = "tar bytes"   // bytes that no entry owns: padding, header details
+	oldWhatCompression = "compression" // equal tar, other compressed bytes
+	oldWhatBytes       = "bytes"       // a JSON document has equal fields and other bytes
 )
 
 // Options change how much is looked at, never the verdict.
@@ -75,8 +75,8 @@ type Options struct {
 
 const defaultContext = 48
 
-// Finding is one difference.
-type Finding struct {
+// OldFinding is one difference.
+type OldFinding struct {
 	Platform string `json:"platform,omitempty"` // "linux/amd64"; "" for the index itself
 	Layer    int    `json:"layer"`              // number of A's layer (B's when A has none), from 0; -1 for index, manifest and config
 	Path     string `json:"path,omitempty"`     // inside the layer, as its tar names it, cleaned; "" for the layer or document itself
@@ -87,23 +87,23 @@ type Finding struct {
 }
 
 // Side is one of two things compared.
-type Side struct {
+type OldSide struct {
 	Path      string   `json:"path"`      // as given
 	Manifests []string `json:"manifests"` // digests of its images, in order
 }
 
-// Comparison is the answer of Layouts.
-type Comparison struct {
-	A        Side      `json:"a"`
-	B        Side      `json:"b"`
-	Findings []Finding `json:"findings"` // in order of platform, layer, path, what
+// OldComparison is the answer of Layouts.
+type OldComparison struct {
+	A        OldSide      `json:"a"`
+	B        OldSide      `json:"b"`
+	Findings []OldFinding `json:"findings"` // in order of platform, layer, path, what
 }
 
 // Same reports whether nothing differs.
-func (c *Comparison) Same() bool { return len(c.Findings) == 0 }
+func (c *OldComparison) Same() bool { return len(c.Findings) == 0 }
 
 // Paths returns the differing paths inside layers, each once, sorted.
-func (c *Comparison) Paths() []string {
+func (c *OldComparison) Paths() []string {
 	seen := map[string]bool{}
 	var paths []string
 	for _, f := range c.Findings {
@@ -119,7 +119,7 @@ func (c *Comparison) Paths() []string {
 // Layouts compares the OCI layouts in the folders a and b. Errors: *InputError
 // (a side is damaged, hostile or not a layout; it names the side and the file),
 // ErrStopped.
-func Layouts(a, b string, o Options) (*Comparison, error) {
+func Layouts(a, b string, o Options) (*OldComparison, error) {
 	if o.Context <= 0 {
 		o.Context = defaultContext
 	}
@@ -136,14 +136,14 @@ func Layouts(a, b string, o Options) (*Comparison, error) {
 		return nil, err
 	}
 	sortFindings(w.findings)
-	return &Comparison{
-		A:        Side{Path: a, Manifests: left.digests()},
-		B:        Side{Path: b, Manifests: right.digests()},
+	return &OldComparison{
+		A:        OldSide{Path: a, Manifests: left.digests()},
+		B:        OldSide{Path: b, Manifests: right.digests()},
 		Findings: w.findings,
 	}, nil
 }
 
-func sortFindings(f []Finding) {
+func sortFindings(f []OldFinding) {
 	sort.SliceStable(f, func(i, j int) bool {
 		x, y := f[i], f[j]
 		switch {

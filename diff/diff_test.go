@@ -119,7 +119,7 @@ type brief struct {
 	Offset     int64
 }
 
-func briefs(c *Comparison) []brief {
+func briefs(c *OldComparison) []brief {
 	var out []brief
 	for _, f := range c.Findings {
 		out = append(out, brief{f.Layer, f.Path, f.What, f.A, f.B, f.Offset})
@@ -138,7 +138,7 @@ func TestLayouts(t *testing.T) {
 	}, {
 		summary: "text content: line, both values, offset",
 		files:   func(f []file) []file { f[1].content = "one\ntwx\nthree\n"; return f },
-		want:    []brief{{0, "etc/motd", WhatContent, `line 2: "two"`, `line 2: "twx"`, 6}},
+		want:    []brief{{0, "etc/motd", oldWhatContent, `line 2: "two"`, `line 2: "twx"`, 6}},
 	}, {
 		summary: "binary content beyond the first chunk",
 		files: func(f []file) []file {
@@ -147,14 +147,14 @@ func TestLayouts(t *testing.T) {
 			f[2].content = string(b)
 			return f
 		},
-		want: []brief{{0, "usr/bin/ping", WhatContent,
+		want: []brief{{0, "usr/bin/ping", oldWhatContent,
 			"0x2329: 65 00 63 6f 64 65 00 63 6f 64 65 00 63 6f 64 65", "0x2329: ff 00 63 6f 64 65 00 63 6f 64 65 00 63 6f 64 65", 9001}},
 	}, {
 		summary: "content that goes on on one side",
 		files:   func(f []file) []file { f[1].content += "four\n"; return f },
 		want: []brief{
-			{0, "etc/motd", WhatContent, "line 4: end of file", `line 4: "four"`, 14},
-			{0, "etc/motd", WhatSize, "14", "19", -1}},
+			{0, "etc/motd", oldWhatContent, "line 4: end of file", `line 4: "four"`, 14},
+			{0, "etc/motd", oldWhatSize, "14", "19", -1}},
 	}, {
 		summary: "mode, owner, time, link of several entries",
 		files: func(f []file) []file {
@@ -162,10 +162,10 @@ func TestLayouts(t *testing.T) {
 			return f
 		},
 		want: []brief{
-			{0, "etc", WhatMode, "0755", "0700", -1},
-			{0, "etc/motd", WhatOwner, "0:0", "33:0", -1},
-			{0, "usr/bin/ping", WhatModTime, "1700000000 (2023-11-14 22:13:20)", "1700000001 (2023-11-14 22:13:21)", -1},
-			{0, "usr/bin/sh", WhatLink, "dash", "bash", -1}},
+			{0, "etc", oldWhatMode, "0755", "0700", -1},
+			{0, "etc/motd", oldWhatOwner, "0:0", "33:0", -1},
+			{0, "usr/bin/ping", oldWhatModTime, "1700000000 (2023-11-14 22:13:20)", "1700000001 (2023-11-14 22:13:21)", -1},
+			{0, "usr/bin/sh", oldWhatLink, "dash", "bash", -1}},
 	}, {
 		summary: "extended attributes and the tar format they need",
 		files: func(f []file) []file {
@@ -173,41 +173,41 @@ func TestLayouts(t *testing.T) {
 			return f
 		},
 		want: []brief{
-			{0, "usr/bin/ping", WhatFormat, "USTAR", "PAX", -1},
-			{0, "usr/bin/ping", WhatXattrs, "", `security.capability="\x01\x00"`, -1}},
+			{0, "usr/bin/ping", oldWhatFormat, "USTAR", "PAX", -1},
+			{0, "usr/bin/ping", oldWhatXattrs, "", `security.capability="\x01\x00"`, -1}},
 	}, {
 		summary: "type",
 		files: func(f []file) []file {
 			f[3].Typeflag = tar.TypeLink
 			return f
 		},
-		want: []brief{{0, "usr/bin/sh", WhatType, "symlink", "hard link", -1}},
+		want: []brief{{0, "usr/bin/sh", oldWhatType, "symlink", "hard link", -1}},
 	}, {
 		summary: "path on one side only",
 		files:   func(f []file) []file { return append(f[:1], f[2:]...) },
-		want: []brief{{0, "etc/motd", WhatPresence,
+		want: []brief{{0, "etc/motd", oldWhatPresence,
 			"file 0644 0:0, 14 bytes, sha256:" + fmt.Sprintf("%x", sha256.Sum256([]byte("one\ntwo\nthree\n"))), "", -1}},
 	}, {
 		summary: "order of entries alone",
 		files:   func(f []file) []file { f[1], f[2] = f[2], f[1]; return f },
-		want:    []brief{{0, "", WhatOrder, `entry 1 is "etc/motd"`, `entry 1 is "usr/bin/ping"`, -1}},
+		want:    []brief{{0, "", oldWhatOrder, `entry 1 is "etc/motd"`, `entry 1 is "usr/bin/ping"`, -1}},
 	}, {
 		summary: "the second entry of one path",
 		files: func(f []file) []file {
 			return append(f, file{tar.Header{Typeflag: tar.TypeReg, Name: "./etc/motd", Mode: 0o600, ModTime: time.Unix(1700000000, 0)}, ""})
 		},
-		want: []brief{{0, "etc/motd", WhatPresence, "", fmt.Sprintf("file 0600 0:0, 0 bytes, sha256:%x", sha256.Sum256(nil)), -1}},
+		want: []brief{{0, "etc/motd", oldWhatPresence, "", fmt.Sprintf("file 0600 0:0, 0 bytes, sha256:%x", sha256.Sum256(nil)), -1}},
 	}, {
 		summary: "compression alone",
 		change:  func(t *testing.T, s *side) { s.layers[0] = pack(s.plain[0], 1) },
-		want:    []brief{{0, "", WhatCompression, "*", "*", -1}},
+		want:    []brief{{0, "", oldWhatCompression, "*", "*", -1}},
 	}, {
 		summary: "padding alone",
 		change: func(t *testing.T, s *side) {
 			s.plain[0] = append(bytes.Clone(s.plain[0]), make([]byte, 512)...)
 			s.layers[0] = s.plain[0]
 		},
-		want: []brief{{0, "", WhatTarBytes, "*", "*", -1}},
+		want: []brief{{0, "", oldWhatTarBytes, "*", "*", -1}},
 	}, {
 		summary: "configuration and index",
 		change: func(t *testing.T, s *side) {
@@ -225,7 +225,7 @@ func TestLayouts(t *testing.T) {
 			s.plain = append([][]byte{tarOf(t, nil)}, s.plain...)
 			s.layers = append([][]byte{pack(s.plain[0], 6)}, s.layers...)
 		},
-		want: []brief{{0, "", WhatPresence, "", "*", -1}},
+		want: []brief{{0, "", oldWhatPresence, "", "*", -1}},
 	}}
 	for _, test := range tests {
 		t.Run(test.summary, func(t *testing.T) {
@@ -358,10 +358,10 @@ func TestPairLayers(t *testing.T) {
 }
 
 func TestWrite(t *testing.T) {
-	c := &Comparison{A: Side{"a", []string{"sha256:1"}}, B: Side{"b", []string{"sha256:2"}}, Findings: []Finding{
+	c := &OldComparison{A: OldSide{"a", []string{"sha256:1"}}, B: OldSide{"b", []string{"sha256:2"}}, Findings: []OldFinding{
 		{"linux/amd64", -1, "", "config created", "x", "y", -1},
-		{"linux/amd64", 0, "etc/\x1b[2Jmotd", WhatContent, `line 2: "two"`, `line 2: "twx"`, 6},
-		{"linux/amd64", 0, "etc/\x1b[2Jmotd", WhatSize, "1", "", -1},
+		{"linux/amd64", 0, "etc/\x1b[2Jmotd", oldWhatContent, `line 2: "two"`, `line 2: "twx"`, 6},
+		{"linux/amd64", 0, "etc/\x1b[2Jmotd", oldWhatSize, "1", "", -1},
 	}}
 	var b strings.Builder
 	if err := c.Write(&b); err != nil {

@@ -17,7 +17,7 @@ const batchBytes = 32 << 20
 
 // contentPair is a file whose bytes differ, between the two readings.
 type contentPair struct {
-	finding Finding
+	finding OldFinding
 	a, b    *entry
 	from    int64 // where to begin looking: the first differing chunk, less some context
 	window  int   // how many bytes to look at
@@ -27,7 +27,7 @@ type contentPair struct {
 }
 
 // newContentPair finds the first differing chunk of two files that were hashed whole.
-func newContentPair(f Finding, a, b *entry) *contentPair {
+func newContentPair(f OldFinding, a, b *entry) *contentPair {
 	i := 0
 	for i < len(a.chunks) && i < len(b.chunks) && a.chunks[i] == b.chunks[i] {
 		i++

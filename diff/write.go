@@ -11,7 +11,7 @@ import (
 // Write writes the comparison as plain text, the same bytes for the same
 // comparison. Names from the images are quoted when they hold anything that a
 // terminal might obey.
-func (c *Comparison) Write(w io.Writer) error {
+func (c *OldComparison) Write(w io.Writer) error {
 	b := bufio.NewWriter(w)
 	fmt.Fprintf(b, "A  %s\n", Quote(c.A.Path))
 	for _, d := range c.A.Manifests {
@@ -43,7 +43,7 @@ func (c *Comparison) Write(w io.Writer) error {
 }
 
 // where is the heading that a finding stands under.
-func (f Finding) where() string {
+func (f OldFinding) where() string {
 	var parts []string
 	if f.Path != "" {
 		parts = append(parts, Quote(f.Path))
