@@ -113,6 +113,17 @@ func WriteOCI(dir string, images []Image, blobs BlobSource) error {
 	return nil
 }
 
+// CheckOCI reports what WriteOCI would refuse about dir, before there is an image to write.
+func CheckOCI(dir string) error { return checkTarget(filepath.Clean(dir)) }
+
+// CheckArchive is the same for WriteOCIArchive and WriteDockerArchive.
+func CheckArchive(file string) error {
+	if fi, err := os.Stat(file); err == nil && !fi.Mode().IsRegular() {
+		return fmt.Errorf("cannot write image to %q: it is there and is not a regular file", file)
+	}
+	return nil
+}
+
 func checkTarget(dir string) error {
 	list, err := os.ReadDir(dir)
 	switch {
@@ -281,14 +292,14 @@ func WriteDockerArchive(file, name string, img Image, blobs BlobSource) error {
 
 // writeTar writes the files as a tar beside its place and renames it.
 func writeTar(file string, epoch int64, files []tree.Entry) (err error) {
+	if err := CheckArchive(file); err != nil {
+		return err
+	}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("cannot write image to %q: %w", file, err)
 		}
 	}()
-	if fi, err := os.Stat(file); err == nil && !fi.Mode().IsRegular() {
-		return errors.New("it is there and is not a regular file")
-	}
 	f, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*")
 	if err != nil {
 		return err

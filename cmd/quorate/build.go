@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,8 +22,6 @@ type output struct {
 	kind string // "oci", "oci-archive", "docker-archive"
 	path string
 }
-
-func (o output) String() string { return o.kind + "=" + o.path }
 
 // outputsFlag is --output, which may be given several times.
 type outputsFlag []output
@@ -52,18 +51,64 @@ func (f *outputsFlag) Set(s string) error {
 	return fmt.Errorf("unknown form %q: expected one of %s", kind, strings.Join(outputKinds, ", "))
 }
 
+// check finds out before a long build whether its outputs can be written.
+func (f outputsFlag) check(platforms []definition.Platform) error {
+	seen := map[string]bool{}
+	for _, o := range f {
+		if seen[filepath.Clean(o.path)] {
+			return fmt.Errorf("--output names %q twice", o.path)
+		}
+		seen[filepath.Clean(o.path)] = true
+		if err := o.check(platforms); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o output) check(platforms []definition.Platform) error {
+	if o.kind == "docker-archive" && len(platforms) != 1 {
+		return fmt.Errorf("a docker archive holds one platform, not %d; choose one with --platform", len(platforms))
+	}
+	// Whether a file can be made is known for certain only when one was.
+	dir := existingFolder(o.path)
+	f, err := os.CreateTemp(dir, ".quorate-*")
+	if err != nil {
+		var why *fs.PathError
+		if errors.As(err, &why) {
+			err = why.Err // the name is not the user's
+		}
+		return fmt.Errorf("cannot write image to %q: cannot make files in %q: %w", o.path, dir, err)
+	}
+	if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
+		return err
+	}
+	if o.kind == "oci" {
+		return image.CheckOCI(o.path)
+	}
+	return image.CheckArchive(o.path)
+}
+
+// existingFolder is the nearest folder above path that there is.
+func existingFolder(path string) string {
+	for {
+		dir := filepath.Dir(path)
+		if _, err := os.Lstat(dir); err == nil || dir == path {
+			return dir
+		}
+		path = dir
+	}
+}
+
 func (o output) write(name string, images []image.Image, st *store.Store) error {
 	if err := os.MkdirAll(filepath.Dir(o.path), 0o777); err != nil { //nolint:gosec // the umask decides
-		return err
+		return fmt.Errorf("cannot write image to %q: %w", o.path, err)
 	}
 	switch o.kind {
 	case "oci":
 		return image.WriteOCI(o.path, images, st)
 	case "oci-archive":
 		return image.WriteOCIArchive(o.path, images, st)
-	}
-	if len(images) != 1 {
-		return fmt.Errorf("a docker archive holds one platform, not %d; choose one with --platform", len(images))
 	}
 	return image.WriteDockerArchive(o.path, name, images[0], st)
 }
@@ -133,7 +178,7 @@ func folder(args []string) string {
 	return args[0]
 }
 
-func runBuild(ctx context.Context, ui *terminal, dir string, inputs inputFlags, outputs []output, platforms []string) (*builder.Result, string, error) {
+func runBuild(ctx context.Context, ui *terminal, dir string, inputs inputFlags, outputs outputsFlag, platforms []string) (*builder.Result, string, error) {
 	p, err := openProject(dir)
 	if err != nil {
 		return nil, "", err
@@ -145,6 +190,9 @@ func runBuild(ctx context.Context, ui *terminal, dir string, inputs inputFlags, 
 	if err != nil {
 		return nil, "", err
 	}
+	if err := outputs.check(only); err != nil {
+		return nil, "", err
+	}
 	m, err := openMachine(ui)
 	if err != nil {
 		return nil, "", err
@@ -154,11 +202,11 @@ func runBuild(ctx context.Context, ui *terminal, dir string, inputs inputFlags, 
 	if err != nil {
 		return nil, "", err
 	}
-	if err := m.fetchInputs(ctx, p.Lock, only, inputs); err != nil {
-		return nil, "", err
-	}
 	locals, err := m.packLocals(p)
 	if err != nil {
+		return nil, "", err
+	}
+	if err := m.fetchInputs(ctx, p.Lock, only, inputs); err != nil {
 		return nil, "", err
 	}
 	job := builder.Job{Definition: p.Definition, Lock: p.Lock, Platforms: only, Locals: locals}

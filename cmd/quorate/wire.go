@@ -329,6 +329,9 @@ func (m *machine) refetch(ctx context.Context, lock *lockfile.Lock, d digest.Dig
 func (m *machine) packLocals(p *project) (map[string]builder.Local, error) {
 	out := map[string]builder.Local{}
 	for _, in := range p.Definition.Inputs.Local {
+		if err := staysInside(p.Dir, in.Path); err != nil {
+			return nil, fmt.Errorf("input %q: %w", in.Name, err)
+		}
 		w, err := m.store.Create()
 		if err != nil {
 			return nil, err
@@ -345,6 +348,27 @@ func (m *machine) packLocals(p *project) (map[string]builder.Local, error) {
 		out[in.Name] = builder.Local{Tree: t.Digest, Archive: archive}
 	}
 	return out, nil
+}
+
+// staysInside refuses a path that symlinks lead out of the project: what a
+// checkout of somebody else's project brings in must be part of it.
+func staysInside(dir, path string) error {
+	root, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	real, err := filepath.EvalSymlinks(filepath.Join(dir, path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // said in better words when it is read
+	}
+	if err != nil {
+		return err
+	}
+	rel, err := filepath.Rel(root, real)
+	if err != nil || !filepath.IsLocal(rel) {
+		return fmt.Errorf("path %q leads out of the project, to %q", path, real)
+	}
+	return nil
 }
 
 // sandboxedApt runs apt, unpacked from locked packages, in the sandbox.
@@ -452,7 +476,7 @@ func commitTime(dir string) (time.Time, error) {
 func (m *machine) writeOutputs(outputs []output, name string, images []image.Image) error {
 	for _, o := range outputs {
 		if err := o.write(name, images, m.store); err != nil {
-			return fmt.Errorf("writing %s: %w", o, err)
+			return err
 		}
 	}
 	return nil
