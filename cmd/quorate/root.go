@@ -47,7 +47,7 @@ every input of it by digest. "quorate lock" writes the second from the first.` +
 		Example: `  quorate lock                     # choose packages, write quorate.lock
   quorate build --output oci=out   # build the image, print its digest
   quorate rebuild --rebuilders 2   # build it twice, apart; sign when both agree
-  quorate verify bundle.json --policy policy.yaml`,
+  quorate verify results/agreement.intoto.jsonl --policy policy.yaml`,
 		SilenceUsage:  true,
 		SilenceErrors: true, // run says them
 	}

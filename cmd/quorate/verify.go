@@ -71,9 +71,9 @@ name and platform.` +
 				"verified: enough rebuilders built the same, and it is this image",
 				"not verified: they disagree, it is another image, or the bundle contradicts itself",
 				"could not tell: too few reports that count, or a file that cannot be read"),
-		Example: `  quorate verify results/bundle` + attestation.BundleSuffix + ` --policy policy.yaml
-  quorate verify bundle` + attestation.BundleSuffix + ` --policy policy.yaml --image oci=out/greeter
-  quorate verify bundle` + attestation.BundleSuffix + ` --policy policy.yaml --json`,
+		Example: `  quorate verify results/agreement.intoto.jsonl --policy policy.yaml
+  quorate verify agreement.intoto.jsonl --policy policy.yaml --image oci=results/image
+  quorate verify agreement.intoto.jsonl --policy policy.yaml --json`,
 		Args: takes("BUNDLE"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return runVerify(ui, args[0], policyPath, images, asJSON)
