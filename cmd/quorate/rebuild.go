@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -203,15 +204,37 @@ func (m *machine) rebuildOptions(ctx context.Context, f rebuildFlags) (*rebuild.
 	}
 	workers := &local.Host{Scratch: filepath.Join(m.store.Dir(), "workers"), Remove: m.remove}
 	for i, r := range asked {
-		id := r.BuilderID
-		if id == "" {
-			id = localBuilder + r.Operator + "/" + r.Name
+		if r, err = enrolled(policy, r, f.file == "" && os.Getenv(operatorVar) == ""); err != nil {
+			return nil, err
 		}
 		o.Rebuilders = append(o.Rebuilders, rebuild.Rebuilder{
-			Name: r.Name, Operator: r.Operator, BuilderID: id, Host: workers, Surroundings: local.Vary(i), KeyFile: r.KeyFile,
+			Name: r.Name, Operator: r.Operator, BuilderID: r.BuilderID, Host: workers, Surroundings: local.Vary(i), KeyFile: r.KeyFile,
 		})
 	}
 	return o, nil
+}
+
+// operatorVar names the environment variable that says who operates local rebuilders.
+const operatorVar = "QUORATE_OPERATOR"
+
+// enrolled holds a rebuilder against the policy before anything is built, and
+// fills in what only the policy says. rebuild.Run says who is missing in it.
+func enrolled(policy *agreement.Policy, r rebuild.FileRebuilder, anyOperator bool) (rebuild.FileRebuilder, error) {
+	if p, ok := policy.Rebuilder(r.Name); ok {
+		if p.Key != r.Key {
+			return r, fmt.Errorf("the policy enrols the key %.16s… for %q, but its key is %.16s… (%s)", p.Key, r.Name, r.Key, r.KeyFile)
+		}
+		if anyOperator {
+			r.Operator = p.Operator
+		}
+		if r.BuilderID == "" {
+			r.BuilderID = p.BuilderID
+		}
+	}
+	if r.BuilderID == "" {
+		r.BuilderID = localBuilder + r.Operator + "/" + r.Name
+	}
+	return r, nil
 }
 
 // localBuilder begins the SLSA builder.id of a worker on the operator's own
@@ -260,12 +283,12 @@ func (m *machine) rebuilders(ctx context.Context, f rebuildFlags) ([]rebuild.Fil
 	if f.file != "" {
 		return readRebuilders(f.file)
 	}
-	operator := os.Getenv("QUORATE_OPERATOR")
+	operator := os.Getenv(operatorVar)
 	if operator == "" {
 		operator = "local"
 	}
 	if err := agreement.CheckName(operator); err != nil {
-		return nil, nil, fmt.Errorf("QUORATE_OPERATOR: %w", err)
+		return nil, nil, fmt.Errorf("%s: %w", operatorVar, err)
 	}
 	var asked []rebuild.FileRebuilder
 	for i := range f.count {
@@ -472,6 +495,15 @@ func tellAgreement(ui *terminal, out *rebuild.Outcome, policy *agreement.Policy)
 // shownPaths is how many differing paths the terminal lists: a screen, with room for the table.
 const shownPaths = 40
 
+// quotedPath is a path of an image as it is, or in quotes when it could be
+// taken for something else on a terminal.
+func quotedPath(p string) string {
+	if q := strconv.Quote(p); q != `"`+p+`"` {
+		return q
+	}
+	return p
+}
+
 func tellDifferences(ui *terminal, out *rebuild.Outcome) {
 	var reasons []string
 	for _, c := range out.Verdict.Classes {
@@ -492,7 +524,7 @@ func tellDifferences(ui *terminal, out *rebuild.Outcome) {
 				ui.answer("  … and %d more", len(d.Paths)-shownPaths)
 				break
 			}
-			ui.answer("  %s", diff.Quote("/"+p))
+			ui.answer("  %s", quotedPath("/"+p))
 		}
 	}
 	if len(out.Differences) > 0 {
