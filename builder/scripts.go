@@ -21,6 +21,22 @@ const policyDenied = "#!/bin/sh\nexit 101\n"
 
 const policyPath = "usr/sbin/policy-rc.d"
 
+// hosts gives the sandbox's constant host name its only address, as every
+// installed system does: programs that ask for their full name fail without
+// (postfix would configure the host "UNKNOWN" and stop). It is never shipped.
+const hosts = "127.0.0.1 localhost\n127.0.1.1 quorate.localdomain quorate\n::1 localhost ip6-localhost ip6-loopback\n"
+
+const hostsPath = "etc/hosts"
+
+// constantFile makes a file below work that the sandbox shows read-only at target.
+func constantFile(work, target, text string, mode os.FileMode) (sandbox.Bind, error) {
+	name := filepath.Join(work, filepath.Base(target))
+	if err := os.WriteFile(name, []byte(text), mode); err != nil {
+		return sandbox.Bind{}, err
+	}
+	return sandbox.Bind{Source: name, Target: "/" + target}, os.Chmod(name, mode) // whatever the umask
+}
+
 // ScriptError says that maintainer scripts failed, with the end of what they printed.
 type ScriptError struct {
 	Set    string   // "image", "step/compile"
@@ -51,11 +67,12 @@ func (b *build) runScripts(ctx context.Context, name string, set *packageSet, r 
 		return err
 	}
 	defer done()
-	policy := filepath.Join(work, "policy-rc.d")
-	if err := os.WriteFile(policy, []byte(policyDenied), 0o755); err != nil { //nolint:gosec // it is a program
+	policy, err := constantFile(work, policyPath, policyDenied, 0o755)
+	if err != nil {
 		return err
 	}
-	if err := os.Chmod(policy, 0o755); err != nil { //nolint:gosec // whatever the umask
+	names, err := constantFile(work, hostsPath, hosts, 0o644)
+	if err != nil {
 		return err
 	}
 	if err := os.Mkdir(filepath.Join(work, "work"), 0o755); err != nil {
@@ -67,7 +84,7 @@ func (b *build) runScripts(ctx context.Context, name string, set *packageSet, r 
 		Root:         sandbox.Root{Lower: []string{r.lower()}, Upper: r.state(), Work: filepath.Join(work, "work")},
 		Args:         []string{"/bin/sh", "-c", script},
 		Env:          b.scriptEnv(),
-		Binds:        []sandbox.Bind{{Source: policy, Target: "/" + policyPath}},
+		Binds:        []sandbox.Bind{policy, names},
 		Stdout:       log,
 		Stderr:       log,
 		Surroundings: b.scriptSurroundings(),
@@ -110,7 +127,8 @@ func (b *build) constantEnv() []string {
 
 // configureScript is the shell program that brings an unpacked root to the
 // state of a real installation. preinst scripts see the environment that
-// dpkg(1) documents for maintainer scripts.
+// dpkg(1) documents for maintainer scripts, and the owner of their questions,
+// which debconf otherwise reads from where dpkg itself unpacks a preinst.
 func configureScript(set *packageSet) (string, error) {
 	ordered, err := deb.Order(set.debs())
 	if err != nil {
@@ -123,9 +141,10 @@ func configureScript(set *packageSet) (string, error) {
 		if p.ControlFile("preinst") == nil {
 			continue
 		}
-		fmt.Fprintf(&sh, "DPKG_MAINTSCRIPT_PACKAGE='%s' DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT=1 DPKG_MAINTSCRIPT_ARCH='%s' DPKG_MAINTSCRIPT_NAME=preinst "+
+		name := p.Control.Get("Package")
+		fmt.Fprintf(&sh, "DPKG_MAINTSCRIPT_PACKAGE='%s' DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT=1 DPKG_MAINTSCRIPT_ARCH='%s' DPKG_MAINTSCRIPT_NAME=preinst DEBCONF_PACKAGE='%s' "+
 			"/var/lib/dpkg/info/%s.preinst install </dev/null || { echo \"preinst of %s failed\" >&2; exit 1; }\n",
-			p.Control.Get("Package"), p.Control.Get("Architecture"), p.InfoName(), p.Control.Get("Package"))
+			name, p.Control.Get("Architecture"), name, p.InfoName(), name)
 	}
 	sh.WriteString("unset DPKG_RUNNING_VERSION DPKG_ROOT DPKG_ADMINDIR\n")
 	sh.WriteString("exec dpkg --force-unsafe-io --configure -a </dev/null\n")

@@ -44,7 +44,7 @@ func forget(t *tree.Tree, epoch int64) []tree.Entry {
 			continue
 		case e.Kind == tree.File && inside(e.Path, forgottenFilesInside):
 			continue
-		case e.Path == policyPath && e.Size == 0: // the sandbox's mount point for policy-rc.d
+		case (e.Path == policyPath || e.Path == hostsPath) && e.Size == 0: // mount points for what only the sandbox shows
 			continue
 		case stepFolders[e.Path]:
 			continue

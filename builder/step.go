@@ -87,6 +87,10 @@ func (b *build) makeStep(ctx context.Context, step definition.Step, set *package
 	if err != nil {
 		return err
 	}
+	names, err := constantFile(work, hostsPath, hosts, 0o644)
+	if err != nil {
+		return err
+	}
 	finished := b.phase("step", step.Name, 0)
 	log := b.log.writer("step", step.Name)
 	defer log.Close()
@@ -95,7 +99,7 @@ func (b *build) makeStep(ctx context.Context, step definition.Step, set *package
 		Args:         []string{"/bin/sh", "-euc", step.Run},
 		Env:          b.stepEnv(step),
 		Dir:          stepDir,
-		Binds:        binds,
+		Binds:        append(binds, names),
 		Stdout:       log,
 		Stderr:       log,
 		Limits:       sandbox.Limits(step.Limits),
