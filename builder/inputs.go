@@ -86,7 +86,7 @@ func (b *build) unpackedInput(ctx context.Context, name string, blob, key digest
 			return &MissingError{Name: name, Digest: blob}
 		}
 		if err := unpackInput(dir, path); err != nil {
-			return fmt.Errorf("unpacking input %q: %w", name, err)
+			return fmt.Errorf("input %q: %w", name, err)
 		}
 		return nil
 	})
