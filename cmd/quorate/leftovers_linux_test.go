@@ -33,7 +33,7 @@ func leftovers(work string) []string {
 	var left []string
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, work) {
+		if strings.Contains(line, work+"/") || strings.Contains(line, work+" ") {
 			left = append(left, "mount "+strings.TrimSpace(line))
 		}
 	}
@@ -44,7 +44,7 @@ func leftovers(work string) []string {
 		}
 		env, _ := os.ReadFile(p + "/environ")
 		cwd, _ := os.Readlink(p + "/cwd")
-		if cmdline, _ := os.ReadFile(p + "/cmdline"); strings.HasPrefix(cwd, work) || bytes.Contains(env, []byte("WORK="+work+"\x00")) {
+		if cmdline, _ := os.ReadFile(p + "/cmdline"); cwd == work || strings.HasPrefix(cwd, work+"/") || bytes.Contains(env, []byte("WORK="+work+"\x00")) {
 			left = append(left, "process "+strings.ReplaceAll(string(cmdline), "\x00", " "))
 		}
 	}
