@@ -452,6 +452,9 @@ func (r *run) keepImage(out *Outcome) error {
 	if !kept {
 		return errors.Join(failed...)
 	}
+	for _, err := range failed {
+		out.Warnings = append(out.Warnings, err.Error())
+	}
 	return nil
 }
 

@@ -306,6 +306,9 @@ func TestRun(t *testing.T) {
 			if out.Agreement != nil {
 				verifyBundle(t, x, out)
 			}
+			if warned := len(out.Warnings) > 0; warned != (test.more[0] == "*") {
+				t.Errorf("warnings are %q", out.Warnings)
+			}
 			if list, _ := os.ReadDir(filepath.Dir(x.options.Results)); len(list) != 1 {
 				t.Errorf("beside the results: %v", list)
 			}

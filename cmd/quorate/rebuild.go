@@ -113,6 +113,9 @@ func runRebuild(ctx context.Context, ui *terminal, dir string, f rebuildFlags) e
 	if err != nil {
 		return err
 	}
+	if err := f.outputs.check(only); err != nil {
+		return err
+	}
 	m, err := openMachine(ui)
 	if err != nil {
 		return err

@@ -232,7 +232,7 @@ func TestVary(t *testing.T) {
 	if s := vary(0, four); len(s.Map()) != 0 || s.String() != "nothing varied" {
 		t.Errorf("the first rebuilder varies %v", s)
 	}
-	want := map[string]string{"cpus": "2,3", "directory-order": "reverse", "address-space": "fixed", "first-pid": "1977",
+	want := map[string]string{"cpus": "2,3", "directory-order": "reverse", "kernel-release": "2.6", "address-space": "fixed", "first-pid": "1977",
 		"filesystem": "tmpfs", "environment-tz": "America/St_Johns", "environment-lc-all": "fr_CH.UTF-8"}
 	if d := cmp.Diff(want, vary(1, four).Map()); d != "" {
 		t.Errorf("the second rebuilder (-want +got):\n%s", d)

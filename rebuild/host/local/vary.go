@@ -8,8 +8,8 @@ import "quorate.dev/rebuild/host"
 // first changes nothing; the second changes everything; later ones are further
 // mixes. The answer depends on i and on how many CPUs there are, on nothing else.
 //
-// Not varied is the kernel's release (Surroundings.Uname26): it would reach
-// maintainer scripts, and libc6's preinst refuses to install on a kernel before 3.2.
+// The kernel's release is varied for steps alone: libc6's preinst refuses to
+// install on a kernel before 3.2, so the builder keeps it from maintainer scripts.
 func Vary(i int) host.Surroundings { return vary(i, cpus()) }
 
 func vary(i int, cpus []int) host.Surroundings {
@@ -18,6 +18,7 @@ func vary(i int, cpus []int) host.Surroundings {
 	}
 	s := host.Surroundings{
 		ReverseOrder: i%2 == 1,
+		Uname26:      i%3 == 1,
 		NoASLR:       i%4 <= 1,
 		// Far from the 2 of an unvaried sandbox, and below the smallest pid_max (32768).
 		FirstPID:    1000 + 977*(i%30),
