@@ -99,15 +99,16 @@ func WriteOCI(dir string, images []Image, blobs BlobSource) error {
 	if err := checkTarget(dir); err != nil {
 		return err
 	}
-	aside, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".*")
+	aside, err := makeAside(dir, true)
 	if err != nil {
 		return fmt.Errorf("cannot write image to %q: %w", dir, err)
 	}
-	defer os.RemoveAll(aside)
-	if err := fillLayout(aside, files); err != nil {
+	defer aside.Close()
+	defer os.RemoveAll(aside.Name())
+	if err := fillLayout(aside.Name(), files); err != nil {
 		return fmt.Errorf("cannot write image to %q: %w", dir, err)
 	}
-	if err := replaceDir(dir, aside); err != nil {
+	if err := replaceDir(dir, aside.Name()); err != nil {
 		return fmt.Errorf("cannot write image to %q: %w", dir, err)
 	}
 	return nil
@@ -218,10 +219,14 @@ func finishFile(f *os.File, write func() error) error {
 	return errors.Join(err, f.Close())
 }
 
-// replaceDir puts the folder aside in the place of dir. A folder cannot be
-// renamed over a full one, so the old one steps back first and returns if that fails.
+// replaceDir puts the folder aside in the place of dir, and what was there
+// aside. A folder cannot be renamed over a full one; where the system cannot
+// exchange the two, the old one steps back first and returns if that fails.
 func replaceDir(dir, aside string) error {
 	if err := os.Rename(aside, dir); err == nil {
+		return syncDir(filepath.Dir(dir))
+	}
+	if err := exchange(aside, dir); err == nil {
 		return syncDir(filepath.Dir(dir))
 	}
 	old := aside + ".old"
@@ -300,11 +305,16 @@ func writeTar(file string, epoch int64, files []tree.Entry) (err error) {
 			err = fmt.Errorf("cannot write image to %q: %w", file, err)
 		}
 	}()
-	f, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*")
+	aside, err := makeAside(file, false)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // fails when all went well
+	defer aside.Close()           // it holds the lock until the file has its name
+	defer os.Remove(aside.Name()) // fails when all went well
+	f, err := os.OpenFile(aside.Name(), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
 	err = finishFile(f, func() error {
 		_, err := layer.Write(f, tree.WithParents(files), layer.Options{Epoch: epoch, Compression: layer.Uncompressed})
 		return err
@@ -312,7 +322,7 @@ func writeTar(file string, epoch int64, files []tree.Entry) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), file); err != nil {
+	if err := os.Rename(aside.Name(), file); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(file))

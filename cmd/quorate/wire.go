@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -475,7 +476,11 @@ func commitTime(dir string) (time.Time, error) {
 // writeOutputs writes images where --output says.
 func (m *machine) writeOutputs(outputs []output, name string, images []image.Image) error {
 	for _, o := range outputs {
-		if err := o.write(name, images, m.store); err != nil {
+		err := o.write(name, images, m.store)
+		if errors.Is(err, syscall.ENOSPC) {
+			return fmt.Errorf("cannot write image to %q: no space left on its file system", o.path)
+		}
+		if err != nil {
 			return err
 		}
 	}
