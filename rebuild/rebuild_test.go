@@ -520,6 +520,19 @@ func TestResultsFolder(t *testing.T) {
 		t.Error("what a killed run left is among the results")
 	}
 
+	// A run that was killed between its two renames.
+	if err := os.Rename(x.options.Results, part+".old"); err != nil {
+		t.Fatal(err)
+	}
+	half, err := openResults(x.options.Results)
+	if err != nil {
+		t.Fatal(err)
+	}
+	half.discard()
+	if len(kept(t, x.options.Results)) == 0 {
+		t.Error("results that were half replaced did not come back")
+	}
+
 	refused := func(path, reason string) {
 		t.Helper()
 		_, err := openResults(path)

@@ -80,8 +80,17 @@ func checkPlace(path string) error {
 	return nil
 }
 
-// empty removes what a killed run left in the folder that we have just locked.
+// old is where the results that are being replaced lie for a moment.
+func (r *results) old() string { return r.aside + ".old" }
+
+// empty removes what a killed run left in the folder that we have just locked,
+// and brings back results that it had only half replaced.
 func (r *results) empty() error {
+	if _, err := os.Lstat(r.place); errors.Is(err, fs.ErrNotExist) {
+		if err := os.Rename(r.old(), r.place); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("cannot bring back the old results: %w", err)
+		}
+	}
 	list, err := os.ReadDir(r.aside)
 	if err != nil {
 		return err
@@ -164,7 +173,7 @@ func (r *results) publish() error {
 	if err := checkPlace(r.place); err != nil {
 		return err
 	}
-	old := r.aside + ".old"
+	old := r.old()
 	if err := os.RemoveAll(old); err != nil {
 		return fmt.Errorf("cannot replace the old results: %w", err)
 	}
