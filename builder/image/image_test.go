@@ -383,8 +383,8 @@ func TestValidateDiffID(t *testing.T) {
 	}
 }
 
-// TestOtherTools has tools that we did not write read the outputs. It runs where QUORATE_REAL is set.
-func TestOtherTools(t *testing.T) {
+// TestRealTools has tools that we did not write read the outputs. It runs where QUORATE_REAL is set.
+func TestRealTools(t *testing.T) {
 	if os.Getenv("QUORATE_REAL") == "" {
 		t.Skip("QUORATE_REAL is not set")
 	}

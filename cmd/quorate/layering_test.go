@@ -352,6 +352,9 @@ func badSource(t *testing.T, name string, text []byte) []string {
 			bad = append(bad, fmt.Sprintf("%s: func init: lists are explicit here, nothing registers itself", fset.Position(f.Pos())))
 		}
 	}
+	if strings.HasSuffix(name, "_test.go") {
+		bad = append(bad, misnamedSlowTests(fset, file)...)
+	}
 	if strings.HasSuffix(name, "_test.go") || !matches(pureFolders, path.Dir(name)) {
 		return bad
 	}
@@ -380,6 +383,25 @@ func badSource(t *testing.T, name string, text []byte) []string {
 	return bad
 }
 
+// misnamedSlowTests finds tests that wait for QUORATE_REAL and that `make real`
+// would not run, because it takes those named TestReal….
+func misnamedSlowTests(fset *token.FileSet, file *ast.File) []string {
+	var bad []string
+	for _, decl := range file.Decls {
+		f, ok := decl.(*ast.FuncDecl)
+		if !ok || !strings.HasPrefix(f.Name.Name, "Test") || strings.HasPrefix(f.Name.Name, "TestReal") {
+			continue
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			if lit, ok := n.(*ast.BasicLit); ok && lit.Value == `"QUORATE_REAL"` {
+				bad = append(bad, fmt.Sprintf("%s: %s looks at QUORATE_REAL, so its name must begin with TestReal", fset.Position(n.Pos()), f.Name.Name))
+			}
+			return true
+		})
+	}
+	return bad
+}
+
 func TestSourceNotices(t *testing.T) {
 	for _, test := range []struct {
 		summary, name, text string
@@ -399,6 +421,10 @@ func TestSourceNotices(t *testing.T) {
 			[]string{"builder/unpack/deb/x.go:2:8: import of \"math/rand/v2\" in a package that decides output bytes"},
 		},
 		{"the clock in a test", "builder/layer/x_test.go", "package layer\nimport \"time\"\nvar t = time.Now()\n", nil},
+		{
+			"a slow test that nobody runs", "diff/x_test.go", "package diff\nfunc TestSlow() { os.Getenv(\"QUORATE_REAL\") }\nfunc TestRealSlow() { os.Getenv(\"QUORATE_REAL\") }\n",
+			[]string{"diff/x_test.go:2:29: TestSlow looks at QUORATE_REAL, so its name must begin with TestReal"},
+		},
 		{"the clock elsewhere", "builder/x.go", "package builder\nimport \"time\"\nvar t = time.Now()\n", nil},
 	} {
 		t.Run(test.summary, func(t *testing.T) {
