@@ -100,17 +100,17 @@ func existingFolder(path string) string {
 	}
 }
 
-func (o output) write(name string, images []image.Image, st *store.Store) error {
+func (o output) write(name string, images []image.Image, blobs image.BlobSource) error {
 	if err := os.MkdirAll(filepath.Dir(o.path), 0o777); err != nil { //nolint:gosec // the umask decides
 		return fmt.Errorf("cannot write image to %q: %w", o.path, err)
 	}
 	switch o.kind {
 	case "oci":
-		return image.WriteOCI(o.path, images, st)
+		return image.WriteOCI(o.path, images, blobs)
 	case "oci-archive":
-		return image.WriteOCIArchive(o.path, images, st)
+		return image.WriteOCIArchive(o.path, images, blobs)
 	}
-	return image.WriteDockerArchive(o.path, name, images[0], st)
+	return image.WriteDockerArchive(o.path, name, images[0], blobs)
 }
 
 // built is what `quorate build --json` answers.

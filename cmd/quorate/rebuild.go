@@ -158,26 +158,11 @@ func writeAgreed(outputs []output, name, dir string) error {
 		return err
 	}
 	for _, o := range outputs {
-		if err := writeLayout(o, name, layout); err != nil {
+		if err := o.write(name, layout.Images, layout); err != nil {
 			return fmt.Errorf("writing %s: %w", o, err)
 		}
 	}
 	return nil
-}
-
-func writeLayout(o output, name string, layout *image.Layout) error {
-	if err := os.MkdirAll(filepath.Dir(o.path), 0o777); err != nil { //nolint:gosec // the umask decides
-		return err
-	}
-	switch {
-	case o.kind == "oci":
-		return image.WriteOCI(o.path, layout.Images, layout)
-	case o.kind == "oci-archive":
-		return image.WriteOCIArchive(o.path, layout.Images, layout)
-	case len(layout.Images) != 1:
-		return fmt.Errorf("a docker archive holds one platform, not %d; choose one with --platform", len(layout.Images))
-	}
-	return image.WriteDockerArchive(o.path, name, layout.Images[0], layout)
 }
 
 // rebuildOptions says who is asked, how they are judged and who signs.
