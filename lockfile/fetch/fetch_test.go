@@ -27,9 +27,9 @@ type (
 const text = "the bytes of a package"
 
 var (
-	want  = digest.Of([]byte(text))
-	reset = errors.New("connection reset")
-	quick = fetch.Options{Pause: time.Microsecond, Stall: 50 * time.Millisecond}
+	want     = digest.Of([]byte(text))
+	errReset = errors.New("connection reset")
+	quick    = fetch.Options{Pause: time.Microsecond, Stall: 50 * time.Millisecond}
 )
 
 func item(sources ...fetch.Source) fetch.Item {
@@ -50,7 +50,7 @@ func TestSources(t *testing.T) {
 		tried   []string  // each source's error; none means success
 	}{
 		{"at once", "", []*source{{Answers: []answer{{Text: text}}}}, [][]int64{{0}}, nil},
-		{"resumed after a break", "", []*source{{Answers: []answer{{Text: text, Cut: 5, Break: reset}, {Text: text, Cut: 3}, {Text: text}}}}, [][]int64{{0, 5, 8}}, nil},
+		{"resumed after a break", "", []*source{{Answers: []answer{{Text: text, Cut: 5, Break: errReset}, {Text: text, Cut: 3}, {Text: text}}}}, [][]int64{{0, 5, 8}}, nil},
 		{"resumed from an earlier run", text[:7], []*source{{Answers: []answer{{Text: text}}}}, [][]int64{{7}}, nil},
 		{"an earlier run did all but finish", text, []*source{{Answers: []answer{{Text: text}}}}, [][]int64{nil}, nil},
 		{"an earlier run left too much", text + text, []*source{{Answers: []answer{{Text: text}}}}, [][]int64{{0}}, nil},
@@ -59,8 +59,8 @@ func TestSources(t *testing.T) {
 		{"range ignored", text[:7], []*source{{Answers: []answer{{Text: text, Whole: true}}}}, [][]int64{{7}}, nil},
 		{"range ignored after a break", "", []*source{{Answers: []answer{{Text: text, Cut: 5}, {Text: text, Whole: true}}}}, [][]int64{{0, 5}}, nil},
 		{"wrong range", text[:7], []*source{{Answers: []answer{{Text: text, Skew: 1}, {Text: text}}}}, [][]int64{{7, 7}}, nil},
-		{"failures that pass", "", []*source{{Answers: []answer{{Err: reset}, {Err: reset}, {Err: reset}, {Text: text}}}}, [][]int64{{0, 0, 0, 0}}, nil},
-		{"failures that do not pass", "", []*source{{Answers: []answer{{Err: reset}}}}, [][]int64{{0, 0, 0, 0}}, []string{"connection reset"}},
+		{"failures that pass", "", []*source{{Answers: []answer{{Err: errReset}, {Err: errReset}, {Err: errReset}, {Text: text}}}}, [][]int64{{0, 0, 0, 0}}, nil},
+		{"failures that do not pass", "", []*source{{Answers: []answer{{Err: errReset}}}}, [][]int64{{0, 0, 0, 0}}, []string{"connection reset"}},
 		{"not there is not asked twice", "", []*source{{Answers: []answer{{Err: fs.ErrNotExist}}}}, [][]int64{{0}}, []string{"file does not exist"}},
 		{"permanent is not asked twice", "", []*source{{Answers: []answer{{Err: permanent{errors.New("410 Gone")}}}}}, [][]int64{{0}}, []string{"410 Gone"}},
 		{"next source", "", []*source{{Answers: []answer{{Err: fs.ErrNotExist}}}, {Answers: []answer{{Text: text}}}}, [][]int64{{0}, {0}}, nil},
@@ -115,7 +115,7 @@ func TestSources(t *testing.T) {
 
 func TestUnavailableErrorText(t *testing.T) {
 	gone := &source{Name: "https://deb.example/pool/n.deb", Answers: []answer{{Err: permanent{errors.New("server answered 404 Not Found")}}}}
-	down := &source{Name: "https://snapshot.example/n.deb", Answers: []answer{{Err: reset}}}
+	down := &source{Name: "https://snapshot.example/n.deb", Answers: []answer{{Err: errReset}}}
 	none := item()
 	none.Name, none.Digest = "other 2", digest.Of(nil)
 	err := fetch.Fetch(t.Context(), []fetch.Item{item(gone, down), none}, fetchtest.New(), quick)
@@ -129,7 +129,7 @@ cannot fetch "other 2": no source gave its bytes (` + digest.Of(nil).String() + 
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nexpected\n%s", err, want)
 	}
-	if !errors.Is(err, reset) {
+	if !errors.Is(err, errReset) {
 		t.Error("the causes are not wrapped")
 	}
 }
@@ -257,7 +257,7 @@ func TestCancelDuringPause(t *testing.T) {
 			cancel()
 		}
 	}}
-	err := fetch.Fetch(ctx, []fetch.Item{item(&source{Name: "s", Answers: []answer{{Err: reset}}})}, fetchtest.New(), o)
+	err := fetch.Fetch(ctx, []fetch.Item{item(&source{Name: "s", Answers: []answer{{Err: errReset}}})}, fetchtest.New(), o)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
@@ -292,14 +292,14 @@ func TestPerHost(t *testing.T) {
 func TestHeadway(t *testing.T) {
 	big := strings.Repeat("0123456789abcdef", 8<<16) // 8 MiB
 	it := fetch.Item{Name: "big", Size: int64(len(big)), Digest: digest.Of([]byte(big))}
-	src := &source{Name: "s", Answers: []answer{{Text: big, Cut: 1<<20 + 1, Break: reset}}}
+	src := &source{Name: "s", Answers: []answer{{Text: big, Cut: 1<<20 + 1, Break: errReset}}}
 	it.Sources = []fetch.Source{src}
 	if err := fetch.Fetch(t.Context(), []fetch.Item{it}, fetchtest.New(), quick); err != nil || len(src.Offsets) != 8 {
 		t.Errorf("%d attempts, %v", len(src.Offsets), err)
 	}
-	again := &source{Name: "s", Answers: []answer{{Text: big, Cut: 1<<20 + 1, Break: reset, Whole: true}}}
+	again := &source{Name: "s", Answers: []answer{{Text: big, Cut: 1<<20 + 1, Break: errReset, Whole: true}}}
 	it.Sources = []fetch.Source{again}
-	if err := fetch.Fetch(t.Context(), []fetch.Item{it}, fetchtest.New(), quick); !errors.Is(err, reset) || len(again.Offsets) != 5 {
+	if err := fetch.Fetch(t.Context(), []fetch.Item{it}, fetchtest.New(), quick); !errors.Is(err, errReset) || len(again.Offsets) != 5 {
 		t.Errorf("%d attempts, %v", len(again.Offsets), err)
 	}
 }
@@ -315,7 +315,7 @@ func TestEvents(t *testing.T) {
 		}
 		last = e
 	}
-	a := &source{Name: "a", Answers: []answer{{Err: reset}, {Err: fs.ErrNotExist}}}
+	a := &source{Name: "a", Answers: []answer{{Err: errReset}, {Err: fs.ErrNotExist}}}
 	b := &source{Name: "b", Answers: []answer{{Text: text}}}
 	if err := fetch.Fetch(t.Context(), []fetch.Item{item(a, b)}, fetchtest.New(), o); err != nil {
 		t.Fatal(err)

@@ -177,8 +177,6 @@ func (r *reader) count(size int) int {
 
 func (r *reader) text() string { return r.take(r.number()) }
 
-func (r *reader) text32() string { return r.take(32) }
-
 func (r *reader) take(n uint64) string {
 	if n > uint64(len(r.b)) {
 		r.fail("truncated")
