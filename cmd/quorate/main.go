@@ -22,5 +22,5 @@ func main() {
 	// A sandboxed step is this very program, started again. It must become one
 	// before anything else happens.
 	sandbox.Main(builder.Tasks())
-	os.Exit(run(newTerminal(), os.Args[1:]))
+	os.Exit(runQuorate(newTerminal(), os.Args[1:]))
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// run runs the verb that args name and returns the process's exit code.
-func run(ui *terminal, args []string) (code int) {
+// runQuorate runs the verb that args name and returns the process's exit code.
+func runQuorate(ui *terminal, args []string) (code int) {
 	defer func() {
 		if v := recover(); v != nil {
 			ui.panicked(v)
@@ -49,7 +49,7 @@ every input of it by digest. "quorate lock" writes the second from the first.` +
   quorate rebuild --rebuilders 2   # build it twice, apart; sign when both agree
   quorate verify results/agreement.intoto.jsonl --policy policy.yaml`,
 		SilenceUsage:  true,
-		SilenceErrors: true, // run says them
+		SilenceErrors: true, // runQuorate says them
 	}
 	root.SetOut(ui)
 	root.SetErr(ui.err)
