@@ -46,8 +46,17 @@ build: go ## build bin/quorate (the default)
 	$(REPRODUCIBLE) $(GO) $(BUILD) -o bin/quorate ./cmd/quorate
 
 .PHONY: demo
-demo: build ## the main job on real input: lock, build, rebuild, agree, sign, verify
+demo: build demo-tools ## the main job on real input: lock, build, rebuild, agree, sign, verify
 	examples/demo.sh
+
+# Root needs nothing more. Another user needs newuidmap, for maintainer scripts
+# that give files to other users.
+.PHONY: demo-tools
+demo-tools:
+	@if (($$(id -u))) && ! command -v newuidmap >/dev/null; then \
+		echo "installing uidmap" >&2; \
+		sudo -n apt-get install -qq -y --no-install-recommends uidmap >/dev/null || \
+		echo "newuidmap is missing; if a step says so too, as root: apt-get install uidmap" >&2; fi
 
 .PHONY: test
 test: tools build lint unit selfcheck real ## everything; installs what is missing

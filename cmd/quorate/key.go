@@ -131,7 +131,10 @@ public key in DER, which is what reports, verdicts and error messages say.` +
 		Example: `  quorate key show release.pub
   quorate key show release.key --pem >release.pub`,
 		Args: takes("FILE"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := exclude(cmd, "pem", "json"); err != nil {
+				return err
+			}
 			public, err := publicHalf(ui, args[0], pass)
 			switch {
 			case err != nil:
@@ -148,7 +151,6 @@ public key in DER, which is what reports, verdicts and error messages say.` +
 	}
 	cmd.Flags().BoolVar(&asPEM, "pem", false, "print the public key as PEM")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
-	cmd.MarkFlagsMutuallyExclusive("pem", "json")
 	pass.add(cmd.Flags())
 	return cmd
 }

@@ -66,11 +66,21 @@ unless --allow-older says so.
   quorate lock --why libgcc-s1`,
 		Args: takes("[DIR]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			// What only reads takes no flags of choosing.
+			for _, group := range [][]string{
+				{"check", "diff", "why"},
+				{"check", "update"}, {"check", "allow-older"}, {"check", "mirror"},
+				{"why", "update"}, {"why", "allow-older"}, {"why", "mirror"},
+			} {
+				if err := exclude(cmd, group...); err != nil {
+					return err
+				}
+			}
 			dir := folder(args)
 			switch {
 			case check:
 				return runLockCheck(ui, dir, asJSON)
-			case why != "":
+			case cmd.Flags().Changed("why"):
 				return runLockWhy(ui, dir, why, asJSON)
 			case diff:
 				return runLockDiff(cmd.Context(), ui, dir, flags, asJSON)
@@ -86,12 +96,6 @@ unless --allow-older says so.
 	cmd.Flags().StringSliceVar(&flags.update, "update", nil, "choose only `NAME,…` anew, and what they need")
 	cmd.Flags().BoolVar(&flags.allowOlder, "allow-older", false, "accept archive indexes older than those of the lock")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
-	cmd.MarkFlagsMutuallyExclusive("check", "diff", "why")
-	for _, reads := range []string{"check", "why"} {
-		for _, chooses := range []string{"update", "allow-older", "mirror"} {
-			cmd.MarkFlagsMutuallyExclusive(reads, chooses)
-		}
-	}
 	return cmd
 }
 

@@ -114,6 +114,22 @@ func takes(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// exclude refuses two of the flags at once. (cobra has this too, in words that
+// nobody understands.)
+func exclude(cmd *cobra.Command, flags ...string) error {
+	first := ""
+	for _, name := range flags {
+		switch {
+		case !cmd.Flags().Changed(name):
+		case first == "":
+			first = name
+		default:
+			return &usageError{err: fmt.Errorf("--%s and --%s exclude each other", first, name), command: cmd.CommandPath()}
+		}
+	}
+	return nil
+}
+
 // usageError is a command line that makes no sense.
 type usageError struct {
 	err     error
