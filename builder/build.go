@@ -30,6 +30,15 @@ func (e *PlatformError) Error() string {
 	return fmt.Sprintf("cannot build %s on this machine (%s): %s", e.Platform, e.Machine, e.Why)
 }
 
+// EmptyError says that an image would hold no file.
+type EmptyError struct {
+	Platform string
+}
+
+func (e *EmptyError) Error() string {
+	return fmt.Sprintf("the image for %s would be empty: it has no package, and what it copies holds no file", e.Platform)
+}
+
 // build is the work on one platform.
 type build struct {
 	*Builder
@@ -229,6 +238,9 @@ func (b *build) make(ctx context.Context) (made, error) {
 	final, layers, err := b.withCopies(ctx, base)
 	if err != nil {
 		return made{}, err
+	}
+	if len(layers) == 0 {
+		return made{}, &EmptyError{Platform: b.platform.String()}
 	}
 	img, err := image.New(b.imageSpec(layers))
 	if err != nil {

@@ -12,6 +12,14 @@ import (
 // than this print for no one, and a runaway loop must not fill the disk.
 const maxLog = 16 << 20
 
+// maxLast is what is kept of the end of longer output, where it says why a
+// command failed: some hundred lines.
+const maxLast = 64 << 10
+
+// maxLine is how much of one line people are shown: five lines of a terminal,
+// and the longest commands that compilers are called with in part. The log has it whole.
+const maxLine = 400
+
 // tailLines is how much of a failed command's output an error shows: a screen.
 const tailLines = 20
 
@@ -52,40 +60,67 @@ type logWriter struct {
 	event       func(Event)
 
 	mu      sync.Mutex
-	buf     bytes.Buffer
-	line    []byte
-	dropped bool
+	buf     bytes.Buffer // the first maxLog bytes
+	last    []byte       // what came after them, from its end
+	dropped int64        // bytes between the two
+	line    []byte       // begun and not passed on
+	skip    bool         // the rest of a line that is too long
+	shown   int64        // bytes of lines passed on
 }
 
 func (w *logWriter) title() string { return strings.TrimSpace(w.phase + " " + w.name) }
 
-// Write keeps p, up to maxLog, and passes whole lines on.
+// Write keeps p, up to maxLog and the very end, and passes whole lines on.
 func (w *logWriter) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if room := maxLog - w.buf.Len(); len(p) <= room {
-		w.buf.Write(p)
-	} else {
-		w.buf.Write(p[:room])
-		w.dropped = true
-	}
-	if w.event == nil {
-		return len(p), nil
-	}
-	w.line = append(w.line, p...)
-	for {
-		i := bytes.IndexByte(w.line, '\n')
-		if i < 0 {
-			break
-		}
-		w.event(Event{Phase: w.phase, Name: w.name, Line: string(w.line[:i])})
-		w.line = w.line[i+1:]
-	}
-	if len(w.line) > 4096 { // no terminal shows a longer line well
-		w.event(Event{Phase: w.phase, Name: w.name, Line: string(w.line)})
-		w.line = nil
+	room := min(maxLog-w.buf.Len(), len(p))
+	w.buf.Write(p[:room])
+	w.keepLast(p[room:])
+	if w.event != nil {
+		w.show(p)
 	}
 	return len(p), nil
+}
+
+func (w *logWriter) keepLast(p []byte) {
+	w.last = append(w.last, p...)
+	if over := len(w.last) - maxLast; over > maxLast { // now and then, not with every line
+		w.dropped += int64(over)
+		w.last = append(w.last[:0], w.last[over:]...)
+	}
+}
+
+// show passes on the lines that p completes.
+func (w *logWriter) show(p []byte) {
+	for len(p) > 0 {
+		piece, rest, whole := bytes.Cut(p, []byte{'\n'})
+		p = rest
+		if !w.skip {
+			w.line = append(w.line, piece[:min(len(piece), maxLine+1-len(w.line))]...)
+		}
+		if whole || len(w.line) > maxLine {
+			w.flush(whole)
+		}
+	}
+}
+
+// flush passes the line on, once, cut to what a terminal shows well.
+func (w *logWriter) flush(whole bool) {
+	if !w.skip {
+		w.pass(cutLine(string(w.line)))
+	}
+	w.line, w.skip = w.line[:0], !whole
+}
+
+func (w *logWriter) pass(line string) {
+	if w.shown > maxLog {
+		return
+	}
+	if w.shown += int64(len(line)) + 1; w.shown > maxLog {
+		line = "… what follows is not shown"
+	}
+	w.event(Event{Phase: w.phase, Name: w.name, Line: line})
 }
 
 // Close passes on a last line without newline.
@@ -93,9 +128,8 @@ func (w *logWriter) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.line) > 0 && w.event != nil {
-		w.event(Event{Phase: w.phase, Name: w.name, Line: string(w.line)})
+		w.flush(true)
 	}
-	w.line = nil
 	return nil
 }
 
@@ -103,9 +137,10 @@ func (w *logWriter) text() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.buf.String()
-	if w.dropped {
-		s += "\n[output beyond 16 MiB was dropped]\n"
+	if w.dropped > 0 {
+		s += fmt.Sprintf("\n[%d bytes of output were dropped here]\n", w.dropped)
 	}
+	s += string(w.last)
 	if s != "" && !strings.HasSuffix(s, "\n") {
 		s += "\n"
 	}
@@ -114,9 +149,27 @@ func (w *logWriter) text() string {
 
 // tail returns the last lines, for an error.
 func (w *logWriter) tail() string {
-	lines := strings.Split(strings.TrimRight(w.text(), "\n"), "\n")
+	w.mu.Lock()
+	end := w.last
+	if len(end) < maxLast { // not enough came after the first maxLog bytes
+		first := w.buf.Bytes()
+		end = append(append([]byte(nil), first[max(0, len(first)-maxLast):]...), end...)
+	}
+	text := string(end)
+	w.mu.Unlock()
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	if len(lines) > tailLines {
 		lines = lines[len(lines)-tailLines:]
 	}
+	for i, line := range lines {
+		lines[i] = cutLine(line)
+	}
 	return strings.Join(lines, "\n")
+}
+
+func cutLine(line string) string {
+	if len(line) <= maxLine {
+		return line
+	}
+	return strings.ToValidUTF8(line[:maxLine], "") + "…"
 }

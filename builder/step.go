@@ -115,7 +115,11 @@ func (b *build) makeStep(ctx context.Context, step definition.Step, set *package
 	if err != nil {
 		return &StepError{Step: step.Name, Output: log.tail(), Err: err}
 	}
-	left, err := b.scan(ctx, filepath.Join(upper, stepOut), filepath.Join(dir, spoolData))
+	out := filepath.Join(upper, stepOut)
+	if info, err := os.Lstat(out); err != nil || !info.IsDir() {
+		return fmt.Errorf("step %q removed or replaced the folder $OUT (%s); it has to write into the one that is there", step.Name, stepOut)
+	}
+	left, err := b.scan(ctx, out, filepath.Join(dir, spoolData))
 	if err != nil {
 		return fmt.Errorf("step %q: %w", step.Name, err)
 	}

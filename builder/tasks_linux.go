@@ -293,6 +293,9 @@ type scanner struct {
 func (s *scanner) walk() error {
 	var paths []string
 	err := filepath.WalkDir(s.plan.Dir, func(p string, d fs.DirEntry, err error) error {
+		if errors.Is(err, unix.ENAMETOOLONG) {
+			return fmt.Errorf("folders are nested deeper than a path can say (%d bytes, beginning with %.60q)", unix.PathMax, p[len(s.plan.Dir):])
+		}
 		if err != nil {
 			return err
 		}

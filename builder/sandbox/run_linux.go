@@ -301,6 +301,8 @@ func exitError(status unix.WaitStatus, l Limits) error {
 		return &LimitError{What: "disk", Limit: formatBytes(l.Disk)}
 	case status.Signaled():
 		return &ExitError{Code: 128 + int(status.Signal()), Signal: unix.SignalName(status.Signal())}
+	case status.ExitStatus() == 128+int(unix.SIGXFSZ): // how a shell says it of its last command
+		return &LimitError{What: "disk", Limit: formatBytes(l.Disk)}
 	case status.ExitStatus() != 0:
 		return &ExitError{Code: status.ExitStatus()}
 	}
