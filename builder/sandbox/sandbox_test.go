@@ -237,7 +237,7 @@ func remains(t *testing.T, pid int, mark string, children []int) string {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, lower) {
+		if strings.Contains(line, mark) {
 			list = append(list, line)
 		}
 	}
