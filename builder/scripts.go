@@ -143,7 +143,7 @@ func configureScript(set *packageSet) (string, error) {
 		}
 		name := p.Control.Get("Package")
 		fmt.Fprintf(&sh, "DPKG_MAINTSCRIPT_PACKAGE='%s' DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT=1 DPKG_MAINTSCRIPT_ARCH='%s' DPKG_MAINTSCRIPT_NAME=preinst DEBCONF_PACKAGE='%s' "+
-			"/var/lib/dpkg/info/%s.preinst install </dev/null || { echo \"preinst of %s failed\" >&2; exit 1; }\n",
+			"/var/lib/dpkg/info/%s.preinst install </dev/null || { echo \""+preinstFailed+"\" >&2; exit 1; }\n",
 			name, p.Control.Get("Architecture"), name, p.InfoName(), name)
 	}
 	sh.WriteString("unset DPKG_RUNNING_VERSION DPKG_ROOT DPKG_ADMINDIR\n")
@@ -170,11 +170,21 @@ func allInstalled(status string) error {
 	return nil
 }
 
-// failedPackages reads dpkg's closing list of what it could not configure.
+// preinstFailed is what the script below says of a preinst that failed; dpkg
+// has no part in those.
+const preinstFailed = "preinst of %s failed"
+
+// failedPackages reads dpkg's closing list of what it could not configure, or
+// which preinst failed.
 func failedPackages(output string) []string {
 	_, list, ok := strings.Cut(output, "Errors were encountered while processing:\n")
 	if !ok {
-		return nil
+		last := output[strings.LastIndexByte(output, '\n')+1:]
+		var name string
+		if _, err := fmt.Sscanf(last, preinstFailed, &name); err != nil {
+			return nil
+		}
+		return []string{name}
 	}
 	var names []string
 	for line := range strings.Lines(list) {
