@@ -144,8 +144,12 @@ func disown(entries []tree.Entry, log io.Writer) {
 		e.UID, e.GID = 0, 0
 	}
 	if foreign > 0 {
-		fmt.Fprintf(log, "note: %d paths in $OUT had other owners (first: /%s, %d:%d); what a step leaves is root's, image.copy can set an owner\n",
-			foreign, first.Path, first.UID, first.GID)
+		paths := "path"
+		if foreign > 1 {
+			paths = "paths"
+		}
+		fmt.Fprintf(log, "note: %d %s in $OUT had other owners (first: /%s, %d:%d); what a step leaves is root's, image.copy can set an owner\n",
+			foreign, paths, first.Path, first.UID, first.GID)
 	}
 }
 
