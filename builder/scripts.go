@@ -102,7 +102,22 @@ func (b *build) runScripts(ctx context.Context, name string, set *packageSet, r 
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	return &ScriptError{Set: name, Failed: failedPackages(log.tail()), Output: log.tail(), Err: err}
+	text := log.text()
+	return &ScriptError{Set: name, Failed: failedPackages(text), Output: firstFailure(text), Err: err}
+}
+
+// firstFailure is the part of dpkg's output where the first script failed: its
+// own words come before "dpkg: error processing package", and what follows,
+// often for hundreds of lines, is what could still be configured.
+func firstFailure(output string) string {
+	lines := strings.Split(strings.TrimRight(output, "\n"), "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, "dpkg: error processing package") {
+			end := min(i+2, len(lines)) // the next line says how it ended
+			return strings.Join(lines[max(0, end-tailLines):end], "\n")
+		}
+	}
+	return strings.Join(lines[max(0, len(lines)-tailLines):], "\n")
 }
 
 // scriptSurroundings leaves the kernel's release alone: libc6's preinst refuses
