@@ -25,12 +25,16 @@ import (
 //	    put a .deb with the fault in the place of a package's, in the archive
 //	    and in quorate.lock, as if an archive had signed for it. FAULT is one of
 //	    hostileDebs.
+//	script-deb PACKAGE SCRIPT=FILE…
+//	    put a .deb with these maintainer scripts and no file in the place of a
+//	    package's, in the store and in quorate.lock
 //	hostile-archive FILE FAULT
 //	    write a tar.gz with the fault, of the same list
 //	blob PACKAGE|FILE NAME
 //	    set the variable NAME to the path of a locked input in the store
 var buildCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"hostile-deb":     hostileDeb,
+	"script-deb":      scriptDeb,
 	"hostile-archive": hostileArchive,
 	"blob":            blobPath,
 }
@@ -162,21 +166,28 @@ func hostileDeb(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: hostile-deb PACKAGE FAULT")
 	}
 	lock, path := storyLock(ts)
+	pin := lockedPackage(ts, lock, args[0])
+	deb := makeDeb(gzipped(func(w *tar.Writer) { goodFile(w, "./control", controlOf(pin)) }), hostileTar(ts, args[1]))
+	pin.Size, pin.SHA256 = int64(len(deb)), digest.Of(deb)
+	ts.Check(os.WriteFile(filepath.Join(ts.MkAbs(".archive"), "debian", filepath.FromSlash(pin.Path)), deb, 0o644))
+	ts.Check(os.WriteFile(path, lockfile.Format(lock), 0o644))
+}
+
+func lockedPackage(ts *testscript.TestScript, lock *lockfile.Lock, name string) *lockfile.Package {
 	for i := range lock.Platforms {
 		for j := range lock.Platforms[i].Packages {
-			p := &lock.Platforms[i].Packages[j]
-			if p.Name != args[0] {
-				continue
+			if p := &lock.Platforms[i].Packages[j]; p.Name == name {
+				return p
 			}
-			control := fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: %s\nMaintainer: Test <test@example.org>\nDescription: hostile\n", p.Name, p.Version, p.Arch)
-			deb := makeDeb(gzipped(func(w *tar.Writer) { goodFile(w, "./control", control) }), hostileTar(ts, args[1]))
-			p.Size, p.SHA256 = int64(len(deb)), digest.Of(deb)
-			ts.Check(os.WriteFile(filepath.Join(ts.MkAbs(".archive"), "debian", filepath.FromSlash(p.Path)), deb, 0o644))
-			ts.Check(os.WriteFile(path, lockfile.Format(lock), 0o644))
-			return
 		}
 	}
-	ts.Fatalf("the lock has no package %q", args[0])
+	ts.Fatalf("the lock has no package %q", name)
+	return nil
+}
+
+// controlOf is what a package must say to be the one that the lock names.
+func controlOf(p *lockfile.Package) string {
+	return fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: %s\nMaintainer: Test <test@example.org>\nDescription: made for a story\n", p.Name, p.Version, p.Arch)
 }
 
 func makeDeb(control, data []byte) []byte {
@@ -226,4 +237,28 @@ func blobPath(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("the lock has no input %q", args[0])
 	}
 	ts.Setenv(args[1], filepath.Join(ts.Getenv("QUORATE_STORE"), "blobs", "sha256", found.Hex()))
+}
+
+// scriptDeb puts a package of maintainer scripts alone in the place of a locked
+// one, in quorate.lock and straight into the store.
+func scriptDeb(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: script-deb PACKAGE SCRIPT=FILE…")
+	}
+	lock, path := storyLock(ts)
+	pin := lockedPackage(ts, lock, args[0])
+	deb := makeDeb(gzipped(func(w *tar.Writer) {
+		goodFile(w, "./control", controlOf(pin))
+		for _, arg := range args[1:] {
+			name, file, _ := strings.Cut(arg, "=")
+			script, err := os.ReadFile(ts.MkAbs(file))
+			ts.Check(err)
+			_ = w.WriteHeader(&tar.Header{Name: "./" + name, Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(script)), Format: tar.FormatGNU})
+			_, _ = w.Write(script)
+		}
+	}), gzipped(func(w *tar.Writer) { goodFolder(w, ".") }))
+	pin.Size, pin.SHA256 = int64(len(deb)), digest.Of(deb)
+	blob := filepath.Join(ts.Getenv("QUORATE_STORE"), "blobs", "sha256", pin.SHA256.Hex())
+	ts.Check(os.WriteFile(blob, deb, 0o644))
+	ts.Check(os.WriteFile(path, lockfile.Format(lock), 0o644))
 }
