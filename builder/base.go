@@ -181,7 +181,7 @@ func (b *build) installed(ctx context.Context, all *packageSet) (*tree.Tree, err
 	if err := b.load(ctx, all); err != nil {
 		return nil, err
 	}
-	lower, err := all.unpackedTree(b.platform.DebianArchitecture(), b.epoch)
+	lower, err := all.unconfigured(b.platform.DebianArchitecture(), b.epoch)
 	if err != nil {
 		return nil, err
 	}
@@ -194,7 +194,11 @@ func (b *build) installed(ctx context.Context, all *packageSet) (*tree.Tree, err
 	if err != nil {
 		return nil, fmt.Errorf("after maintainer scripts: %w", err)
 	}
-	return left.overlay(lower)
+	t, err := left.overlay(lower)
+	if err != nil {
+		return nil, err
+	}
+	return all.settle(t)
 }
 
 // stateKey is everything that decides the image before copies.

@@ -95,11 +95,16 @@ func (s *packageSet) sources() []deb.Source {
 	return sources
 }
 
-// unpackedTree is a root as it stands before any script has run: every file,
-// the dpkg database with each package "unpacked", and the folders that dpkg
-// and the sandbox expect.
-func (s *packageSet) unpackedTree(arch string, epoch int64) (*tree.Tree, error) {
+// unconfigured is a root as dpkg --unpack leaves it: every file, the dpkg
+// database with each package "unpacked", and the folders that dpkg and the
+// sandbox expect. Conffiles stand aside under the name PATH.dpkg-new until dpkg
+// configures their package; hooks in /etc/PROGRAM.d rely on not being there
+// before the program that they call is.
+func (s *packageSet) unconfigured(arch string, epoch int64) (*tree.Tree, error) {
 	sources := s.sources()
+	for i := range sources {
+		setAside(sources[i])
+	}
 	entries, err := deb.Merge(sources)
 	if err != nil {
 		return nil, err
@@ -108,8 +113,44 @@ func (s *packageSet) unpackedTree(arch string, epoch int64) (*tree.Tree, error) 
 	if err != nil {
 		return nil, err
 	}
-	database := deb.Database(s.debs(), deb.DatabaseOptions{State: deb.Unpacked, Architecture: arch, Replaced: replaced})
+	database := deb.Database(s.debs(), deb.DatabaseOptions{
+		State: deb.Unpacked, Architecture: arch, Replaced: replaced,
+		ConffileMD5: func(*deb.Package, string) string { return "newconffile" }, // dpkg's word for "not in place yet"
+	})
 	return newTree(slices.Concat(entries, database, skeleton(epoch)))
+}
+
+// setAside gives a package's conffiles the names that dpkg unpacks them under.
+func setAside(s deb.Source) {
+	aside := map[string]bool{}
+	for _, c := range s.Package.Conffiles {
+		aside[c.Path] = true
+	}
+	for i, e := range s.Package.Entries {
+		if e.Kind == tree.File && aside["/"+e.Shipped] {
+			s.Entries[i].Path += ".dpkg-new"
+		}
+	}
+}
+
+// settle gives the files of t that are as a package ships them the package's
+// own times: configuring renames conffiles, which makes them look written.
+func (s *packageSet) settle(t *tree.Tree) (*tree.Tree, error) {
+	shipped, err := s.merge()
+	if err != nil {
+		return nil, err
+	}
+	at := make(map[string]tree.Entry, len(shipped))
+	for _, e := range shipped {
+		at[e.Path] = e
+	}
+	entries := t.Entries()
+	for i, e := range entries {
+		if p, ok := at[e.Path]; ok && e.Kind == tree.File && sameButTime(e, p) {
+			entries[i] = p
+		}
+	}
+	return tree.New(entries)
 }
 
 // skeleton is what every root has even when no package ships it: the usr-merge

@@ -49,7 +49,7 @@ func (b *build) makeRoot(ctx context.Context, name string, set *packageSet, r ro
 		return err
 	}
 	done := b.phase("root", name, 0)
-	t, err := set.unpackedTree(b.platform.DebianArchitecture(), b.epoch)
+	t, err := set.unconfigured(b.platform.DebianArchitecture(), b.epoch)
 	if err != nil {
 		return err
 	}

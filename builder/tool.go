@@ -30,7 +30,11 @@ func (b *Builder) RunTool(ctx context.Context, t Tool) error {
 		if err := w.load(ctx, set); err != nil {
 			return err
 		}
-		tree, err := set.unpackedTree("", 0)
+		entries, err := set.merge()
+		if err != nil {
+			return err
+		}
+		tree, err := newTree(append(entries, skeleton(0)...))
 		if err != nil {
 			return err
 		}

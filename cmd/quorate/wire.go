@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -49,7 +48,7 @@ const maxLock = 64 << 20
 func openProject(dir string) (*project, error) {
 	p := &project{Dir: dir}
 	var err error
-	if p.DefinitionBytes, err = readBounded(filepath.Join(dir, definition.FileName), maxLock); err != nil {
+	if p.DefinitionBytes, err = readSmallFile(filepath.Join(dir, definition.FileName), maxLock); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, &noDefinitionError{Dir: dir}
 		}
@@ -58,7 +57,7 @@ func openProject(dir string) (*project, error) {
 	if p.Definition, err = definition.Parse(filepath.Join(dir, definition.FileName), p.DefinitionBytes); err != nil {
 		return nil, err
 	}
-	p.LockBytes, err = readBounded(p.lockPath(), maxLock)
+	p.LockBytes, err = readSmallFile(p.lockPath(), maxLock)
 	if errors.Is(err, fs.ErrNotExist) {
 		return p, nil
 	}
@@ -98,19 +97,6 @@ type noLockError struct{ Path string }
 
 func (e *noLockError) Error() string { return fmt.Sprintf("there is no lock: %s", e.Path) }
 func (e *noLockError) Hint() string  { return "run: quorate lock" }
-
-func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1)) // a device's size says nothing
-	if err == nil && int64(len(b)) > limit {
-		return nil, fmt.Errorf("%s has more than %d bytes, which cannot be right", path, limit)
-	}
-	return b, err
-}
 
 // inputFlags say where locked bytes may come from.
 type inputFlags struct {
@@ -436,7 +422,7 @@ func (m *machine) resolveLock(ctx context.Context, p *project, f lockFlags) (*lo
 		}
 		o.Deb = source
 		for _, name := range d.SignedBy {
-			key, err := readBounded(filepath.Join(p.Dir, name), maxKeyFile)
+			key, err := readSmallFile(filepath.Join(p.Dir, name), maxKeyFile)
 			if err != nil {
 				return nil, fmt.Errorf("signed-by: %w", err)
 			}
