@@ -102,7 +102,7 @@ func (b *build) runScripts(ctx context.Context, name string, set *packageSet, r 
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	text := log.text()
+	text := strings.TrimRight(log.text(), "\n")
 	return &ScriptError{Set: name, Failed: failedPackages(text), Output: firstFailure(text), Err: err}
 }
 
@@ -110,14 +110,19 @@ func (b *build) runScripts(ctx context.Context, name string, set *packageSet, r 
 // own words come before "dpkg: error processing package", and what follows,
 // often for hundreds of lines, is what could still be configured.
 func firstFailure(output string) string {
-	lines := strings.Split(strings.TrimRight(output, "\n"), "\n")
+	lines := strings.Split(output, "\n")
+	end := len(lines)
 	for i, line := range lines {
 		if strings.HasPrefix(line, "dpkg: error processing package") {
-			end := min(i+2, len(lines)) // the next line says how it ended
-			return strings.Join(lines[max(0, end-tailLines):end], "\n")
+			end = min(i+2, end) // the next line says how it ended
+			break
 		}
 	}
-	return strings.Join(lines[max(0, len(lines)-tailLines):], "\n")
+	shown := lines[max(0, end-tailLines):end]
+	for i, line := range shown {
+		shown[i] = cutLine(line)
+	}
+	return strings.Join(shown, "\n")
 }
 
 // scriptSurroundings leaves the kernel's release alone: libc6's preinst refuses
