@@ -1,168 +1,390 @@
-// Package diff compares container images, whoever made them, and names every
-// path that differs.
+// Package diff compares outputs of builds, whoever made them, and owns every
+// byte in which they differ.
 //
-// [Layouts] takes two folders in the OCI image layout (image-layout.md) and
-// returns a [OldComparison]: a sorted, complete list of [OldFinding]s. Complete means
-// that two sides whose bytes differ have at least one finding, down to padding
-// between the entries of a tar file. Words:
+// [Compare] takes two or more sides. A side is a folder in the OCI image layout, an
+// OCI or docker archive, any other tar archive (plain or packed), a folder, or a
+// single file; image references in registries are not, for this package has no
+// network ([RemoteError]). It returns a [Result]: sides of equal bytes in one class, and
+// for each further class a [Comparison], a tree of [Node]s with [Finding]s.
 //
-//   - A side is one of the two layouts, A or B.
-//   - Images are paired by platform, then by order.
-//   - Layers are paired by digest first and then, between such pairs, by order
-//     (pairLayers). Equal digests are not even opened.
-//   - A differing pair of layers is read twice. The first reading goes through
-//     both sides at once and keeps facts about each entry but no contents
-//     (layer.go); what the second reading is for is to look at the first
-//     differing bytes of the files that differ (preview.go).
+//	res, err := diff.Compare([]string{"one", "two"}, diff.Options{})
+//	if err != nil { … }
+//	defer res.Close()
+//	res.Pairs[0].Root.Walk(func(n *diff.Node) bool { … return true })
 //
-// Memory is a few hundred bytes for an entry and 2 MiB for each GiB of contents,
-// and does not grow with the size of a file.
+// # The account
 //
-// How the files divide the work, and where more formats go:
+// A node has bytes on two sides. Its findings own stretches of them ([Run]), no byte
+// twice, and what no finding owns is equal on both sides and in the same order
+// ([Node.Check]). So the findings are complete, and a set of findings can be
+// proved to be the only reason of a difference by cutting its bytes out
+// ([Node.Without]). What nobody could read is owned by WhatUnexplained.
+// Findings marked Effect follow from others: sizes, offsets, checksums, digests, and
+// the packed form of what was unpacked.
 //
-//	layout.go   what an OCI layout says: index, manifests, configs, blobs by digest
-//	fields.go   two JSON documents → the fields that differ
-//	layer.go    one layer → entries (gzip, zstd or plain tar)
-//	compare.go  two lists of entries → findings
-//	preview.go  two differing contents → first differing offset and a few bytes
-//	write.go    a OldComparison → plain text
+// # How it is done
 //
-// A further container (docker archive, folder, registry) is one more way to
-// make a side; a further format of contents (ELF, zip, gettext …) is one more
-// reader beside preview.go which splits the content of one path into parts.
+//	side.go      what is a side: layout, archive, folder, file
+//	image.go     index, manifest, config; layers paired by digest, then by diff_id, then by entries in common
+//	archive.go   one pair of layers: equal when unpacked, or two trees
+//	tar.go       one tar, read once as a stream: entries with hashes, header bytes in a scratch file
+//	tree.go      two lists of entries; renamed ones are found by content and by likeness (alike.go)
+//	contents.go  two files, by their format
+//	anatomy.go   formats say only where their parts lie; pairing, order and the account are done here for all
+//	format.go    the list of formats; one file for each: gzip … squashfs
+//	text.go, align.go  the leaves: lines and characters, aligned bytes
+//
+// A differing pair of layers is read twice: once for hashes, and once more to
+// bring the files that differ into a scratch file, where they can be read anywhere.
+// Equal digests are not even opened. Memory is some 200 bytes for an entry and some
+// 60 MiB for the pair of files at hand; it does not grow with the size of a layer.
 //
 // The package stands alone: it imports no other folder of Quorate, so that it
-// can judge images that Quorate did not build, and it never uses the network.
+// can judge images that Quorate did not build.
 package diff
 
 import (
 	"fmt"
+	"io"
 	"path/filepath"
+	"slices"
 	"sort"
 )
 
-// What a finding is about, as OldFinding.What has it. Fields of JSON documents
-// come as "index FIELD", "manifest FIELD" and "config FIELD".
-const (
-	oldWhatPresence    = "presence"    // an image, layer or path is on one side only
-	oldWhatType        = "type"        // file, folder, symlink …
-	oldWhatMode        = "mode"        // permission bits
-	oldWhatOwner       = "owner"       // uid:gid
-	oldWhatOwnerNames  = "owner names" // uname:gname of the tar header
-	oldWhatModTime     = "mtime"       //
-	oldWhatTimes       = "other times" // atime and ctime of a PAX or GNU header
-	oldWhatLink        = "link"        // target of a symlink or hard link
-	oldWhatDevice      = "device"      // major:minor
-	oldWhatXattrs      = "xattrs"      // extended attributes
-	oldWhatRecords     = "pax records" // PAX records other than xattrs
-	oldWhatFormat      = "tar format"  // USTAR, PAX, GNU
-	oldWhatSize        = "size"        // of a file, in bytes
-	oldWhatContent     = "content"     // bytes of a file
-	oldWhatOrder       = "order"       // entries stand in another order
-	oldWhatTarBytes    = "tar bytes"   // bytes that no entry owns: padding, header details
-	oldWhatCompression = "compression" // equal tar, other compressed bytes
-	oldWhatBytes       = "bytes"       // a JSON document has equal fields and other bytes
-)
-
-// Options change how much is looked at, never the verdict.
+// Options change how the comparison runs, never what it says.
 type Options struct {
 	// Done ends the comparison early with ErrStopped; a context's Done() fits. Nil never does.
 	Done <-chan struct{}
-	// Context is how many bytes around a difference are shown; 0 means 48, which
-	// keeps both sides of a finding within a terminal's line.
-	Context int
+	// Temp is the folder of the scratch files, "" for the system's. They take as much room
+	// as the files that differ, unpacked.
+	Temp string
+	// Progress is called now and then, from several goroutines, with the bytes read of layers and archives so far and
+	// how many there are to read. Nil is fine.
+	Progress func(done, total int64)
 }
 
-const defaultContext = 48
-
-// OldFinding is one difference.
-type OldFinding struct {
-	Platform string `json:"platform,omitempty"` // "linux/amd64"; "" for the index itself
-	Layer    int    `json:"layer"`              // number of A's layer (B's when A has none), from 0; -1 for index, manifest and config
-	Path     string `json:"path,omitempty"`     // inside the layer, as its tar names it, cleaned; "" for the layer or document itself
-	What     string `json:"what"`               // one of the constants above, or "config FIELD" …
-	A        string `json:"a"`                  // A's value for people, at most about 200 bytes; "" where A has none
-	B        string `json:"b"`
-	Offset   int64  `json:"offset"` // of content: the first differing byte; -1 for all else
-}
-
-// Side is one of two things compared.
-type OldSide struct {
-	Path      string   `json:"path"`      // as given
-	Manifests []string `json:"manifests"` // digests of its images, in order
-}
-
-// OldComparison is the answer of Layouts.
-type OldComparison struct {
-	A        OldSide      `json:"a"`
-	B        OldSide      `json:"b"`
-	Findings []OldFinding `json:"findings"` // in order of platform, layer, path, what
-}
-
-// Same reports whether nothing differs.
-func (c *OldComparison) Same() bool { return len(c.Findings) == 0 }
-
-// Paths returns the differing paths inside layers, each once, sorted.
-func (c *OldComparison) Paths() []string {
-	seen := map[string]bool{}
-	var paths []string
-	for _, f := range c.Findings {
-		if f.Path != "" && !seen[f.Path] {
-			seen[f.Path] = true
-			paths = append(paths, f.Path)
+// Compare tells two or more sides apart. Errors: *InputError (a side is missing, damaged,
+// hostile, or cannot be compared with the others), *RemoteError, ErrStopped.
+func Compare(sides []string, o Options) (_ *Result, err error) {
+	if len(sides) < 2 {
+		return nil, fmt.Errorf("cannot compare %d sides, it takes two or more", len(sides))
+	}
+	r := &Result{}
+	defer func() {
+		if err != nil {
+			r.Close()
 		}
+	}()
+	op := &opener{o: o}
+	var inputs []*input
+	for _, name := range sides {
+		in, err := op.openInput(name)
+		if err != nil {
+			return nil, err
+		}
+		r.closers = append(r.closers, in)
+		inputs = append(inputs, in)
+		r.Sides = append(r.Sides, in.Side)
+	}
+	if err := comparable(inputs); err != nil {
+		return nil, err
+	}
+	for i, in := range inputs {
+		if err := r.classify(op, inputs, i, in); err != nil {
+			return nil, err
+		}
+	}
+	r.order()
+	return r, nil
+}
+
+// classify puts a side into the class of its equals, or compares it with the first side.
+func (r *Result) classify(op *opener, inputs []*input, i int, in *input) error {
+	for k, class := range r.Classes {
+		if first := inputs[class[0]]; first.Digest == in.Digest && first.Kind == in.Kind {
+			r.Classes[k] = append(class, i)
+			return nil
+		}
+	}
+	if i == 0 {
+		r.Classes = [][]int{{0}}
+		return nil
+	}
+	c, err := op.compare(r, inputs[0], in)
+	if err != nil {
+		return err
+	}
+	c.A, c.B = 0, i
+	if len(c.Root.Findings)+len(c.Root.Children) == 0 {
+		r.Classes[0] = append(r.Classes[0], i)
+		return nil
+	}
+	r.Classes = append(r.Classes, []int{i})
+	r.Pairs = append(r.Pairs, c)
+	return nil
+}
+
+func (r *Result) order() {
+	for _, c := range r.Classes {
+		slices.Sort(c)
+	}
+	sort.SliceStable(r.Classes, func(i, j int) bool { return r.Classes[i][0] < r.Classes[j][0] })
+}
+
+// comparable reports whether all sides are of kinds that can be held against each other.
+func comparable(inputs []*input) error {
+	for _, in := range inputs[1:] {
+		x, y := inputs[0], in
+		if (x.images != nil) != (y.images != nil) || (x.Kind == KindFolder) != (y.Kind == KindFolder) &&
+			x.Kind != KindTar && y.Kind != KindTar {
+			return &InputError{Side: y.Name, Err: fmt.Errorf("it is %s, and %q is %s", article(y.Kind), x.Name, article(x.Kind))}
+		}
+	}
+	return nil
+}
+
+func article(k SideKind) string {
+	if k == KindLayout || k == KindArchive {
+		return "an " + string(k)
+	}
+	return "a " + string(k)
+}
+
+// opener opens sides and runs comparisons.
+type opener struct {
+	o           Options
+	done, total int64
+}
+
+// compare compares two sides that are not known to be equal.
+func (op *opener) compare(r *Result, a, b *input) (*Comparison, error) {
+	c := &comparer{o: op.o}
+	for _, s := range []**spool{&c.spool, &c.sides[A], &c.sides[B], &c.heads[A], &c.heads[B]} {
+		var err error
+		if *s, err = newSpool(op.o.Temp); err != nil {
+			return nil, err
+		}
+		r.closers = append(r.closers, *s)
+	}
+	root := &Node{Kind: KindRoot, A: &Part{Offset: -1}, B: &Part{Offset: -1}}
+	var err error
+	switch {
+	case a.images != nil:
+		c.willRead(a, b)
+		c.closers = &r.closers
+		err = c.images(root, a.images, b.images)
+	case a.Kind == KindFolder && b.Kind == KindFolder:
+		err = c.trees(root, a.tree, b.tree, KindEntry)
+	case a.Kind == KindFolder || b.Kind == KindFolder:
+		err = c.folderAndTar(root, a, b)
+	case a.Kind == KindTar && b.Kind == KindTar:
+		n := &Node{Name: "archive", Kind: KindLayer, Parent: root, A: &Part{Offset: -1, Digest: a.Digest}, B: &Part{Offset: -1, Digest: b.Digest}}
+		c.toRead = a.Size + b.Size
+		if err = c.archives(n, a.blob(), b.blob()); len(n.Findings)+len(n.Children) > 0 {
+			root.Children = append(root.Children, n)
+		}
+	default:
+		n := &Node{Name: filepath.Base(a.Name), Kind: KindEntry, Parent: root, A: &Part{Offset: -1, Digest: a.Digest}, B: &Part{Offset: -1, Digest: b.Digest}}
+		if other := filepath.Base(b.Name); other != n.Name {
+			n.B.Name = other
+		}
+		root.Children = append(root.Children, n)
+		c.total.Files = 1
+		err = c.files(n, a.src, b.src)
+	}
+	if err == ErrStopped {
+		return nil, err
+	}
+	if err != nil {
+		if known, ok := err.(*InputError); ok {
+			return nil, known
+		}
+		return nil, &InputError{Side: b.Name, Err: fmt.Errorf("with %q: %w", a.Name, err)}
+	}
+	return c.finish(root), nil
+}
+
+// blob is a tar archive that was given as a side, in the form of a layer.
+func (in *input) blob() *blob {
+	return &blob{src: in.src, layer: layer{name: in.Name, file: ""}, whose: &images{side: in.Name}}
+}
+
+// files compares two files that differ.
+func (c *comparer) files(n *Node, a, b source) error {
+	if a.size == 0 || b.size == 0 {
+		n.A.Size, n.A.src, n.B.Size, n.B.src = a.size, a, b.size, b
+		c.add(n, Finding{What: WhatContent, A: fmt.Sprintf("%d bytes", a.size), B: fmt.Sprintf("%d bytes", b.size),
+			Runs: []Run{{Range{0, a.size}, Range{0, b.size}}}})
+		return nil
+	}
+	return c.contents(n, a, b, n.Name)
+}
+
+// folderAndTar compares what both can say: a tar's headers lie in no folder.
+func (c *comparer) folderAndTar(root *Node, a, b *input) error {
+	tree := func(in *input, w Which) (*tree, error) {
+		if in.tree != nil {
+			return in.tree, nil
+		}
+		return c.scanPacked(in.src, "", w)
+	}
+	x, err := tree(a, A)
+	if err != nil {
+		return err
+	}
+	y, err := tree(b, B)
+	if err != nil {
+		return err
+	}
+	return c.trees(root, x, y, KindEntry)
+}
+
+// finish fills in what follows from the findings: parents, accounts, totals.
+func (c *comparer) finish(root *Node) *Comparison {
+	settle(root)
+	adopt(root)
+	t := &c.total
+	root.Walk(func(n *Node) bool {
+		n.Account = accountOf(n)
+		t.Findings += len(n.Findings)
+		for i := range n.Findings {
+			t.Findings += n.Findings[i].More
+			if n.Findings[i].What == WhatUnexplained {
+				t.Unexplained += lengths(n.Findings[i].Runs)
+			}
+		}
+		if n.Kind == KindEntry {
+			t.Differing++
+		}
+		if n.Kind == KindEntry || n.Kind == KindDocument {
+			t.Bytes += n.Account.A.Differing + n.Account.B.Differing
+			for i := range n.Findings {
+				if n.Findings[i].Outer {
+					t.Bytes += lengths(n.Findings[i].Runs)
+				}
+			}
+		}
+		return true
+	})
+	t.Files = max(t.Files, t.Differing)
+	return &Comparison{Root: root, Total: *t}
+}
+
+func lengths(runs []Run) (n int64) {
+	for _, r := range runs {
+		n += r.A.Length + r.B.Length
+	}
+	return n
+}
+
+func adopt(n *Node) {
+	for _, c := range n.Children {
+		c.Parent = n
+		adopt(c)
+	}
+}
+
+// settle takes Effect from findings that have nothing to follow from: a file whose
+// checksum alone differs has a wrong checksum.
+func settle(n *Node) {
+	for _, c := range n.Children {
+		settle(c)
+	}
+	if n.Kind != KindEntry && n.Kind != KindRoot && n.Kind != KindLayer && n.Kind != KindDocument || hasReason(n) {
+		return
+	}
+	if n.Kind == KindDocument {
+		for i := range n.Findings {
+			if f := &n.Findings[i]; f.What == WhatSpacing {
+				f.Effect = false
+			}
+		}
+		return
+	}
+	n.Walk(func(m *Node) bool {
+		for i := range m.Findings {
+			m.Findings[i].Effect = false
+		}
+		return true
+	})
+}
+
+func hasReason(n *Node) bool {
+	found := false
+	n.Walk(func(m *Node) bool {
+		for i := range m.Findings {
+			found = found || !m.Findings[i].Effect
+		}
+		return !found
+	})
+	return found
+}
+
+// accountOf sums a node up.
+func accountOf(n *Node) Account {
+	var a Account
+	for _, w := range []Which{A, B} {
+		p, c := n.Part(w), a.on(w)
+		if p == nil {
+			continue
+		}
+		c.Size = p.Size
+		n.each(w, func(f *Finding) {
+			for _, r := range f.Runs {
+				size := r.On(w).Length
+				c.Differing += size
+				if f.Effect {
+					c.Effect += size
+				}
+				if f.What == WhatUnexplained {
+					c.Unexplained += size
+				}
+			}
+		})
+	}
+	return a
+}
+
+// each visits the findings that own bytes of the node.
+func (n *Node) each(w Which, visit func(*Finding)) {
+	for i := range n.Findings {
+		if f := &n.Findings[i]; !f.Outer {
+			visit(f)
+		}
+	}
+	for _, c := range n.Children {
+		for i := range c.Findings {
+			if f := &c.Findings[i]; f.Outer {
+				visit(f)
+			}
+		}
+		if p := c.Part(w); p != nil && p.Offset >= 0 {
+			c.each(w, visit)
+		}
+	}
+}
+
+// Paths returns the differing paths inside of layers, archives and folders, each once, sorted.
+func (c *Comparison) Paths() []string {
+	seen := map[string]bool{}
+	c.Root.Walk(func(n *Node) bool {
+		if n.Kind == KindEntry {
+			seen[n.Name] = true
+		}
+		return n.Kind != KindEntry
+	})
+	paths := make([]string, 0, len(seen))
+	for p := range seen {
+		paths = append(paths, p)
 	}
 	sort.Strings(paths)
 	return paths
 }
 
-// Layouts compares the OCI layouts in the folders a and b. Errors: *InputError
-// (a side is damaged, hostile or not a layout; it names the side and the file),
-// ErrStopped.
-func Layouts(a, b string, o Options) (*OldComparison, error) {
-	if o.Context <= 0 {
-		o.Context = defaultContext
-	}
-	left, err := openLayout(a)
-	if err != nil {
-		return nil, err
-	}
-	right, err := openLayout(b)
-	if err != nil {
-		return nil, err
-	}
-	w := &work{options: o, a: left, b: right}
-	if err := w.compare(); err != nil {
-		return nil, err
-	}
-	sortFindings(w.findings)
-	return &OldComparison{
-		A:        OldSide{Path: a, Manifests: left.digests()},
-		B:        OldSide{Path: b, Manifests: right.digests()},
-		Findings: w.findings,
-	}, nil
-}
-
-func sortFindings(f []OldFinding) {
-	sort.SliceStable(f, func(i, j int) bool {
-		x, y := f[i], f[j]
-		switch {
-		case x.Platform != y.Platform:
-			return x.Platform < y.Platform
-		case x.Layer != y.Layer:
-			return x.Layer < y.Layer
-		case x.Path != y.Path:
-			return x.Path < y.Path
-		default:
-			return x.What < y.What
-		}
-	})
-}
-
 // InputError says that a side cannot be compared.
 type InputError struct {
-	Side string // the layout's folder
-	Name string // the file or blob in it
+	Side string // as given
+	Name string // the file or blob in it, "" for the side itself
 	Err  error
 }
 
@@ -178,3 +400,31 @@ func (stopped) Error() string { return "comparison stopped" }
 
 // ErrStopped says that Options.Done was closed.
 var ErrStopped error = stopped{}
+
+// willRead counts the bytes that progress is measured by.
+func (c *comparer) willRead(a, b *input) {
+	for _, in := range []*input{a, b} {
+		for _, i := range in.images.list {
+			for _, l := range i.layers {
+				if s, err := in.images.files.file(l.file); err == nil {
+					c.toRead += s.size
+					s.close()
+				}
+			}
+		}
+	}
+}
+
+// progress counts bytes that were read of one side.
+func (c *comparer) progress(_ Which, n int) {
+	if c.o.Progress == nil {
+		return
+	}
+	const step = 1 << 20
+	before := c.read.Add(int64(n)) - int64(n)
+	if before/step != (before+int64(n))/step {
+		c.o.Progress(before+int64(n), c.toRead)
+	}
+}
+
+var _ io.Closer = (*Result)(nil)

@@ -16,14 +16,23 @@ type Result struct {
 	Sides   []Side        `json:"sides"`   // as given, at least two
 	Classes [][]int       `json:"classes"` // numbers of sides with equal bytes, by first member; one class: all are the same
 	Pairs   []*Comparison `json:"pairs"`   // the first side of the first class against the first of every other class
-	spool   *spool
+	closers []closer
 }
+
+type closer interface{ close() error }
 
 // Same reports whether all sides are equal.
 func (r *Result) Same() bool { return len(r.Classes) == 1 }
 
 // Close removes the scratch file. Nodes stay, their bytes go.
-func (r *Result) Close() error { return r.spool.close() }
+func (r *Result) Close() error {
+	var all error
+	for _, c := range r.closers {
+		all = errors.Join(all, c.close())
+	}
+	r.closers = nil
+	return all
+}
 
 // Side is one of the things compared.
 type Side struct {
@@ -406,10 +415,4 @@ func (a *Account) on(w Which) *Count {
 		return &a.A
 	}
 	return &a.B
-}
-
-// Compare tells two or more sides apart. See the package comment for what a side
-// may be. Errors: *InputError, ErrStopped.
-func Compare(sides []string, o Options) (*Result, error) {
-	return nil, &InputError{Side: sides[0], Err: errors.New("not written yet")}
 }

@@ -8,65 +8,151 @@ import (
 	"strings"
 )
 
-// Write writes the comparison as plain text, the same bytes for the same
-// comparison. Names from the images are quoted when they hold anything that a
-// terminal might obey.
-func (c *OldComparison) Write(w io.Writer) error {
+const (
+	// Of a value the text shows so many lines and bytes: both sides of a finding stay on one screen.
+	shownLines, shownBytes = 6, 400
+	// maxShown bounds the findings that the text shows for one path.
+	maxShown = 40
+)
+
+// WriteText writes the result as plain text, the same bytes for the same result.
+// Names from the images are quoted when they hold anything that a terminal might obey.
+// show chooses what is shown (nil: all); the counts are of everything.
+func (r *Result) WriteText(w io.Writer, show func(*Node, *Finding) bool) error {
 	b := bufio.NewWriter(w)
-	fmt.Fprintf(b, "A  %s\n", Quote(c.A.Path))
-	for _, d := range c.A.Manifests {
-		fmt.Fprintf(b, "   %s\n", d)
+	for i, s := range r.Sides {
+		fmt.Fprintf(b, "%s  %s  (%s)  %s\n", r.label(i), Quote(s.Name), s.Kind, s.Digest)
+		for _, d := range s.Images {
+			fmt.Fprintf(b, "   image %s\n", d)
+		}
 	}
-	fmt.Fprintf(b, "B  %s\n", Quote(c.B.Path))
-	for _, d := range c.B.Manifests {
-		fmt.Fprintf(b, "   %s\n", d)
-	}
-	if c.Same() {
+	if r.Same() {
 		fmt.Fprintln(b, "\nno difference")
 		return b.Flush()
 	}
-	paths := len(c.Paths())
-	fmt.Fprintf(b, "\n%s in %s\n", plural(len(c.Findings), "difference"), plural(paths, "path"))
-	last := ""
-	for _, f := range c.Findings {
-		if where := f.where(); where != last {
-			fmt.Fprintf(b, "\n%s\n", where)
-			last = where
+	if len(r.Sides) > 2 {
+		fmt.Fprintf(b, "\n%s of equal outputs:\n", plural(len(r.Classes), "class", "classes"))
+		for _, c := range r.Classes {
+			var names []string
+			for _, i := range c {
+				names = append(names, r.label(i))
+			}
+			fmt.Fprintf(b, "   %s\n", strings.Join(names, " = "))
 		}
-		fmt.Fprintf(b, "  %s", f.What)
-		if f.Offset >= 0 {
-			fmt.Fprintf(b, " from byte %d", f.Offset)
-		}
-		fmt.Fprintf(b, "\n    A %s\n    B %s\n", value(f.A), value(f.B))
+	}
+	for _, c := range r.Pairs {
+		c.write(b, r.label(c.A), r.label(c.B), show)
 	}
 	return b.Flush()
 }
 
-// where is the heading that a finding stands under.
-func (f OldFinding) where() string {
-	var parts []string
-	if f.Path != "" {
-		parts = append(parts, Quote(f.Path))
+// label names a side: A, B, C … and numbers beyond.
+func (r *Result) label(i int) string {
+	if i < 26 {
+		return string(rune('A' + i))
 	}
-	switch {
-	case f.Layer >= 0:
-		parts = append(parts, "layer "+strconv.Itoa(f.Layer))
-	case f.Platform == "":
-		parts = append(parts, "index")
-	default:
-		parts = append(parts, "image")
-	}
-	if f.Platform != "" {
-		parts = append(parts, Quote(f.Platform))
-	}
-	return strings.Join(parts, ", ")
+	return strconv.Itoa(i + 1)
 }
 
-func value(s string) string {
-	if s == "" {
-		return "-"
+func (c *Comparison) write(b *bufio.Writer, x, y string, show func(*Node, *Finding) bool) {
+	t := c.Total
+	fmt.Fprintf(b, "\n%s and %s: %s in %s of %d; %s\n", x, y, plural(t.Findings, "difference", "differences"),
+		plural(t.Differing, "path", "paths"), t.Files, plural(int(t.Bytes), "differing byte", "differing bytes"))
+	hidden, effects := 0, 0
+	c.Root.Walk(func(n *Node) bool {
+		shown := 0
+		for i := range n.Findings {
+			f := &n.Findings[i]
+			if show != nil && !show(n, f) {
+				hidden++
+				continue
+			}
+			if f.Effect {
+				effects++
+				continue
+			}
+			if shown == 0 {
+				fmt.Fprintf(b, "\n%s%s\n", heading(n), n.size())
+			}
+			if shown++; shown <= maxShown {
+				f.write(b, x, y)
+			}
+		}
+		if shown > maxShown {
+			fmt.Fprintf(b, "  … and %d more\n", shown-maxShown)
+		}
+		return true
+	})
+	if effects > 0 {
+		fmt.Fprintf(b, "\n%s: sizes, offsets, checksums, digests, packed forms\n", plural(effects, "further difference follows from these", "further differences follow from these"))
 	}
-	return Quote(s)
+	if hidden > 0 {
+		fmt.Fprintf(b, "\n%s not shown\n", plural(hidden, "difference is", "differences are"))
+	}
+}
+
+func heading(n *Node) string {
+	s := Quote(n.Path())
+	if s == "" {
+		s = "image"
+	}
+	if n.B != nil && n.B.Name != "" {
+		s += " | " + Quote(n.B.Name)
+	}
+	return s
+}
+
+// size says how much of a node differs.
+func (n *Node) size() string {
+	a, b := n.Account.A, n.Account.B
+	if a.Differing+b.Differing == 0 {
+		return ""
+	}
+	return fmt.Sprintf("   %d of %d | %d of %d bytes", a.Differing, a.Size, b.Differing, b.Size)
+}
+
+func (f *Finding) write(b *bufio.Writer, x, y string) {
+	fmt.Fprintf(b, "  %s", f.What)
+	if f.Where != "" {
+		fmt.Fprintf(b, " %s", Quote(f.Where))
+	}
+	switch {
+	case f.Line != [2]int{}:
+		fmt.Fprintf(b, " line %d | %d", f.Line[A], f.Line[B])
+	case len(f.Runs) > 0 && !f.Outer:
+		fmt.Fprintf(b, " at %#x | %#x", f.Runs[0].A.Offset, f.Runs[0].B.Offset)
+	}
+	if f.More > 0 {
+		fmt.Fprintf(b, ", and %d more", f.More)
+	}
+	fmt.Fprintln(b)
+	if f.Note != "" {
+		fmt.Fprintf(b, "    %s\n", Quote(f.Note))
+	}
+	value(b, x, f.A)
+	value(b, y, f.B)
+}
+
+// value writes one side's value, one line of it a line.
+func value(b *bufio.Writer, label, v string) {
+	if v == "" {
+		fmt.Fprintf(b, "    %s -\n", label)
+		return
+	}
+	cut := len(v) > shownBytes
+	if cut {
+		v = strings.ToValidUTF8(v[:shownBytes], "")
+	}
+	lines := strings.Split(strings.TrimSuffix(v, "\n"), "\n")
+	if len(lines) > shownLines {
+		lines, cut = lines[:shownLines], true
+	}
+	for i, l := range lines {
+		if i == len(lines)-1 && cut {
+			l += " …"
+		}
+		fmt.Fprintf(b, "    %s %s\n", label, Quote(l))
+	}
 }
 
 // Quote returns a name or value as it is when every character of it prints, and in
@@ -80,9 +166,9 @@ func Quote(s string) string {
 	return s
 }
 
-func plural(n int, noun string) string {
+func plural(n int, one, many string) string {
 	if n == 1 {
-		return "1 " + noun
+		return "1 " + one
 	}
-	return strconv.Itoa(n) + " " + noun + "s"
+	return strconv.Itoa(n) + " " + many
 }

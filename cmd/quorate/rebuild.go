@@ -401,17 +401,22 @@ func (m *machine) rebuildEvent() func(rebuild.Event) {
 
 // compareLayouts is package diff in the form that rebuild asks for.
 func compareLayouts(ctx context.Context, a, b string) (*rebuild.Differences, error) {
-	c, err := diff.Layouts(a, b, diff.Options{Done: ctx.Done()})
+	res, err := diff.Compare([]string{a, b}, diff.Options{Done: ctx.Done()})
 	if err != nil {
 		return nil, err
 	}
+	defer res.Close()
 	// They lie in rebuilders/NAME/image, and not where they will be kept.
-	c.A.Path, c.B.Path = filepath.Base(filepath.Dir(a)), filepath.Base(filepath.Dir(b))
+	res.Sides[0].Name, res.Sides[1].Name = filepath.Base(filepath.Dir(a)), filepath.Base(filepath.Dir(b))
 	var text bytes.Buffer
-	if err := c.Write(&text); err != nil {
+	if err := res.WriteText(&text, nil); err != nil {
 		return nil, err
 	}
-	return &rebuild.Differences{Paths: c.Paths(), Count: len(c.Findings), Text: text.Bytes(), All: c.Findings}, nil
+	d := &rebuild.Differences{Text: text.Bytes(), All: res}
+	for _, c := range res.Pairs {
+		d.Paths, d.Count = append(d.Paths, c.Paths()...), d.Count+c.Total.Findings
+	}
+	return d, nil
 }
 
 // answerRebuild tells the outcome and returns what decides the exit code.

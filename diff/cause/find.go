@@ -1,0 +1,685 @@
+package cause
+
+import (
+	"crypto/md5"  //nolint:gosec // digests that builds write are of any kind
+	"crypto/sha1" //nolint:gosec // likewise
+	"crypto/sha512"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"sort"
+	"strings"
+
+	"quorate.dev/diff"
+)
+
+// Find says why the sides of a comparison differ. It reads the result's bytes, so
+// the result must not be closed yet. A nil context is an empty one.
+func Find(r *diff.Result, c *Context) *Report {
+	if c == nil {
+		c = &Context{}
+	}
+	s := &search{context: c, causes: map[string]*Cause{}, definition: readDefinition(c.Definition)}
+	s.report = &Report{Title: c.Title, Same: r.Same(), Classes: r.Classes, InputsKnown: c.Locked, InputCount: c.Inputs}
+	s.sides(r)
+	for _, cmp := range r.Pairs {
+		s.compare(cmp)
+	}
+	s.report.First = firstStep(c.Sides)
+	s.finish()
+	return s.report
+}
+
+type search struct {
+	context    *Context
+	report     *Report
+	causes     map[string]*Cause
+	definition *definition
+	// Of the comparison at hand:
+	pair    *pair
+	sideNo  [2]int
+	files   map[string]*fileState
+	nowhere int // effects that lie in no file: digests of layers and the like
+	tools   map[string]bool
+}
+
+// fileState is what became of one path.
+type fileState struct {
+	path, layer string
+	bytes       int64
+	claims      map[string]float64 // entry → least confidence
+	left        []leftover
+	effects     map[string]int
+	buildIDs    []string
+	node        *diff.Node
+}
+
+type leftover struct {
+	node    *diff.Node
+	finding *diff.Finding
+}
+
+func (s *search) facts(side int) Facts {
+	if side < len(s.context.Sides) {
+		return s.context.Sides[side]
+	}
+	return Facts{}
+}
+
+func (s *search) sides(r *diff.Result) {
+	class := map[int]int{}
+	for k, members := range r.Classes {
+		for _, m := range members {
+			class[m] = k
+		}
+	}
+	for i, side := range r.Sides {
+		f := s.facts(i)
+		name := f.Name
+		if name == "" {
+			name = side.Name
+		}
+		sr := SideReport{Name: name, Digest: side.Digest, Class: class[i], Facts: maps.Clone(f.Values)}
+		if len(side.Images) == 1 {
+			sr.Digest = side.Images[0]
+		}
+		if !f.Started.IsZero() {
+			if sr.Facts == nil {
+				sr.Facts = map[string]string{}
+			}
+			sr.Facts["started"] = f.Started.UTC().Format("2006-01-02T15:04:05Z")
+		}
+		s.report.Sides = append(s.report.Sides, sr)
+	}
+}
+
+func (s *search) compare(cmp *diff.Comparison) {
+	s.pair = newPair(s.facts(cmp.A), s.facts(cmp.B))
+	s.sideNo = [2]int{cmp.A, cmp.B}
+	s.files = map[string]*fileState{}
+	s.report.Inputs = append(s.report.Inputs, inputs(cmp.Root)...)
+	s.index(cmp.Root)
+	cmp.Root.Walk(func(n *diff.Node) bool {
+		s.node(n)
+		return true
+	})
+	s.settle(cmp)
+}
+
+// Digests of at most so many bytes of differing files are made in all kinds
+// that lists of digests use: RECORD, md5sums, SHA512SUMS.
+const (
+	maxDigested = 4 << 20
+	allDigested = 64 << 20
+)
+
+// index notes the digests of all differing files, by which lists of digests are known as effects.
+func (s *search) index(root *diff.Node) {
+	budget := int64(allDigested)
+	root.Walk(func(n *diff.Node) bool {
+		for _, w := range []diff.Which{diff.A, diff.B} {
+			part := n.Part(w)
+			if part == nil {
+				continue
+			}
+			if hexed, ok := strings.CutPrefix(part.Digest, "sha256:"); ok {
+				s.pair.digests[hexed] = n.Name
+			}
+			if (n.Kind != diff.KindEntry && n.Kind != diff.KindMember) || part.Size == 0 || part.Size > maxDigested || part.Size > budget {
+				continue
+			}
+			b, err := n.Bytes(w, maxDigested)
+			if err != nil {
+				continue
+			}
+			budget -= part.Size
+			m, h, l := md5.Sum(b), sha1.Sum(b), sha512.Sum512(b) //nolint:gosec // see above
+			for _, sum := range [][]byte{m[:], h[:], l[:]} {
+				s.pair.digests[hex.EncodeToString(sum)] = n.Name
+			}
+		}
+		return true
+	})
+}
+
+func (s *search) file(n *diff.Node) *fileState {
+	path, layer := "", ""
+	for m := n; m != nil; m = m.Parent {
+		switch {
+		case m.Kind == diff.KindEntry:
+			path = m.Name // the outermost: entries do not hold entries, but a file given as a side is one
+		case m.Kind == diff.KindLayer:
+			layer = m.Name
+		case m.Kind == diff.KindDocument && path == "":
+			path = "image " + m.Name
+		}
+	}
+	if path == "" {
+		path = "image"
+		if layer != "" {
+			path = "image " + layer
+		}
+	}
+	key := layer + "\x00" + path
+	f := s.files[key]
+	if f == nil {
+		f = &fileState{path: path, layer: layer, claims: map[string]float64{}, effects: map[string]int{}, node: n.File()}
+		s.files[key] = f
+	}
+	return f
+}
+
+// node offers a node's findings to the detectors.
+func (s *search) node(n *diff.Node) {
+	if len(n.Findings) == 0 {
+		return
+	}
+	file := s.file(n)
+	var rest []*diff.Finding
+	for i := range n.Findings {
+		f := &n.Findings[i]
+		if f.Effect {
+			file.effects[f.What] += 1 + f.More
+			if f.What == diff.WhatElfBuildID {
+				file.buildIDs = append(file.buildIDs, f.A+"|"+f.B)
+			}
+			continue
+		}
+		if !f.Outer {
+			if pl := s.place(n); pl != nil {
+				s.claim(n, f, claim{entry: pl.entry, a: f.A, b: f.B, where: label(f), fact: pl.fact, confidence: 1})
+				continue
+			}
+		}
+		if c, ok := s.byField(n, f); ok {
+			s.claim(n, f, c)
+			continue
+		}
+		rest = append(rest, f)
+	}
+	if len(rest) > 0 {
+		s.contents(n, rest)
+	}
+}
+
+func (s *search) place(n *diff.Node) *place {
+	if e := n.File(); e != nil {
+		return placeOf(e.Name)
+	}
+	return nil
+}
+
+func (s *search) byField(n *diff.Node, f *diff.Finding) (claim, bool) {
+	for i := range catalogue {
+		e := &catalogue[i]
+		if e.Field == nil {
+			continue
+		}
+		if c, ok := e.Field(s.pair, n, f); ok {
+			if c.entry == "" {
+				c.entry = e.ID
+			}
+			return c, true
+		}
+	}
+	return claim{}, false
+}
+
+// contents explains what no field detector took: text and bytes.
+func (s *search) contents(n *diff.Node, rest []*diff.Finding) {
+	if list, ok := s.wholeNode(n, rest); ok {
+		for _, f := range rest {
+			s.claim(n, f, list...)
+			list = nil // evidence once; the other findings are of the same causes
+		}
+		return
+	}
+	for _, f := range rest {
+		list, ok := s.one(n, f)
+		if !ok {
+			file := s.file(n)
+			file.left = append(file.left, leftover{n, f})
+			continue
+		}
+		s.claim(n, f, list...)
+	}
+}
+
+// wholeNode judges the node's bytes as one, when all that is left are findings in its contents.
+func (s *search) wholeNode(n *diff.Node, rest []*diff.Finding) ([]claim, bool) {
+	for _, f := range rest {
+		if f.Outer || is(f, diff.WhatPresence, diff.WhatType, diff.WhatRenamed, diff.WhatMalformed) {
+			return nil, false
+		}
+	}
+	a, err1 := n.Bytes(diff.A, maxText)
+	b, err2 := n.Bytes(diff.B, maxText)
+	if err1 != nil || err2 != nil {
+		return nil, false
+	}
+	if fileSystemImage(n) {
+		return []claim{{entry: "32-file-system", a: "ext2/3/4 image", b: "another", fact: "UUID, hash seed and times of the superblock", confidence: 0.8,
+			why: "the file systems' trees were not compared", confirm: "debugfs -R 'ls -l' FILE"}}, true
+	}
+	if list, ok := s.known(a, b); ok {
+		return list, true
+	}
+	if !textual(a) || !textual(b) {
+		return nil, false
+	}
+	if list, ok := s.pair.whole(n.Name, a, b); ok {
+		return s.inContext(n, list), true
+	}
+	if list, ok := s.pair.lines(a, b, 0); ok {
+		return s.inContext(n, list), true
+	}
+	if list, ok := beginning(a, b); ok {
+		return []claim{list}, true
+	}
+	return nil, false
+}
+
+func (s *search) inContext(n *diff.Node, list []claim) []claim {
+	for i := range list {
+		s.pair.context(n, &list[i])
+	}
+	return list
+}
+
+// known replaces the values of each host by one token in both, whatever the format: equal
+// afterwards proves that nothing else differs.
+func (s *search) known(a, b []byte) ([]claim, bool) {
+	x, y := string(a), string(b)
+	var list []claim
+	for i := range s.pair.known {
+		c := &s.pair.known[i]
+		at, bt := occurrences(x, c.a), occurrences(y, c.b)
+		if len(at) == 0 || len(at) != len(bt) {
+			continue
+		}
+		x, y = replaceAt(x, at, len(c.a)), replaceAt(y, bt, len(c.b))
+		list = append(list, claim{entry: c.entry, a: surroundings(string(a), c.a), b: surroundings(string(b), c.b), fact: c.says(), confidence: 1})
+	}
+	return list, len(list) > 0 && x == y
+}
+
+func replaceAt(s string, at []int, length int) string {
+	var b strings.Builder
+	from := 0
+	for _, i := range at {
+		b.WriteString(s[from:i])
+		b.WriteByte(0)
+		from = i + length
+	}
+	b.WriteString(s[from:])
+	return b.String()
+}
+
+// surroundings is the printable text in which value stands first.
+func surroundings(s, value string) string {
+	i := strings.Index(s, value)
+	if i < 0 {
+		return clip(value)
+	}
+	start, end := i, i+len(value)
+	for start > 0 && i-start < 60 && s[start-1] >= ' ' && s[start-1] < 0x7f {
+		start--
+	}
+	for end < len(s) && end-i < 160 && s[end] >= ' ' && s[end] < 0x7f {
+		end++
+	}
+	return clip(s[start:end])
+}
+
+func textual(b []byte) bool {
+	probe := b[:min(len(b), 64<<10)]
+	return !slices.Contains(probe, 0)
+}
+
+// lines explains two texts line by line. first is the number of the first line, 0 for 1.
+func (p *pair) lines(a, b []byte, first int) ([]claim, bool) {
+	x, y := splitLines(a), splitLines(b)
+	if len(x) != len(y) {
+		return nil, false
+	}
+	var out []claim
+	for i := range x {
+		if x[i] == y[i] {
+			continue
+		}
+		list, ok := p.line(x[i], y[i])
+		if !ok {
+			return nil, false
+		}
+		for _, c := range list {
+			c.where = fmt.Sprintf("line %d", max(first, 1)+i)
+			if c.effect == "" && len(x[i])+len(y[i]) < 2*maxValue {
+				c.a, c.b = x[i], y[i] // a line says more than a word
+			}
+			out = append(out, c)
+		}
+	}
+	return out, len(out) > 0
+}
+
+// one explains a single finding.
+func (s *search) one(n *diff.Node, f *diff.Finding) ([]claim, bool) {
+	var list []claim
+	var ok bool
+	switch {
+	case f.What == diff.WhatText:
+		list, ok = s.hunk(n, f)
+	case is(f, diff.WhatPresence):
+		var c claim
+		c, ok = s.presence(n, f)
+		list = []claim{c}
+	case is(f, diff.WhatUnexplained, diff.WhatMalformed, diff.WhatFormat, diff.WhatType):
+		list, ok = s.pair.runs(n, f)
+	default:
+		if f.A != "" && f.B != "" && !is(f, diff.WhatBytes, diff.WhatFolded, diff.WhatPadding, diff.WhatContent) {
+			list, ok = s.pair.line(f.A, f.B)
+			for i := range list {
+				list[i].where = label(f)
+				if len(f.A)+len(f.B) < 2*maxValue {
+					list[i].a, list[i].b = f.A, f.B
+				}
+			}
+		}
+		if !ok {
+			list, ok = s.pair.runs(n, f)
+		}
+	}
+	if ok {
+		list = s.inContext(n, list)
+	}
+	return list, ok
+}
+
+// hunk explains changed lines.
+func (s *search) hunk(n *diff.Node, f *diff.Finding) ([]claim, bool) {
+	a, b := []byte(f.A), []byte(f.B)
+	if len(f.Runs) > 0 && (len(a) >= maxHunk || len(b) >= maxHunk || n.A == nil || n.B == nil) {
+		return nil, false
+	}
+	if list, ok := s.pair.lines(a, b, f.Line[0]); ok {
+		return list, true
+	}
+	if c, ok := sameLines(a, b); ok {
+		c.where = fmt.Sprintf("line %d", f.Line[0])
+		return []claim{c}, true
+	}
+	if list, ok := s.pair.line(string(a), string(b)); ok {
+		for i := range list {
+			list[i].where = fmt.Sprintf("line %d", f.Line[0])
+		}
+		return list, true
+	}
+	return nil, false
+}
+
+// maxHunk is where diff cuts the values of a finding; longer ones are not whole.
+const maxHunk = 4096
+
+// presence judges a file that is on one side only: one whose name holds a time,
+// random characters or a process number has its like on the other side.
+func (s *search) presence(n *diff.Node, f *diff.Finding) (claim, bool) {
+	return claim{}, false
+}
+
+// claim notes that a finding is of a cause.
+func (s *search) claim(n *diff.Node, f *diff.Finding, list ...claim) {
+	file := s.file(n)
+	for i, c := range list {
+		if c.effect != "" {
+			file.effects[c.effect]++
+			continue
+		}
+		e := entryOf(c.entry)
+		if e == nil {
+			panic("cause: no entry " + c.entry) // a detector names a cause that the catalogue lacks
+		}
+		k := s.causes[c.entry]
+		if k == nil {
+			k = &Cause{ID: e.ID, Title: e.Title, Kind: e.Kind, entry: e, files: map[string]bool{}, least: 1}
+			s.causes[c.entry] = k
+		}
+		if least, ok := file.claims[c.entry]; !ok || c.confidence < least {
+			file.claims[c.entry] = c.confidence
+		}
+		k.files[file.path] = true
+		k.Sites += 1
+		if i == 0 {
+			k.Sites += f.More
+			k.Bytes += owned(f)
+		}
+		if c.confidence < k.least {
+			k.least, k.How, k.Confirm = c.confidence, c.why, c.confirm
+		}
+		if len(k.Evidence) < maxEvidence {
+			k.Evidence = append(k.Evidence, Evidence{
+				Path: file.path, Inside: inside(n), Where: c.where, A: clip(c.a), B: clip(c.b), Fact: c.fact, Sides: s.sideNo,
+			})
+		}
+	}
+	if len(list) == 0 { // a further finding of a file that was judged as a whole
+		for id := range file.claims {
+			s.causes[id].Bytes += owned(f)
+			break
+		}
+	}
+	file.bytes += owned(f)
+}
+
+func owned(f *diff.Finding) int64 {
+	var n int64
+	for _, r := range f.Runs {
+		n += r.A.Length + r.B.Length
+	}
+	return n
+}
+
+// inside is the way from the file to the node.
+func inside(n *diff.Node) string {
+	var steps []string
+	for ; n != nil && n.Parent != nil && n.Kind != diff.KindEntry && n.Kind != diff.KindDocument; n = n.Parent {
+		steps = append(steps, n.Name)
+	}
+	if n == nil || n.Parent == nil {
+		return ""
+	}
+	slices.Reverse(steps)
+	return strings.Join(steps, " → ")
+}
+
+// settle judges files as wholes, once all findings were offered: build-ids alone, what is left, what is proven.
+func (s *search) settle(cmp *diff.Comparison) {
+	t := &s.report.Total
+	t.Files = max(t.Files, cmp.Total.Files)
+	t.Bytes += cmp.Total.Bytes
+	var unexplained int64
+	for _, key := range slices.Sorted(maps.Keys(s.files)) {
+		f := s.files[key]
+		s.onlyEffects(f)
+		for _, n := range f.effects {
+			t.Effects += n
+		}
+		if len(f.claims) == 0 && len(f.left) == 0 {
+			continue // digests of layers and the like: they follow from files
+		}
+		t.Differing++
+		if len(f.left) == 0 {
+			t.Explained++
+		} else {
+			unexplained += s.unexplained(f)
+		}
+		s.prove(f)
+		s.fold(f)
+		s.report.Areas = append(s.report.Areas, Area{Layer: f.layer, Path: f.path, Bytes: max(1, areaBytes(f))})
+	}
+	t.ExplainedBytes += max(0, cmp.Total.Bytes-unexplained)
+}
+
+func areaBytes(f *fileState) int64 {
+	if f.node != nil {
+		return f.node.Account.A.Differing + f.node.Account.B.Differing
+	}
+	return f.bytes
+}
+
+// onlyEffects looks at a file in which nothing differs but what follows from
+// other differences: a build-id without a reason in sight.
+func (s *search) onlyEffects(f *fileState) {
+	if len(f.claims) > 0 || len(f.left) > 0 || len(f.buildIDs) == 0 || f.node == nil {
+		return
+	}
+	a, b, _ := strings.Cut(f.buildIDs[0], "|")
+	c := claim{entry: "5-build-id", a: a, b: b, where: "build-id", confidence: 1}
+	slack, ok := rpathSlack(f.node)
+	switch {
+	case isUUID4(a) && isUUID4(b):
+		c.fact = "made up by the linker: UUIDs of version 4"
+	case ok:
+		c.entry, c.fact, c.confidence = "4-rpath", fmt.Sprintf("%d empty bytes in .dynstr, where an RPATH was", slack), 0.9
+		c.why, c.confirm = "the RPATH is gone from both files; only its room and the build-id made with it are left", "cmake -DCMAKE_BUILD_RPATH_USE_ORIGIN=ON"
+	default:
+		c.fact, c.confidence = "nothing else differs: what it was made from was stripped", 0.8
+		c.why = "a build-id of a digest differs because something did before stripping, often a path in debug information"
+		c.confirm = "build without strip and compare again"
+	}
+	s.claim(f.node, &diff.Finding{What: diff.WhatElfBuildID}, c)
+}
+
+func isUUID4(h string) bool {
+	h = strings.ReplaceAll(h, "-", "")
+	return len(h) == 32 && hexRun.MatchString(h) && h[12] == '4' && strings.ContainsRune("89ab", rune(h[16]))
+}
+
+// prove cuts the claimed bytes out of both sides of a file and compares the rest:
+// where they are equal, nothing but these causes differs. Where not, nothing is proven.
+func (s *search) prove(f *fileState) {
+	if len(f.left) == 0 {
+		return // Node.Check holds: what no finding owns is equal
+	}
+	for id := range f.claims {
+		k := s.causes[id]
+		if len(f.claims) == 1 && k.least == 1 && len(k.files) == 1 {
+			k.least = 0.9
+			k.How = "other bytes of the file are unexplained, so that the cause is not the only one"
+		}
+	}
+}
+
+// fold counts a file's effects under its causes: the first in the catalogue's order.
+func (s *search) fold(f *fileState) {
+	ids := slices.Sorted(maps.Keys(f.claims))
+	if len(ids) == 0 {
+		return
+	}
+	k := s.causes[ids[0]]
+	for _, what := range slices.Sorted(maps.Keys(f.effects)) {
+		i := slices.IndexFunc(k.Folded, func(x Fold) bool { return x.What == what })
+		if i < 0 {
+			k.Folded = append(k.Folded, Fold{What: what})
+			i = len(k.Folded) - 1
+		}
+		k.Folded[i].Count += f.effects[what]
+	}
+}
+
+// unexplained notes what is left of a file and returns how many bytes that is.
+func (s *search) unexplained(f *fileState) int64 {
+	first := f.left[0]
+	u := Unexplained{Path: f.path, Inside: inside(first.node), Offset: -1, What: label(first.finding), A: clip(first.finding.A), B: clip(first.finding.B), More: len(f.left) - 1, Sides: s.sideNo}
+	if len(first.finding.Runs) > 0 {
+		u.Offset = first.finding.Runs[0].A.Offset
+	}
+	var a, b int64
+	for _, l := range f.left {
+		for _, r := range l.finding.Runs {
+			a, b = a+r.A.Length, b+r.B.Length
+		}
+		u.More += l.finding.More
+	}
+	u.Bytes = max(a, b)
+	for _, w := range []diff.Which{diff.A, diff.B} {
+		if f.node != nil && f.node.Part(w) != nil {
+			u.Of = max(u.Of, f.node.Part(w).Size)
+		}
+	}
+	s.report.Unexplained = append(s.report.Unexplained, u)
+	return a + b
+}
+
+// finish ranks the causes, writes their mends and says what all of it means.
+func (s *search) finish() {
+	r := s.report
+	for _, k := range s.causes {
+		k.Files = slices.Sorted(maps.Keys(k.files))
+		k.Confidence = k.least
+		k.Proof = Likely
+		if k.least >= 1 {
+			k.Proof, k.Confirm = Proven, ""
+			k.How = fmt.Sprintf("%s → identical", k.entry.How)
+		}
+		s.locate(k)
+		r.Causes = append(r.Causes, k)
+	}
+	sort.SliceStable(r.Causes, func(i, j int) bool { return before(r.Causes[i], r.Causes[j]) })
+	for i, k := range r.Causes {
+		k.Number = i + 1
+		k.entry.Mend(&mender{definition: s.definition, context: s.context}, k)
+	}
+	s.areas()
+	s.toolchain()
+	s.verdict()
+	s.next()
+}
+
+// before ranks: inputs and tools first, then proven, then by files explained.
+func before(x, y *Cause) bool {
+	first := func(k *Cause) int {
+		switch k.Kind {
+		case "inputs":
+			return 0
+		case "tools":
+			if k.ID == "38-toolchain" {
+				return 1
+			}
+		}
+		return 2
+	}
+	switch {
+	case first(x) != first(y):
+		return first(x) < first(y)
+	case x.Proof != y.Proof:
+		return x.Proof == Proven
+	case len(x.Files) != len(y.Files):
+		return len(x.Files) > len(y.Files)
+	case x.Bytes != y.Bytes:
+		return x.Bytes > y.Bytes
+	}
+	return x.ID < y.ID
+}
+
+// areas gives the tree map its causes and keeps the largest files.
+func (s *search) areas() {
+	r := s.report
+	for i := range r.Areas {
+		for _, k := range r.Causes {
+			if k.files[r.Areas[i].Path] {
+				r.Areas[i].Causes = append(r.Areas[i].Causes, k.Number)
+			}
+		}
+	}
+	sort.SliceStable(r.Areas, func(i, j int) bool {
+		x, y := r.Areas[i], r.Areas[j]
+		if x.Bytes != y.Bytes {
+			return x.Bytes > y.Bytes
+		}
+		return x.Layer+x.Path < y.Layer+y.Path
+	})
+	if len(r.Areas) > maxAreas {
+		r.Areas = r.Areas[:maxAreas]
+	}
+}

@@ -1,0 +1,130 @@
+package diff
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// folder lists a folder of any files and hashes their contents.
+func (c *opener) folder(in *input, root string) error {
+	l := &tarListing{}
+	h, own := sha256.New(), sha256.New()
+	content := newHasher128()
+	links := map[fileID]string{}
+	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, name)
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		meta := metaOf(name, info)
+		e := entry{path: filepath.ToSlash(rel), kind: '0', meta: meta, size: info.Size()}
+		if id, many := idOf(info); many && info.Mode().IsRegular() {
+			if first, seen := links[id]; seen {
+				meta.Type, meta.Link = "hard link", first
+			} else {
+				links[id] = e.path
+			}
+		}
+		content.reset()
+		own.Reset()
+		switch {
+		case info.Mode()&fs.ModeSymlink != 0:
+			e.kind, e.size = '2', 0
+			if meta.Link, err = os.Readlink(name); err != nil {
+				return err
+			}
+		case !info.Mode().IsRegular():
+			e.kind, e.size = '5', 0
+		case meta.Type == "hard link":
+			e.kind, e.size = '1', 0
+		default:
+			if err := c.sumFile(name, &e, io.MultiWriter(content, own)); err != nil {
+				return err
+			}
+			in.Size += e.size
+		}
+		e.dataSum = content.sum()
+		fmt.Fprintf(h, "%q %s %o %d %d %s %q %q %d %x\n", e.path, meta.Type, meta.Mode, meta.UID, meta.GID, stamp(meta.ModTime), meta.Link, meta.Xattrs, e.size, own.Sum(nil))
+		l.entries = append(l.entries, e)
+		if len(l.entries) > maxEntries {
+			return fmt.Errorf("more than %d entries", maxEntries)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	in.Digest = "sha256:" + hex.EncodeToString(h.Sum(nil))
+	in.tree = &tree{list: l, folder: func(e *entry) (source, error) {
+		return source{r: pathReader(filepath.Join(root, filepath.FromSlash(e.path))), size: e.size}, nil
+	}}
+	return nil
+}
+
+// sumFile hashes one file; its size is what was read.
+func (c *opener) sumFile(name string, e *entry, into io.Writer) error {
+	s, err := openSource(name)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: e.path, Err: err}
+	}
+	defer s.close()
+	e.size, err = io.Copy(into, &watched{r: s.file, done: c.o.Done})
+	return err
+}
+
+// pathReader opens its file for each reading: a folder may hold more differing files
+// than a process may have open.
+type pathReader string
+
+func (p pathReader) ReadAt(b []byte, off int64) (int, error) {
+	f, err := os.Open(string(p))
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return f.ReadAt(b, off)
+}
+
+// metaOf says what the file system says.
+func metaOf(name string, info fs.FileInfo) *Meta {
+	t := info.ModTime()
+	m := &Meta{Mode: uint32(info.Mode().Perm()), ModTime: Time{Seconds: t.Unix(), Nanos: int64(t.Nanosecond()), Set: true}}
+	for bit, octal := range map[fs.FileMode]uint32{fs.ModeSetuid: 0o4000, fs.ModeSetgid: 0o2000, fs.ModeSticky: 0o1000} {
+		if info.Mode()&bit != 0 {
+			m.Mode |= octal
+		}
+	}
+	switch mode := info.Mode(); {
+	case mode.IsRegular():
+		m.Type = kindName('0', name)
+	case mode.IsDir():
+		m.Type = "folder"
+	case mode&fs.ModeSymlink != 0:
+		m.Type = "symlink"
+	case mode&fs.ModeNamedPipe != 0:
+		m.Type = "fifo"
+	case mode&fs.ModeCharDevice != 0:
+		m.Type = "char device"
+	case mode&fs.ModeDevice != 0:
+		m.Type = "block device"
+	default:
+		m.Type = mode.Type().String()
+	}
+	system(name, info, m)
+	return m
+}
+
+// fileID tells hard links of one file.
+type fileID struct{ device, inode uint64 }

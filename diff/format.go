@@ -1,0 +1,56 @@
+package diff
+
+import "strings"
+
+// format is one way to read a file. Readers take one side apart, without
+// knowledge of the other; they may be given any bytes under a right beginning.
+type format struct {
+	name string
+	is   func(head []byte, name string) bool
+	take func(s source) *anatomy // nil: cannot be read so
+	tar  bool                    // tar files have a reader of their own, for they may be huge
+}
+
+// headSize is how many bytes a format is told by: tar's magic stands at 257.
+const headSize = 1024
+
+// formats in the order they are asked; the first that knows the head takes the file.
+var formats = []*format{
+	packers[0].format, // gzip
+	packers[1].format, // zstd
+	packers[2].format, // xz
+	packers[3].format, // bzip2
+	{name: "json", is: isJSON, take: takeJSON},
+	{name: "tar", is: isTar, tar: true},
+}
+
+// isTar knows the magic of ustar, PAX and GNU; older ones have none and are left to the checksum.
+func isTar(head []byte, name string) bool {
+	if len(head) < tarBlock || allZero(head[:tarBlock]) {
+		return false
+	}
+	return string(head[257:262]) == "ustar" && tarChecksum(head) || strings.HasSuffix(name, ".tar") && tarChecksum(head)
+}
+
+// sniff tells a file's format, nil for text, unknown bytes and nothing.
+func sniff(s source, name string) *format {
+	head := s.head(headSize)
+	for _, f := range formats {
+		if f.is(head, name) {
+			return f
+		}
+	}
+	return nil
+}
+
+func formatName(f *format, s source) string {
+	switch {
+	case f != nil:
+		return f.name
+	case s.size == 0:
+		return "empty"
+	case textual(s.head(64 << 10)):
+		return "text"
+	}
+	return "bytes"
+}

@@ -1,0 +1,617 @@
+package diff
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+)
+
+func keysOf(a, b map[string]string) []string {
+	all := maps.Clone(a)
+	if all == nil {
+		all = map[string]string{}
+	}
+	maps.Copy(all, b)
+	return slices.Sorted(maps.Keys(all))
+}
+
+// tree is one side of a comparison of entries: a tar or a folder.
+type tree struct {
+	list   *tarListing
+	src    source                         // the tar's bytes, when they can be read anywhere
+	reopen func() (io.ReadCloser, error)  // else reads them from the beginning once more
+	heads  source                         // spooled headers, with reopen
+	folder func(e *entry) (source, error) // opens a file of a folder
+}
+
+func (t *tree) isFolder() bool { return t.folder != nil }
+
+// head is a source in the tar's coordinates that holds the header of e.
+func (t *tree) head(e *entry) source {
+	if t.src.r != nil {
+		return t.src
+	}
+	return source{r: t.heads.r, off: t.heads.off + e.headAt - e.start, size: e.data()}
+}
+
+func (t *tree) parse(e *entry) (*tarHead, error) {
+	raw, err := t.head(e).slice(e.start, e.head)
+	if err != nil {
+		return nil, err
+	}
+	return parseTarHead(raw), nil
+}
+
+func (t *tree) meta(e *entry) (*Meta, error) {
+	if e.meta != nil {
+		return e.meta, nil
+	}
+	h, err := t.parse(e)
+	if err != nil {
+		return nil, err
+	}
+	return &h.meta, nil
+}
+
+// scanSource lists a tar that can be read anywhere.
+func scanSource(s source, done <-chan struct{}) (*tree, error) {
+	l, err := newTarReader(&watched{r: s.reader(), done: done}, nil).scan()
+	if err != nil {
+		return nil, err
+	}
+	return &tree{list: l, src: s}, nil
+}
+
+// fetch brings the contents of the wanted entries (numbers, rising) to where they can be read anywhere.
+func (t *tree) fetch(wanted []int, into *spool, done <-chan struct{}) (map[int]source, error) {
+	out := make(map[int]source, len(wanted))
+	if t.folder != nil || t.src.r != nil {
+		for _, i := range wanted {
+			e := &t.list.entries[i]
+			if t.folder == nil {
+				out[i] = t.src.sub(e.data(), e.size)
+				continue
+			}
+			s, err := t.folder(e)
+			if err != nil {
+				return nil, err
+			}
+			out[i] = s
+		}
+		return out, nil
+	}
+	if len(wanted) == 0 {
+		return out, nil
+	}
+	r, err := t.reopen()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	in := &watched{r: r, done: done}
+	at := int64(0)
+	for _, i := range wanted {
+		e := &t.list.entries[i]
+		if _, err := io.CopyN(io.Discard, in, e.data()-at); err != nil {
+			return nil, err
+		}
+		at = e.data()
+		if e.size > maxSpool-into.size {
+			continue // no room: its bytes stay unexplained
+		}
+		mark := into.size
+		if _, err := io.CopyN(into, in, e.size); err != nil {
+			return nil, err
+		}
+		at += e.size
+		out[i] = into.since(mark)
+	}
+	return out, nil
+}
+
+// tarFiles compares two tar files within a file.
+func (c *comparer) tarFiles(n *Node, a, b source) error {
+	x, err := scanSource(a, c.o.Done)
+	if err != nil {
+		return err
+	}
+	y, err := scanSource(b, c.o.Done)
+	if err != nil {
+		return err
+	}
+	return c.trees(n, x, y, KindMember)
+}
+
+// twins are two entries that are compared.
+type twins struct {
+	i, j    int // number in A's and B's list
+	node    *Node
+	renamed bool
+}
+
+// trees compares two lists of entries.
+func (c *comparer) trees(n *Node, x, y *tree, kind Kind) error {
+	w := &treeWork{c: c, n: n, x: x, y: y, kind: kind}
+	ea, eb := x.list.entries, y.list.entries
+	w.p = pair(len(ea), len(eb), func(i int) string { return ea[i].key() }, func(j int) string { return eb[j].key() })
+	if x.list.issue != "" || y.list.issue != "" {
+		c.add(n, Finding{What: WhatMalformed, A: x.list.issue, B: y.list.issue})
+	}
+	if err := w.moveEqual(); err != nil {
+		return err
+	}
+	if err := w.contents(); err != nil {
+		return err
+	}
+	w.p.order()
+	return w.say()
+}
+
+type treeWork struct {
+	c              *comparer
+	n              *Node
+	x, y           *tree
+	kind           Kind
+	p              pairing
+	left, right    map[int]source // contents
+	foldedA, foldB int64
+}
+
+// lonely are the regular files without a partner.
+func lonely(entries []entry, partner []int) []int {
+	var out []int
+	for i := range entries {
+		if partner[i] < 0 && (entries[i].kind == '0' || entries[i].kind == '7') {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// moveEqual pairs files that have equal contents under another path. The hashes of
+// the listing are enough for that.
+func (w *treeWork) moveEqual() error {
+	la, lb := lonely(w.x.list.entries, w.p.a), lonely(w.y.list.entries, w.p.b)
+	if len(la) == 0 || len(lb) == 0 {
+		return nil
+	}
+	type content struct {
+		sum  hash128
+		size int64
+	}
+	for _, named := range []bool{true, false} {
+		byContent := map[content][]int{}
+		for _, j := range lb {
+			if e := &w.y.list.entries[j]; w.p.b[j] < 0 && e.size > 0 {
+				k := content{e.dataSum, e.size}
+				byContent[k] = append(byContent[k], j)
+			}
+		}
+		for _, i := range la {
+			e := &w.x.list.entries[i]
+			k := content{e.dataSum, e.size}
+			list := byContent[k]
+			if w.p.a[i] >= 0 {
+				continue
+			}
+			for at, j := range list {
+				if !named || baseName(w.y.list.entries[j].path) == baseName(e.path) {
+					w.p.a[i], w.p.b[j] = j, i
+					byContent[k] = slices.Delete(list, at, at+1)
+					break
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// contents fetches what differs, and what may have been renamed and changed.
+func (w *treeWork) contents() error {
+	var wantA, wantB []int
+	for i, j := range w.p.a {
+		if j < 0 {
+			continue
+		}
+		e, f := &w.x.list.entries[i], &w.y.list.entries[j]
+		if e.dataSum != f.dataSum || e.size != f.size {
+			if e.size > 0 || w.x.isFolder() {
+				wantA = append(wantA, i)
+			}
+			if f.size > 0 || w.y.isFolder() {
+				wantB = append(wantB, j)
+			}
+		}
+	}
+	la, lb := lonely(w.x.list.entries, w.p.a), lonely(w.y.list.entries, w.p.b)
+	alike := len(la) > 0 && len(lb) > 0 && len(la) <= maxAlike && len(lb) <= maxAlike
+	if alike {
+		wantA, wantB = append(wantA, la...), append(wantB, lb...)
+	}
+	slices.Sort(wantA)
+	slices.Sort(wantB)
+	if err := w.fetch(wantA, wantB); err != nil {
+		return err
+	}
+	if !alike {
+		return nil
+	}
+	sketch := func(list []int, t *tree, at map[int]source) []likeness {
+		var out []likeness
+		for _, i := range list {
+			out = append(out, likenessOf(t.list.entries[i].path, at[i]))
+		}
+		return out
+	}
+	for _, m := range marry(sketch(la, w.x, w.left), sketch(lb, w.y, w.right)) {
+		i, j := la[m[0]], lb[m[1]]
+		w.p.a[i], w.p.b[j] = j, i
+	}
+	return nil
+}
+
+// fetch reads both sides at once, each into a spool of its own.
+func (w *treeWork) fetch(wantA, wantB []int) error {
+	var both errgroup.Group
+	both.Go(func() (err error) {
+		w.left, err = w.x.fetch(wantA, w.c.sides[A], w.c.o.Done)
+		return err
+	})
+	both.Go(func() (err error) {
+		w.right, err = w.y.fetch(wantB, w.c.sides[B], w.c.o.Done)
+		return err
+	})
+	return both.Wait()
+}
+
+// say compares the entries, in A's order, then those that only B has.
+func (w *treeWork) say() error {
+	c := w.c
+	var moved moves
+	for i := range w.x.list.entries {
+		if err := c.stopped(); err != nil {
+			return err
+		}
+		e := &w.x.list.entries[i]
+		c.total.Files++
+		j := w.p.a[i]
+		if j < 0 {
+			if err := w.alone(A, w.x, e); err != nil {
+				return err
+			}
+			continue
+		}
+		f := &w.y.list.entries[j]
+		if err := w.pair(i, j, e, f); err != nil {
+			return err
+		}
+		if w.p.moved[i] && !w.x.isFolder() && !w.y.isFolder() {
+			moved.add(Range{e.start, e.end() - e.start}, Range{f.start, f.end() - f.start}, e.path, f.path)
+		}
+	}
+	for j := range w.y.list.entries {
+		if w.p.b[j] < 0 {
+			c.total.Files++
+			if err := w.alone(B, w.y, &w.y.list.entries[j]); err != nil {
+				return err
+			}
+		}
+	}
+	if w.x.isFolder() || w.y.isFolder() {
+		return nil
+	}
+	if err := w.tails(); err != nil {
+		return err
+	}
+	c.ownOrder(w.n, moved)
+	return nil
+}
+
+// alone says that only one side has an entry.
+func (w *treeWork) alone(side Which, t *tree, e *entry) error {
+	meta, err := t.meta(e)
+	if err != nil {
+		return err
+	}
+	m := &Node{Name: e.path, Kind: w.kind, Parent: w.n}
+	f := Finding{What: WhatPresence}
+	part := &Part{Offset: -1, Size: e.size, Meta: meta}
+	if !t.isFolder() {
+		part.Offset = e.data()
+		f.Outer = true
+	}
+	whole := Range{e.start, e.end() - e.start}
+	if side == A {
+		m.A, f.A = part, meta.describe(e.size)
+		f.Runs = []Run{{A: whole}}
+	} else {
+		m.B, f.B = part, meta.describe(e.size)
+		f.Runs = []Run{{B: whole}}
+	}
+	if t.isFolder() {
+		f.Runs = nil
+	}
+	w.c.add(m, f)
+	w.n.Children = append(w.n.Children, m)
+	return nil
+}
+
+// pair compares two entries.
+func (w *treeWork) pair(i, j int, e, f *entry) error {
+	folder := w.x.isFolder() || w.y.isFolder()
+	equalData := e.dataSum == f.dataSum && e.size == f.size
+	if !folder && equalData && e.headSum == f.headSum && e.path == f.path {
+		return nil
+	}
+	m := &Node{Name: e.path, Kind: w.kind, Parent: w.n}
+	m.A, m.B = &Part{Offset: -1, Size: e.size}, &Part{Offset: -1, Size: f.size}
+	if e.path != f.path {
+		m.B.Name = f.path
+	}
+	if folder {
+		if err := w.metas(m, e, f); err != nil {
+			return err
+		}
+	} else if err := w.headers(m, e, f); err != nil {
+		return err
+	}
+	if !equalData {
+		if err := w.data(m, i, j, e, f); err != nil {
+			return err
+		}
+	}
+	if len(m.Findings) > 0 || len(m.Children) > 0 {
+		w.n.Children = append(w.n.Children, m)
+	}
+	return nil
+}
+
+func (w *treeWork) metas(m *Node, e, f *entry) error {
+	a, err := w.x.meta(e)
+	if err != nil {
+		return err
+	}
+	b, err := w.y.meta(f)
+	if err != nil {
+		return err
+	}
+	m.A.Meta, m.B.Meta = a, b
+	if e.path != f.path {
+		w.c.add(m, Finding{What: WhatRenamed, A: e.path, B: f.path})
+	}
+	for _, g := range metas(a, b) {
+		w.c.add(m, g)
+	}
+	return nil
+}
+
+// headers compares the header blocks of two entries.
+func (w *treeWork) headers(m *Node, e, f *entry) error {
+	a, err := w.x.parse(e)
+	if err != nil {
+		return err
+	}
+	b, err := w.y.parse(f)
+	if err != nil {
+		return err
+	}
+	m.A.Meta, m.B.Meta = &a.meta, &b.meta
+	m.A.Offset, m.B.Offset = e.data(), f.data()
+	if e.headSum == f.headSum {
+		return nil
+	}
+	retell(a, b, e.path != f.path)
+	g := &group{member: m.Name, cuts: shifted(a.cuts, e.start)}
+	h := &group{member: m.Name, cuts: shifted(b.cuts, f.start)}
+	outer := w.c.moves
+	w.c.moves = moves{}
+	defer func() { w.c.moves = outer }()
+	if err := w.c.groups(w.n, m, w.x.head(e), w.y.head(f), g, h); err != nil {
+		return err
+	}
+	// Records in another order: the finding is the member's.
+	w.ownRecords(m, e, f)
+	w.settleValues(m, a, b)
+	return w.paddings(m, e, f)
+}
+
+// ownRecords adds the order of PAX records of one entry.
+func (w *treeWork) ownRecords(m *Node, e, f *entry) {
+	if len(w.c.moves.spans[A]) == 0 {
+		return
+	}
+	order := Finding{What: WhatOrder, Outer: true, A: list(w.c.moves.names[A]), B: list(w.c.moves.names[B])}
+	for _, side := range []Which{A, B} {
+		var taken []Range
+		for _, g := range m.Findings {
+			for _, r := range g.Runs {
+				if x := r.On(side); g.Outer && x.Length > 0 {
+					taken = append(taken, x)
+				}
+			}
+		}
+		slices.SortFunc(taken, func(x, y Range) int { return int(x.Offset - y.Offset) })
+		for _, r := range without(w.c.moves.spans[side], taken) {
+			if side == A {
+				order.Runs = append(order.Runs, Run{A: r})
+			} else {
+				order.Runs = append(order.Runs, Run{B: r})
+			}
+		}
+	}
+	w.c.add(m, order)
+}
+
+func shifted(cuts []cut, by int64) []cut {
+	for i := range cuts {
+		cuts[i].off += by
+	}
+	return cuts
+}
+
+// retell names cuts by what they come to: the PAX blocks of one side are its
+// format, a name that differs in effect was renamed.
+func retell(a, b *tarHead, renamed bool) {
+	for _, h := range []*tarHead{a, b} {
+		for i := range h.cuts {
+			k := &h.cuts[i]
+			if k.what == WhatPAXName && a.meta.Format != b.meta.Format {
+				k.what, k.where, k.value, k.effect = WhatTar, "", h.meta.Format, false
+			}
+			if k.what == WhatName && renamed {
+				k.what, k.value = WhatRenamed, h.path
+			}
+			if k.what == WhatPAXName {
+				k.key = k.key + "" // each field pairs with its like
+				k.where = ""
+			}
+		}
+	}
+}
+
+// settleValues gives both sides of what was merged the value in effect.
+func (w *treeWork) settleValues(m *Node, a, b *tarHead) {
+	for i := range m.Findings {
+		f := &m.Findings[i]
+		if !f.Outer {
+			continue
+		}
+		switch f.What {
+		case WhatRenamed:
+			f.A, f.B = a.path, b.path
+		case WhatTar:
+			f.A, f.B = a.meta.Format, b.meta.Format
+		default:
+			if x, y := a.value(f.What, ""), b.value(f.What, ""); x != y {
+				f.A, f.B = clip(x), clip(y)
+			} else if x != "" && f.What != WhatName {
+				f.Note = "in effect both are " + clip(x) + ", stored otherwise"
+			}
+		}
+	}
+}
+
+// paddings compares the bytes between the contents and the next entry, which should be zero.
+func (w *treeWork) paddings(m *Node, e, f *entry) error {
+	x, err := w.x.paddingOf(e)
+	if err != nil {
+		return err
+	}
+	y, err := w.y.paddingOf(f)
+	if err != nil {
+		return err
+	}
+	if string(x) == string(y) {
+		return nil
+	}
+	effect := allZero(x) && allZero(y)
+	w.c.add(m, Finding{What: WhatPadding, Outer: true, Effect: effect, A: fmt.Sprintf("%d bytes", len(x)), B: fmt.Sprintf("%d bytes", len(y)),
+		Runs: []Run{{Range{e.data() + e.size, e.padding()}, Range{f.data() + f.size, f.padding()}}}})
+	return nil
+}
+
+func (t *tree) paddingOf(e *entry) ([]byte, error) {
+	if t.src.r != nil {
+		return t.src.slice(e.data()+e.size, e.padding())
+	}
+	return t.heads.slice(e.headAt+e.head, e.padding())
+}
+
+// data compares the contents of two entries.
+func (w *treeWork) data(m *Node, i, j int, e, f *entry) error {
+	folder := w.x.isFolder() || w.y.isFolder()
+	if !folder && e.headSum == f.headSum {
+		m.A.Offset, m.B.Offset = e.data(), f.data()
+	}
+	if folder {
+		m.A.Offset, m.B.Offset = -1, -1
+	}
+	a, inA := w.left[i]
+	b, inB := w.right[j]
+	if e.size == 0 {
+		a, inA = emptySource, true
+	}
+	if f.size == 0 {
+		b, inB = emptySource, true
+	}
+	if !inA || !inB {
+		w.c.add(m, unexplained(Range{0, e.size}, Range{0, f.size}))
+		return nil
+	}
+	if e.size == 0 || f.size == 0 {
+		// Files against links and folders: all contents are of one side.
+		m.A.src, m.B.src = a, b
+		m.A.Size, m.B.Size = e.size, f.size
+		w.c.add(m, Finding{What: WhatContent, A: fmt.Sprintf("%d bytes", e.size), B: fmt.Sprintf("%d bytes", f.size),
+			Runs: []Run{{Range{0, e.size}, Range{0, f.size}}}})
+		return nil
+	}
+	return w.c.contents(m, a, b, e.path)
+}
+
+// emptySource has no bytes, but can be read.
+var emptySource = source{r: emptyReader{}, mem: []byte{}}
+
+type emptyReader struct{}
+
+func (emptyReader) ReadAt([]byte, int64) (int, error) { return 0, io.EOF }
+
+// unexplained owns bytes that nobody could say more about.
+func unexplained(a, b Range) Finding {
+	return Finding{What: WhatUnexplained, Runs: []Run{{a, b}},
+		A: fmt.Sprintf("unexplained: %d bytes at offset %d", a.Length, a.Offset),
+		B: fmt.Sprintf("unexplained: %d bytes at offset %d", b.Length, b.Offset)}
+}
+
+// tails compares what follows the last entry: zero blocks, or whatever could not be read.
+func (w *treeWork) tails() error {
+	x, y := w.x.list, w.y.list
+	na, nb := x.size-x.tail, y.size-y.tail
+	if na == nb && x.tailSum == y.tailSum && x.tailAt >= 0 && y.tailAt >= 0 {
+		return nil
+	}
+	a, b := w.x.tailSource(), w.y.tailSource()
+	if a.size != na || b.size != nb {
+		w.c.add(w.n, unexplained(Range{x.tail, na}, Range{y.tail, nb}))
+		return nil
+	}
+	if equal, err := same(a, b); equal || err != nil {
+		return err
+	}
+	what := WhatPadding
+	if x.issue != "" || y.issue != "" {
+		what = WhatBytes
+	}
+	list, err := w.c.leaf(a, b, &cut{mode: modeBytes})
+	for _, f := range list {
+		f.What, f.Where, f.Runs = what, "after the last entry", shift(f.Runs, x.tail, y.tail)
+		if what == WhatPadding {
+			f.A, f.B = fmt.Sprintf("%d bytes", na), fmt.Sprintf("%d bytes", nb)
+		}
+		w.c.add(w.n, f)
+	}
+	return err
+}
+
+func (t *tree) tailSource() source {
+	l := t.list
+	if t.src.r != nil {
+		return t.src.sub(l.tail, l.size-l.tail)
+	}
+	if l.tailAt < 0 {
+		return source{}
+	}
+	return t.heads.sub(l.tailAt, min(l.size-l.tail, t.heads.size-l.tailAt))
+}
+
+func baseName(p string) string {
+	for i := len(p) - 1; i >= 0; i-- {
+		if p[i] == '/' {
+			return p[i+1:]
+		}
+	}
+	return p
+}
