@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -17,11 +18,53 @@ func hostFacts(workDir string) map[string]string {
 		facts["kernel"] = unix.ByteSliceToString(uts.Release[:])
 	}
 	facts["cpu-vendor"], facts["cpu-model"] = cpu()
+	facts["capabilities"], facts["seccomp"] = confinement()
 	var fs unix.Statfs_t
 	if unix.Statfs(workDir, &fs) == nil {
 		facts["filesystem"] = filesystemName(int64(fs.Type))
 	}
 	return facts
+}
+
+// confinement is what the kernel says that we were given, whoever started us:
+// the capabilities that we can ever have, in hexadecimal, and 2 with a filter
+// of system calls, 0 without one (proc(5)).
+func confinement() (capabilities, seccomp string) {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return "", ""
+	}
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(line, ":")
+		switch name {
+		case "CapBnd":
+			capabilities = strings.TrimSpace(value)
+		case "Seccomp":
+			seccomp = strings.TrimSpace(value)
+		}
+	}
+	return capabilities, seccomp
+}
+
+// asOwnerOf calls f with the file access of dir's owner, when we are root and
+// dir is somebody else's. A worker in a container may be root without power
+// over the files of others, and its key belongs to the user that it is at other times.
+func asOwnerOf(dir string, f func()) {
+	var st unix.Stat_t
+	if os.Geteuid() != 0 || unix.Stat(dir, &st) != nil || st.Uid == 0 {
+		f()
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		// The thread ends with the goroutine, which does not unlock it: no other gets these ids.
+		runtime.LockOSThread()
+		_, _ = unix.SetfsgidRetGid(int(st.Gid)) // what they refuse, opening the file refuses
+		_, _ = unix.SetfsuidRetUid(int(st.Uid))
+		f()
+	}()
+	<-done
 }
 
 // filesystemName names the file systems that builds are seen on (statfs(2)).

@@ -37,6 +37,7 @@ import (
 // standard output, a log on standard error.
 func workerCmd(ui *terminal) *cobra.Command {
 	var makeKey string
+	var check bool
 	cmd := &cobra.Command{
 		Use:   "worker",
 		Short: "Build one job for quorate rebuild, and sign a report of it",
@@ -46,6 +47,14 @@ signs a report with its own key and ends. People do not type this.` +
 		Hidden: true,
 		Args:   takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if check {
+				s, err := (&machine{ui: ui}).isolate()
+				if err != nil {
+					return err
+				}
+				ui.answer("%s", s.Mapping())
+				return nil
+			}
 			if makeKey != "" {
 				key, err := workerKey(makeKey)
 				if err != nil {
@@ -63,12 +72,18 @@ signs a report with its own key and ends. People do not type this.` +
 		},
 	}
 	cmd.Flags().StringVar(&makeKey, "make-key", "", "only make the private key `FILE` if there is none, and print its public half")
+	cmd.Flags().BoolVar(&check, "check", false, "only make an empty sandbox, and print its mapping of ids")
 	return cmd
 }
 
 // workerKey loads a worker's own key, and makes it and the public half beside
 // it at first use. Nobody is there to type a passphrase, so it has none.
-func workerKey(path string) (*keyfile.Key, error) {
+func workerKey(path string) (key *keyfile.Key, err error) {
+	asOwnerOf(filepath.Dir(path), func() { key, err = loadOrMakeKey(path) })
+	return key, err
+}
+
+func loadOrMakeKey(path string) (*keyfile.Key, error) {
 	key, err := keyfile.Load(path, nil)
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return key, err
@@ -360,6 +375,7 @@ func (w *worker) environment() map[string]string {
 	if s, err := w.machine.isolate(); err == nil {
 		facts["sandbox-mapping"] = string(s.Mapping())
 	}
+	facts["isolation-row"] = os.Getenv(host.IsolationVar)
 	for name, value := range facts {
 		if value == "" {
 			delete(facts, name)

@@ -154,6 +154,10 @@ func (e *TimeoutError) Error() string { return fmt.Sprintf("worker did not end w
 // Is makes errors.Is(err, context.DeadlineExceeded) hold.
 func (e *TimeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
 
+// IsolationVar is the environment variable in which a host tells its worker how
+// it is contained, for the report. Hosts that contain nothing leave it unset.
+const IsolationVar = "QUORATE_ISOLATION_ROW"
+
 const (
 	// maxJob bounds a job: a lock of 10,000 packages is some 4 MB, a third more in base64.
 	maxJob = 64 << 20

@@ -36,8 +36,6 @@ const (
 	// defaultGrace is for a worker that is told to end: killing the processes of a sandbox
 	// and unmounting take some 100 ms on an idle machine.
 	defaultGrace = 10 * time.Second
-	// lastLog is how much of the log's end an error tells.
-	lastLog = 500
 	// markVariable marks a worker and what it starts. Steps do not have it: their environment
 	// is constant, and they end with the sandbox's first process.
 	markVariable = "QUORATE_WORKER"
@@ -110,7 +108,7 @@ func (h *Host) run(ctx context.Context, job host.Job, events func(host.Event)) (
 	if err != nil {
 		return host.Result{}, err
 	}
-	log, err := newLog(filepath.Join(job.Results, "log"))
+	log, err := host.NewLog(filepath.Join(job.Results, "log"))
 	if err != nil {
 		return host.Result{}, err
 	}
@@ -135,7 +133,7 @@ func (h *Host) run(ctx context.Context, job host.Job, events func(host.Event)) (
 	if cmd.ProcessState == nil || !cmd.ProcessState.Success() {
 		how = "it ended with " + fmt.Sprint(cmd.ProcessState)
 	}
-	return listener.End(how, log.tail())
+	return listener.End(how, log.Tail())
 }
 
 // breaker ends the worker at the first thing it says that makes no sense.

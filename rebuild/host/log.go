@@ -1,4 +1,4 @@
-package local
+package host
 
 import (
 	"fmt"
@@ -11,24 +11,28 @@ import (
 // megabyte is much; a worker that runs wild must not fill the disk.
 const maxLog = 16 << 20
 
-// logFile keeps what a worker writes to its standard error.
-type logFile struct {
+// lastLog is how much of the log's end an error tells.
+const lastLog = 500
+
+// Log keeps what a worker writes to its standard error, in a file of bounded size.
+type Log struct {
 	f    *os.File
 	size int64
 	last []byte // the end of it, at most twice lastLog
 	err  error
 }
 
-func newLog(name string) (*logFile, error) {
+// NewLog makes the file, or empties it.
+func NewLog(name string) (*Log, error) {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("cannot keep the worker's log: %w", err)
 	}
-	return &logFile{f: f}, nil
+	return &Log{f: f}, nil
 }
 
 // Write never fails, because a worker must not die of its log; Close tells.
-func (l *logFile) Write(b []byte) (int, error) {
+func (l *Log) Write(b []byte) (int, error) {
 	l.last = append(l.last, b[max(0, len(b)-lastLog):]...)
 	if len(l.last) > 2*lastLog {
 		l.last = append([]byte(nil), l.last[len(l.last)-lastLog:]...)
@@ -44,7 +48,8 @@ func (l *logFile) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (l *logFile) Close() error {
+// Close closes the file, and returns why something is missing in it.
+func (l *Log) Close() error {
 	err := l.err
 	if closed := l.f.Close(); err == nil {
 		err = closed
@@ -55,7 +60,8 @@ func (l *logFile) Close() error {
 	return nil
 }
 
-func (l *logFile) tail() string {
+// Tail is the end of what was written, for errors.
+func (l *Log) Tail() string {
 	s := string(l.last[max(0, len(l.last)-lastLog):])
 	for len(s) > 0 && !utf8.RuneStart(s[0]) {
 		s = s[1:]
