@@ -167,8 +167,26 @@ func configureScript(set *packageSet) (string, error) {
 			name, p.Control.Get("Architecture"), name, p.InfoName(), name)
 	}
 	sh.WriteString("unset DPKG_RUNNING_VERSION DPKG_ROOT DPKG_ADMINDIR\n")
+	if names := essentialNames(set); names != "" {
+		fmt.Fprintf(&sh, "dpkg --force-unsafe-io --configure %s </dev/null\n", names)
+	}
 	sh.WriteString("exec dpkg --force-unsafe-io --configure -a </dev/null\n")
 	return sh.String(), nil
+}
+
+// essentialNames lists what dpkg configures first, as its arguments. Every
+// bootstrapper does so: passwd's postinst reads login's /etc/login.defs, which
+// is not in place before login is configured, and need not depend on login.
+func essentialNames(set *packageSet) string {
+	var names []string
+	for _, p := range deb.Essential(set.debs()) {
+		name := p.Name()
+		if p.Arch() != "all" {
+			name += ":" + p.Arch()
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, " ")
 }
 
 // allInstalled checks dpkg's own record, since --configure -a also succeeds

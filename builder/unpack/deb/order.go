@@ -45,6 +45,46 @@ func Order(pkgs []*Package) ([]*Package, error) {
 	return o.out, nil
 }
 
+// Essential returns the packages that every installation begins with, sorted by
+// name: those that say "Essential: yes" and what they depend on within the set,
+// every alternative of it. Other packages need not name them, and rely on them
+// being configured (Debian policy, 3.8), so they are configured first.
+func Essential(pkgs []*Package) []*Package {
+	o := &orderer{byName: map[string][]*Package{}}
+	var queue []*Package
+	for _, p := range byName(pkgs) {
+		o.byName[p.Name()] = append(o.byName[p.Name()], p)
+		if p.Control.Get("Essential") == "yes" {
+			queue = append(queue, p)
+		}
+	}
+	for _, p := range pkgs {
+		o.provide(p)
+	}
+	in := map[*Package]bool{}
+	for ; len(queue) > 0; queue = queue[1:] {
+		p := queue[0]
+		if in[p] {
+			continue
+		}
+		in[p] = true
+		for _, field := range []string{"Pre-Depends", "Depends"} {
+			for _, group := range parseRelations(p.Control.Get(field)) {
+				for _, r := range group {
+					queue = append(queue, o.byName[r.name]...)
+				}
+			}
+		}
+	}
+	var out []*Package
+	for _, p := range byName(pkgs) {
+		if in[p] {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
 func orderKey(p *Package) string { return p.Name() + "\x00" + p.Arch() }
 
 type orderer struct {

@@ -1,0 +1,45 @@
+package deb
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestEssential(t *testing.T) {
+	packages := func(fields ...string) []*Package {
+		var out []*Package
+		for _, f := range fields {
+			p := &Package{}
+			for _, pair := range strings.Split(f, "; ") {
+				name, value, _ := strings.Cut(pair, "=")
+				p.Control = append(p.Control, Field{Name: name, Value: value})
+			}
+			out = append(out, p)
+		}
+		return out
+	}
+	for _, tc := range []struct {
+		summary string
+		pkgs    []*Package
+		want    string
+	}{
+		{"none", packages("Package=a"), ""},
+		{"with dependencies of both kinds, and theirs", packages(
+			"Package=sh; Essential=yes; Pre-Depends=libc (>= 2); Depends=data",
+			"Package=libc; Depends=gcc-base", "Package=gcc-base", "Package=data", "Package=other; Depends=sh"), "data gcc-base libc sh"},
+		{"through what is provided, every alternative", packages(
+			"Package=dpkg; Essential=yes; Depends=awk | tar", "Package=mawk; Provides=awk", "Package=tar", "Package=gawk"), "dpkg mawk tar"},
+		{"in a circle", packages("Package=aa; Essential=yes; Depends=bb", "Package=bb; Depends=aa"), "aa bb"},
+		{"what is not in the set is passed over", packages("Package=aa; Essential=yes; Depends=gone"), "aa"},
+	} {
+		t.Run(tc.summary, func(t *testing.T) {
+			var got []string
+			for _, p := range Essential(tc.pkgs) {
+				got = append(got, p.Name())
+			}
+			if s := strings.Join(got, " "); s != tc.want {
+				t.Errorf("got %q, want %q", s, tc.want)
+			}
+		})
+	}
+}
