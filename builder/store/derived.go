@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,7 +34,7 @@ func names(kind, key string) (string, string, error) {
 
 const (
 	treeName = "tree" // what the maker filled
-	madeName = "made" // its time says when; looked at by dropTorn
+	madeName = "made" // its time says when (looked at by dropTorn), its text how many files and folders
 	usedName = "used" // its time says when it was last asked for; looked at by GC
 )
 
@@ -86,11 +87,33 @@ func (s *Store) HasDerived(kind, key string) (string, bool) {
 func (s *Store) useDerived(final string) bool {
 	used := filepath.Join(final, usedName)
 	fi, err := os.Lstat(used)
-	if err != nil {
+	if err != nil || !isWhole(final) {
 		return false
 	}
 	touch(used, fi)
 	return true
+}
+
+// isWhole reports whether a derived folder still has as many files as were
+// made. Somebody who removes a store with "rm -r" and changes their mind leaves
+// folders with the marks of a whole one, and a build over half a root would
+// make another image without saying so. Listing 10,000 files takes some 15 ms.
+func isWhole(final string) bool {
+	made, err := readLimited(filepath.Join(final, madeName), 32)
+	return err == nil && string(made) == countFiles(filepath.Join(final, treeName))
+}
+
+// countFiles counts what is below dir. A folder that this user may not list
+// counts as one, now as when it was made.
+func countFiles(dir string) string {
+	n := 0
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil {
+			n++
+		}
+		return nil
+	})
+	return strconv.Itoa(n)
 }
 
 func (s *Store) makeDerived(ctx context.Context, final string, fill func(string) error) error {
@@ -109,10 +132,17 @@ func (s *Store) makeDerived(ctx context.Context, final string, fill func(string)
 	if err := fill(tree); err != nil {
 		return err
 	}
-	for _, mark := range []string{madeName, usedName} {
-		if err := os.WriteFile(filepath.Join(aside, mark), nil, fileMode); err != nil {
+	for mark, text := range map[string]string{madeName: countFiles(tree), usedName: ""} {
+		if err := os.WriteFile(filepath.Join(aside, mark), []byte(text), fileMode); err != nil {
 			return err
 		}
+	}
+	if err := os.Rename(aside, final); err == nil {
+		return nil
+	}
+	// What stands there is not whole, or it would be in use.
+	if err := s.dropFolder(final); err != nil {
+		return err
 	}
 	return os.Rename(aside, final)
 }

@@ -47,6 +47,41 @@ func TestDerived(t *testing.T) {
 	}
 }
 
+// TestDerivedHalf takes away what an interrupted "rm -r" may, in any order.
+func TestDerivedHalf(t *testing.T) {
+	ctx := context.Background()
+	for _, gone := range []string{"tree", "tree/a", "tree/folder/b", madeName, usedName} {
+		t.Run(gone, func(t *testing.T) {
+			s := open(t, Options{})
+			makes := 0
+			fill := func(dir string) error {
+				makes++
+				os.Mkdir(filepath.Join(dir, "folder"), 0o755)
+				os.WriteFile(filepath.Join(dir, "a"), []byte("x"), 0o644)
+				return os.WriteFile(filepath.Join(dir, "folder", "b"), []byte("x"), 0o644)
+			}
+			first, err := s.Derived(ctx, "root", "key", fill)
+			if err != nil {
+				t.Fatal(err)
+			}
+			os.RemoveAll(filepath.Join(filepath.Dir(first), gone))
+			if _, ok := s.HasDerived("root", "key"); ok {
+				t.Error("a part is taken for the whole")
+			}
+			second, err := s.Derived(ctx, "root", "key", fill)
+			if err != nil || second != first || makes != 2 {
+				t.Errorf("got %q, made %d times, %v", second, makes, err)
+			}
+			if _, err := os.Stat(filepath.Join(second, "folder", "b")); err != nil {
+				t.Error(err)
+			}
+			if list, _ := os.ReadDir(filepath.Dir(first)); len(list) != 3 {
+				t.Errorf("there is %v", list)
+			}
+		})
+	}
+}
+
 func TestDerivedFails(t *testing.T) {
 	ctx := context.Background()
 	s := open(t, Options{})

@@ -44,6 +44,7 @@ func TestGC(t *testing.T) {
 		age(t, s.path("partial", "y"), 31*day)
 		return s
 	}
+	const folder = 10 + 1 // the file and the count of files
 	note := int64(len(formatNote("k", "n", []byte("note"))))
 	everything := []string{"blobs/sha256/" + old.Hex(), "derived/k/d", "notes/k/n", "partial/y", "blobs/sha256/" + recent.Hex(), "blobs/sha256/" + used.Hex()}
 	tests := []struct {
@@ -52,10 +53,10 @@ func TestGC(t *testing.T) {
 		removed []string
 		left    int64
 	}{
-		{"nothing asked", GCOptions{}, []string{"damaged/x"}, 8 + 10 + note + 3 + 8 + 9},
+		{"nothing asked", GCOptions{}, []string{"damaged/x"}, 8 + folder + note + 3 + 8 + 9},
 		{"by age", GCOptions{OlderThan: 30 * day}, append(slices.Clone(everything[:4]), "damaged/x"), 17},
 		{"by size", GCOptions{MaxBytes: 20}, append(slices.Clone(everything[:3]), "damaged/x"), 20},
-		{"by both", GCOptions{OlderThan: 38 * day, MaxBytes: 1 << 40}, []string{everything[0], "damaged/x"}, 10 + note + 3 + 8 + 9},
+		{"by both", GCOptions{OlderThan: 38 * day, MaxBytes: 1 << 40}, []string{everything[0], "damaged/x"}, folder + note + 3 + 8 + 9},
 		{"all of it", GCOptions{MaxBytes: 1}, append(slices.Clone(everything), "damaged/x"), 0},
 	}
 	for _, test := range tests {
