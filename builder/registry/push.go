@@ -1,0 +1,258 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"golang.org/x/sync/errgroup"
+
+	"quorate.dev/builder/image"
+	"quorate.dev/lockfile/digest"
+)
+
+// PushImages pushes images by digest, layers first, and returns the descriptor
+// of the manifest, or of the index when there are several. No tag points at
+// them yet. What the registry has already is not sent again.
+func (c *Client) PushImages(ctx context.Context, ref Reference, images []image.Image, blobs image.BlobSource) (Descriptor, error) {
+	top, err := c.pushImages(ctx, ref, images, blobs)
+	return top, fault("push to", ref, err)
+}
+
+func (c *Client) pushImages(ctx context.Context, ref Reference, images []image.Image, blobs image.BlobSource) (Descriptor, error) {
+	if len(images) == 0 {
+		return Descriptor{}, fmt.Errorf("there is no image")
+	}
+	err := c.eachLayer(ctx, images, func(ctx context.Context, l image.Layer) error {
+		return c.upload(ctx, ref, &content{
+			mediaType: l.MediaType, digest: l.Digest, size: l.Size,
+			open: func() (io.ReadCloser, error) { return blobs.Open(l.Digest) },
+		})
+	})
+	if err != nil {
+		return Descriptor{}, err
+	}
+	var last Descriptor
+	for _, img := range images {
+		if err := c.upload(ctx, ref, inMemory(image.ConfigMediaType, img.Config)); err != nil {
+			return Descriptor{}, err
+		}
+		if last, err = c.put(ctx, ref.At(img.ManifestDigest), image.ManifestMediaType, img.Manifest); err != nil {
+			return Descriptor{}, err
+		}
+	}
+	if len(images) == 1 {
+		return last, nil
+	}
+	index, err := image.Index(images)
+	if err != nil {
+		return Descriptor{}, err
+	}
+	return c.put(ctx, ref.At(digest.Of(index)), image.IndexMediaType, index)
+}
+
+// upload sends one blob, unless the registry has it.
+func (c *Client) upload(ctx context.Context, ref Reference, b *content) error {
+	p, err := c.push()
+	if err != nil {
+		return err
+	}
+	b.client = c
+	if err := p.Upload(ctx, ref.repo, b); err != nil {
+		return fmt.Errorf("blob %s: %w", b.digest, err)
+	}
+	c.event(Event{Action: "push", Digest: b.digest, Current: b.size, Total: b.size, Done: true})
+	return nil
+}
+
+// put writes a manifest under a tag or a digest.
+func (c *Client) put(ctx context.Context, ref Reference, mediaType string, b []byte) (Descriptor, error) {
+	d := Descriptor{MediaType: mediaType, Digest: digest.Of(b), Size: int64(len(b))}
+	if len(b) > manifestMax {
+		return d, &limitError{fmt.Sprintf("the manifest has %d bytes; registries take %d", len(b), manifestMax)}
+	}
+	p, err := c.push()
+	if err != nil {
+		return d, err
+	}
+	var target name.Reference = ref.repo.Tag(ref.tag)
+	if !ref.digest.IsZero() {
+		target = ref.repo.Digest(ref.digest.String())
+	}
+	return d, p.Put(ctx, target, rawManifest{mediaType, b})
+}
+
+// rawManifest is a remote.Taggable whose bytes stay as they are.
+type rawManifest struct {
+	mediaType string
+	bytes     []byte
+}
+
+// RawManifest implements remote.Taggable.
+func (m rawManifest) RawManifest() ([]byte, error) { return m.bytes, nil }
+
+// MediaType is asked for by package remote.
+func (m rawManifest) MediaType() (types.MediaType, error) { return types.MediaType(m.mediaType), nil }
+
+var _ remote.Taggable = rawManifest{}
+
+// Tag makes the tag of the reference name a manifest of the same repository,
+// which is read by its digest first, and asks what the tag says afterwards.
+func (c *Client) Tag(ctx context.Context, ref Reference, d digest.Digest) error {
+	m, err := c.manifest(ctx, ref.At(d))
+	if err != nil {
+		return fault("tag", ref, err)
+	}
+	to := ref.WithTag(ref.tag)
+	if _, err := c.put(ctx, to, m.MediaType, m.Bytes); err != nil {
+		return fault("tag", ref, err)
+	}
+	now, err := c.manifest(ctx, to)
+	if err != nil {
+		return fault("check the tag of", to, err)
+	}
+	if now.Digest != d {
+		return fault("tag", to, &digest.MismatchError{Want: d, Got: now.Digest})
+	}
+	return nil
+}
+
+// Artifact is a manifest that is no image (image-spec, manifest.md, "Guidelines
+// for Artifact Usage"): its configuration is the empty object, its layers are
+// documents.
+type Artifact struct {
+	Type        string
+	Annotations map[string]string
+	Layers      []ArtifactLayer
+}
+
+// ArtifactLayer is one document of an artifact.
+type ArtifactLayer struct {
+	MediaType   string
+	Digest      digest.Digest
+	Size        int64
+	Annotations map[string]string
+	Open        func() (io.ReadCloser, error)
+}
+
+// Document is an ArtifactLayer of bytes in memory; title may be "".
+func Document(mediaType, title string, b []byte) ArtifactLayer {
+	l := ArtifactLayer{MediaType: mediaType, Digest: digest.Of(b), Size: int64(len(b)), Open: inMemory(mediaType, b).open}
+	if title != "" {
+		l.Annotations = map[string]string{titleNote: title}
+	}
+	return l
+}
+
+// titleNote is the annotation that names a layer's file (image-spec, annotations.md).
+const titleNote = "org.opencontainers.image.title"
+
+// EmptyMediaType is of the configuration that every Artifact has, and emptyConfig all of it.
+const (
+	EmptyMediaType = "application/vnd.oci.empty.v1+json"
+	emptyConfig    = "{}"
+)
+
+type artifactManifest struct {
+	SchemaVersion int               `json:"schemaVersion"`
+	MediaType     string            `json:"mediaType"`
+	ArtifactType  string            `json:"artifactType"`
+	Config        Descriptor        `json:"config"`
+	Layers        []Descriptor      `json:"layers"`
+	Subject       *Descriptor       `json:"subject,omitempty"`
+	Annotations   map[string]string `json:"annotations,omitempty"`
+}
+
+// manifest is the same bytes for the same artifact and subject.
+func (a *Artifact) manifest(subject Descriptor) ([]byte, error) {
+	m := artifactManifest{
+		SchemaVersion: 2, MediaType: image.ManifestMediaType, ArtifactType: a.Type, Annotations: a.Annotations,
+		Config:  Descriptor{MediaType: EmptyMediaType, Digest: digest.Of([]byte(emptyConfig)), Size: int64(len(emptyConfig))},
+		Subject: &Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size},
+	}
+	for _, l := range a.Layers {
+		m.Layers = append(m.Layers, Descriptor{MediaType: l.MediaType, Digest: l.Digest, Size: l.Size, Annotations: l.Annotations})
+	}
+	return json.Marshal(m)
+}
+
+// Describe returns the descriptor that an artifact has once it is attached to
+// the subject, as a list of referrers tells it.
+func (a *Artifact) Describe(subject Descriptor) (Descriptor, error) {
+	b, err := a.manifest(subject)
+	return Descriptor{
+		MediaType: image.ManifestMediaType, Digest: digest.Of(b), Size: int64(len(b)),
+		ArtifactType: a.Type, Annotations: maps.Clone(a.Annotations),
+	}, err
+}
+
+// pushArtifact pushes the documents of an artifact, then its manifest, by digest.
+func (c *Client) pushArtifact(ctx context.Context, ref Reference, subject Descriptor, a *Artifact) error {
+	b, err := a.manifest(subject)
+	if err != nil {
+		return err
+	}
+	g, ctx2 := errgroup.WithContext(ctx)
+	g.SetLimit(blobsAtOnce)
+	contents := []*content{inMemory(EmptyMediaType, []byte(emptyConfig))}
+	for _, l := range a.Layers {
+		contents = append(contents, &content{mediaType: l.MediaType, digest: l.Digest, size: l.Size, open: l.Open})
+	}
+	for _, one := range slices.Backward(contents) {
+		g.Go(func() error { return c.upload(ctx2, ref, one) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	_, err = c.put(ctx, ref.At(digest.Of(b)), image.ManifestMediaType, b)
+	return err
+}
+
+// content is a blob to be sent; it implements v1.Layer for package remote.
+type content struct {
+	mediaType string
+	digest    digest.Digest
+	size      int64
+	open      func() (io.ReadCloser, error)
+	client    *Client
+}
+
+var _ v1.Layer = (*content)(nil)
+
+// Digest implements v1.Layer.
+func (c *content) Digest() (v1.Hash, error) {
+	return v1.Hash{Algorithm: "sha256", Hex: c.digest.Hex()}, nil
+}
+
+// DiffID implements v1.Layer. Sending does not ask for it.
+func (c *content) DiffID() (v1.Hash, error) { return c.Digest() }
+
+// Compressed implements v1.Layer. What is read is held against the digest, so
+// that a damaged disk is not published.
+func (c *content) Compressed() (io.ReadCloser, error) {
+	r, err := c.open()
+	if err != nil {
+		return nil, err
+	}
+	checked := digest.NewReader(r, c.digest, c.size)
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.TeeReader(checked, c.client.watch("push", c.digest, c.size)), r}, nil
+}
+
+// Uncompressed implements v1.Layer. Sending does not ask for it.
+func (c *content) Uncompressed() (io.ReadCloser, error) { return c.Compressed() }
+
+// Size implements v1.Layer.
+func (c *content) Size() (int64, error) { return c.size, nil }
+
+// MediaType implements v1.Layer.
+func (c *content) MediaType() (types.MediaType, error) { return types.MediaType(c.mediaType), nil }
