@@ -12,7 +12,8 @@
 //	partial/HEX        the beginning of a blob that is still being fetched
 //	damaged/HEX        a blob whose bytes turned out to be others; kept for the curious until the next [Store.GC]
 //	derived/KIND/KEY/  folders that can be made again: tree/ is what the maker filled,
-//	                   "made" and "used" are empty files whose times say when
+//	                   the times of "made" and "used" say when; "made" holds how many files tree/ has,
+//	                   so that half of one is not taken for the whole
 //	notes/KIND/KEY     small records that can be made again, each with its own checksum
 //	scratch/ID/        temporary files of one open Store; removed when it ends
 //	locks/             files that processes hold flock(2) on; what is in them never matters
