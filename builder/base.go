@@ -26,6 +26,7 @@ type baseImage struct {
 	tree    *tree.Tree
 	layers  []image.Layer
 	scripts *StepResult // nil when no scripts ran
+	without []Withheld  // what scripts made and the image does not hold
 }
 
 // base makes the package layers and the state layer.
@@ -56,7 +57,7 @@ func (b *build) base(ctx context.Context) (*baseImage, error) {
 	g, side := errgroup.WithContext(ctx)
 	g.SetLimit(max(2, runtime.GOMAXPROCS(0)))
 	g.Go(func() (err error) {
-		base.tree, base.scripts, err = b.finalTree(side, shipped, all)
+		base.tree, err = b.finalTree(side, base, shipped, all)
 		return err
 	})
 	for i, part := range parts {
@@ -124,39 +125,52 @@ func (b *build) packageless(ctx context.Context) (*baseImage, error) {
 	return base, err
 }
 
-// finalTree is what the image holds before copies.
-func (b *build) finalTree(ctx context.Context, shipped, all *packageSet) (*tree.Tree, *StepResult, error) {
+// finalTree is what the image holds before copies. What the scripts did besides is written to base.
+func (b *build) finalTree(ctx context.Context, base *baseImage, shipped, all *packageSet) (*tree.Tree, error) {
 	img := b.job.Definition.Image
 	var entries []tree.Entry
-	var scripts *StepResult
+	var err error
 	if img.Scripts == definition.ScriptsNone {
-		var err error
-		if entries, err = b.distroless(shipped); err != nil {
-			return nil, nil, err
-		}
+		entries, err = b.distroless(shipped)
 	} else {
-		t, err := b.installed(ctx, all)
-		if err != nil {
-			return nil, nil, err
-		}
-		scripts = &StepResult{Platform: b.platform.String(), Step: "scripts", Tree: t.At(b.epoch).Digest()}
-		entries = forget(t, b.epoch)
-		if len(all.packages) > len(shipped.packages) {
-			entries, err = newShipment(shipped.packages, all.without(shipped)).filter(entries)
-			if err != nil {
-				return nil, nil, err
-			}
-		}
+		entries, err = b.configuredEntries(ctx, base, shipped, all)
 	}
-	entries, err := addAccounts(entries, img.Accounts, b.epoch)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	if entries, err = addAccounts(entries, img.Accounts, b.epoch); err != nil {
+		return nil, err
 	}
 	t, err := newTree(entries)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return t.At(b.epoch), scripts, nil
+	return t.At(b.epoch), nil
+}
+
+// configuredEntries is what scripts left of the packages' root, without what no image holds.
+func (b *build) configuredEntries(ctx context.Context, base *baseImage, shipped, all *packageSet) ([]tree.Entry, error) {
+	t, lower, err := b.installed(ctx, all)
+	if err != nil {
+		return nil, err
+	}
+	entries, without, err := withhold(forget(t, b.epoch), lower)
+	if err != nil {
+		return nil, err
+	}
+	if err := stampKeystore(entries, b.epoch); err != nil {
+		return nil, err
+	}
+	made, err := newTree(entries)
+	if err != nil {
+		return nil, err
+	}
+	base.scripts = &StepResult{Platform: b.platform.String(), Step: "scripts", Tree: made.At(b.epoch).Digest()}
+	base.without = without
+	if len(all.packages) == len(shipped.packages) {
+		return entries, nil
+	}
+	return newShipment(shipped.packages, all.without(shipped)).filter(entries)
 }
 
 // distroless only unpacks: no scripts, no dpkg, and metadata where scanners look for it.
@@ -172,33 +186,33 @@ func (b *build) distroless(shipped *packageSet) ([]tree.Entry, error) {
 	return whole.Entries(), nil
 }
 
-// installed runs the scripts and returns the root as they left it.
-func (b *build) installed(ctx context.Context, all *packageSet) (*tree.Tree, error) {
+// installed runs the scripts and returns the root as they left it, and as it was before.
+func (b *build) installed(ctx context.Context, all *packageSet) (t, lower *tree.Tree, err error) {
 	r, err := b.configured(ctx, setImage, all)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := b.load(ctx, all); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	lower, err := all.unconfigured(b.platform.DebianArchitecture(), b.epoch)
+	lower, err = all.unconfigured(b.platform.DebianArchitecture(), b.epoch)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	dir, done, err := b.Store.Scratch(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	b.cleanup(done)
 	left, err := b.scan(ctx, r.state(), filepath.Join(dir, spoolData))
 	if err != nil {
-		return nil, fmt.Errorf("after maintainer scripts: %w", err)
+		return nil, nil, fmt.Errorf("after maintainer scripts: %w", err)
 	}
-	t, err := left.overlay(lower)
-	if err != nil {
-		return nil, err
+	if t, err = left.overlay(lower); err != nil {
+		return nil, nil, err
 	}
-	return all.settle(t)
+	t, err = all.settle(t)
+	return t, lower, err
 }
 
 // stateKey is everything that decides the image before copies.
@@ -220,6 +234,7 @@ func (b *build) stateKey(shipped, all *packageSet) string {
 type baseIndex struct {
 	Layers  []image.Layer
 	Scripts *StepResult
+	Without []Withheld
 }
 
 const (
@@ -236,7 +251,7 @@ func (b *build) rememberBase(ctx context.Context, base *baseImage, key string) e
 		if err := os.WriteFile(filepath.Join(dir, baseListing), list.Bytes(), 0o644); err != nil { //nolint:gosec // nothing secret
 			return err
 		}
-		return writeJSON(filepath.Join(dir, baseLayers), baseIndex{base.layers, base.scripts})
+		return writeJSON(filepath.Join(dir, baseLayers), baseIndex{base.layers, base.scripts, base.without})
 	})
 	return err
 }
@@ -267,5 +282,5 @@ func (b *build) cachedBase(shipped *packageSet, key string) (*baseImage, bool) {
 		return nil, false
 	}
 	b.event(Event{Phase: "layer", Name: setImage, Done: true, Cached: true})
-	return &baseImage{tree: t, layers: index.Layers, scripts: index.Scripts}, true
+	return &baseImage{tree: t, layers: index.Layers, scripts: index.Scripts, without: index.Without}, true
 }

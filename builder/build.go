@@ -137,9 +137,10 @@ func damagedFile(err error) string {
 
 // made is what the store remembers of a whole image.
 type made struct {
-	Image image.Image
-	Steps []StepResult
-	List  FileList
+	Image   image.Image
+	Steps   []StepResult
+	List    FileList
+	Without []Withheld
 }
 
 // run builds the platform's image, or finds it when nothing that decides it has changed.
@@ -165,6 +166,9 @@ func (b *build) run(ctx context.Context, result *Result) error {
 		if err := b.Store.PutNote("image", key, raw); err != nil {
 			return err
 		}
+	}
+	for _, w := range m.Without { // on every build, cached or not: somebody has to know
+		b.event(Event{Phase: "withheld", Name: w.Path, Line: w.Why, Done: true})
 	}
 	result.Images = append(result.Images, m.Image)
 	result.Steps = append(result.Steps, m.Steps...)
@@ -259,7 +263,7 @@ func (b *build) make(ctx context.Context) (made, error) {
 	if base.scripts != nil {
 		b.steps = append(b.steps, *base.scripts)
 	}
-	return made{Image: *img, Steps: b.steps, List: FileList{Platform: b.platform.String(), Digest: list}}, nil
+	return made{Image: *img, Steps: b.steps, List: FileList{Platform: b.platform.String(), Digest: list}, Without: base.without}, nil
 }
 
 func (b *build) runSteps(ctx context.Context) error {

@@ -71,7 +71,7 @@ type Surroundings struct {
 // Event says what a build is doing. A phase begins with Done false and ends
 // with Done true; in between Current of Total may move.
 type Event struct {
-	Phase          string        // "decode", "root", "scripts", "step", "layer", "image"; "mend" when a file of the store (Name) was damaged and is made again
+	Phase          string        // "decode", "root", "scripts", "step", "layer", "image"; "mend" when a file of the store (Name) was damaged and is made again; "withheld" when scripts made a file (Name) that no image holds, with the reason (Line)
 	Name           string        // of the step, set or layer; may be empty
 	Done           bool          //
 	Cached         bool          // with Done: nothing had to be made

@@ -29,6 +29,10 @@ func (t *terminal) buildEvent(e builder.Event) {
 		t.warn("%s was damaged; making it again", e.Name)
 		return
 	}
+	if e.Phase == "withheld" {
+		t.warn("left /%s out of the image: %s", e.Name, e.Line)
+		return
+	}
 	text := buildPhases[e.Phase]
 	if e.Name != "" {
 		text = fmt.Sprintf(text, e.Name)

@@ -1,0 +1,144 @@
+package builder
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"regexp"
+
+	"quorate.dev/builder/tree"
+)
+
+// Withheld is a file that maintainer scripts made and that no image holds.
+type Withheld struct {
+	Path string // without the leading slash
+	Why  string // and who makes it again
+}
+
+const (
+	whySecret = "it is a private key made at installation: in an image it would be the same for everybody and known to all; make it where the container starts"
+	whyPublic = "it belongs to a private key made at installation, which is left out too"
+)
+
+// clocked are files that hold when they were made and that their program makes again.
+var clocked = map[string]string{
+	"etc/aliases.db": "it holds the time it was made; newaliases makes it where the container starts",
+}
+
+// privateKey is how every textual private key begins (RFC 7468, OpenSSH's PROTOCOL.key, RFC 9580).
+var privateKey = regexp.MustCompile(`(?m)^-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----`)
+
+// maxKeySize bounds the files that are looked into for keys; an RSA key of
+// 16384 bits with its certificate has 20 kB.
+const maxKeySize = 64 << 10
+
+// withhold takes out of a configured root what scripts made that must differ
+// from one installation to the next: private keys, recognised by what is in
+// them, wherever a package puts them; their public halves; clocked files; and
+// the links that led to any of those. What a package itself ships stays.
+func withhold(entries []tree.Entry, lower *tree.Tree) ([]tree.Entry, []Withheld, error) {
+	texts, err := madeTexts(entries, lower)
+	if err != nil {
+		return nil, nil, err
+	}
+	why := map[string]string{}
+	keys := map[string]bool{} // PKIX forms of the public halves
+	for p, text := range texts {
+		if privateKey.Match(text) {
+			why[p] = whySecret
+			if _, made := texts[p+".pub"]; made { // ssh-keygen(1)
+				why[p+".pub"] = whyPublic
+			}
+			addPublicHalves(keys, text)
+		}
+	}
+	for p, text := range texts {
+		if why[p] == "" && certifies(text, keys) {
+			why[p] = whyPublic
+		}
+	}
+	shipped := map[string]bool{}
+	for _, e := range lower.Entries() {
+		shipped[e.Path] = true
+	}
+	var kept []tree.Entry
+	var withheld []Withheld
+	for _, e := range entries {
+		if reason, ok := clocked[e.Path]; ok && !shipped[e.Path] {
+			why[e.Path] = reason
+		}
+		if why[e.Path] == "" {
+			kept = append(kept, e)
+			continue
+		}
+		withheld = append(withheld, Withheld{e.Path, why[e.Path]})
+	}
+	if len(withheld) == 0 {
+		return entries, nil, nil
+	}
+	return dropDangling(entries, kept, shipped), withheld, nil
+}
+
+// madeTexts reads the files that scripts made or changed and that are small enough for keys.
+func madeTexts(entries []tree.Entry, lower *tree.Tree) (map[string][]byte, error) {
+	texts := map[string][]byte{}
+	for _, e := range entries {
+		if e.Kind != tree.File || e.Size == 0 || e.Size > maxKeySize {
+			continue
+		}
+		if ships(lower, e.Path, e) || ships(lower, e.Path+".dpkg-new", e) {
+			continue
+		}
+		text, err := readAll(e)
+		if err != nil {
+			return nil, err
+		}
+		if bytes.Contains(text, []byte("-----BEGIN ")) || bytes.HasPrefix(text, []byte("ssh-")) || bytes.HasPrefix(text, []byte("ecdsa-")) {
+			texts[e.Path] = text
+		}
+	}
+	return texts, nil
+}
+
+// ships reports whether a package ships what e holds as p: a conffile lies
+// beside its place until dpkg configures its package.
+func ships(lower *tree.Tree, p string, e tree.Entry) bool {
+	l, ok := lower.Lookup(p)
+	return ok && l.Kind == tree.File && l.Digest == e.Digest
+}
+
+// addPublicHalves notes the public half of every private key in PEM text that
+// an X.509 certificate could belong to.
+func addPublicHalves(keys map[string]bool, text []byte) {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		for _, parse := range []func([]byte) (any, error){
+			x509.ParsePKCS8PrivateKey,
+			func(der []byte) (any, error) { return x509.ParsePKCS1PrivateKey(der) },
+			func(der []byte) (any, error) { return x509.ParseECPrivateKey(der) },
+		} {
+			key, err := parse(block.Bytes)
+			if err != nil {
+				continue
+			}
+			if signer, ok := key.(crypto.Signer); ok {
+				if der, err := x509.MarshalPKIXPublicKey(signer.Public()); err == nil {
+					keys[string(der)] = true
+				}
+			}
+		}
+	}
+}
+
+// certifies reports whether text holds a certificate of one of the keys.
+func certifies(text []byte, keys map[string]bool) bool {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		if cert, err := x509.ParseCertificate(block.Bytes); err == nil && keys[string(cert.RawSubjectPublicKeyInfo)] {
+			return true
+		}
+	}
+	return false
+}
