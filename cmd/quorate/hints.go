@@ -100,7 +100,11 @@ var hints = []func(error) string{
 
 	on(func(e *fs.PathError) string {
 		if errors.Is(e, fs.ErrPermission) {
-			return fmt.Sprintf("this user may not %s %q", e.Op, e.Path)
+			op := e.Op
+			if op == "openat" { // the system call, in the words of a person
+				op = "open"
+			}
+			return fmt.Sprintf("this user may not %s %q", op, e.Path)
 		}
 		return ""
 	}),
