@@ -255,8 +255,11 @@ func (b *bars) event(e event) {
 	}
 	r := b.open[e.Key]
 	if r == nil {
-		if e.Done && e.Note == "cached" {
-			return // took no time; a person watching has no use for it
+		if e.Done {
+			if e.Note != "cached" { // took no time; a person watching has no use for it
+				fmt.Fprintln(b.pool, e.doneLine())
+			}
+			return // a bar that ends at once would stay on the screen
 		}
 		r = b.add(e)
 	}
