@@ -117,7 +117,8 @@ func (t *Tree) copyFile(w io.Writer, dir *os.Root, e *Entry) error {
 		return &ChangedError{Root: t.root, Path: e.Path}
 	}
 	n, err := io.CopyBuffer(struct{ io.Writer }{w}, io.LimitReader(f, e.Size+1), make([]byte, copySize(e.Size)))
-	if n > e.Size || err == nil && (n < e.Size || !e.same(f)) {
+	grew := n > e.Size || errors.Is(err, tar.ErrWriteTooLong)
+	if grew || err == nil && (n < e.Size || !e.same(f)) {
 		return &ChangedError{Root: t.root, Path: e.Path}
 	}
 	if err != nil {

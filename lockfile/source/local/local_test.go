@@ -313,6 +313,31 @@ func TestArchiveReportsWriteErrors(t *testing.T) {
 	}
 }
 
+func TestArchiveNoticesGrowth(t *testing.T) {
+	root := sample(t)
+	write(t, root, map[string]string{"log": strings.Repeat("x", 3*copySize(1<<20))})
+	var changed *ChangedError
+	if _, err := Pack(root, appending(filepath.Join(root, "log")), Options{}); !errors.As(err, &changed) || changed.Path != "log" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// appending lets a file grow while its contents, not headers, go by.
+type appending string
+
+func (a appending) Write(p []byte) (int, error) {
+	if len(p) < copySize(1<<20) {
+		return len(p), nil
+	}
+	f, err := os.OpenFile(string(a), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	_, err = f.WriteString("more")
+	return len(p), err
+}
+
 type failing struct{ err error }
 
 func (f failing) Write([]byte) (int, error) { return 0, f.err }
