@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"sort"
@@ -129,9 +130,24 @@ func (t *taking) done(issue string) *anatomy {
 	t.issue = issue
 	if t.left() > 0 {
 		t.group("trailing", "", "")
-		t.add(t.left(), cut{what: WhatBytes, where: "trailing", mode: modeBytes})
+		rest := cut{what: WhatBytes, where: "trailing", mode: modeBytes}
+		if looksPacked(t.peek(8)) { // initramfs images are several archives in a row
+			rest.mode = modeAuto
+		}
+		t.add(t.left(), rest)
 	}
 	return t.tidy()
+}
+
+// looksPacked knows the beginnings of packed streams. (The list of packers would
+// make the readers depend on themselves.)
+func looksPacked(head []byte) bool {
+	for _, magic := range []string{"\x1f\x8b\x08", "\x28\xb5\x2f\xfd", "\xfd7zXZ\x00", "BZh"} {
+		if bytes.HasPrefix(head, []byte(magic)) {
+			return true
+		}
+	}
+	return false
 }
 
 // tidy drops groups without bytes.
@@ -151,6 +167,7 @@ func (t *taking) tidy() *anatomy {
 type scattered struct {
 	s      source
 	pieces []piece
+	about  map[string]group // by key: what is known of a group besides its cuts
 	issue  string
 }
 
@@ -192,7 +209,9 @@ func (t *scattered) done() *anatomy {
 			out.add(p.cut.off-out.at, cut{what: WhatPadding, key: "gap before " + p.cut.id(), where: "before " + p.key, mode: modeBytes})
 		}
 		if !open || key != p.key {
-			out.group(p.key, p.member, p.kind)
+			g := out.group(p.key, p.member, p.kind)
+			about := t.about[p.key]
+			g.meta, g.loose = about.meta, about.loose
 			key, open = p.key, true
 		}
 		out.add(p.cut.size, p.cut)

@@ -20,6 +20,9 @@ var formats = []*format{
 	packers[1].format, // zstd
 	packers[2].format, // xz
 	packers[3].format, // bzip2
+	{name: "zip", is: isZip, take: takeZip},
+	{name: "ar", is: begins("!<arch>\n"), take: takeAr},
+	{name: "cpio", is: isCpio, take: takeCpio},
 	{name: "json", is: isJSON, take: takeJSON},
 	{name: "tar", is: isTar, tar: true},
 }

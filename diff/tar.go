@@ -343,6 +343,8 @@ type tarHead struct {
 	meta Meta
 	cuts []cut // offsets from the header's beginning
 	name string
+
+	device [2]int64 // major, minor
 }
 
 // tarFields are the fields of a header block (POSIX.1-1988 ustar), in order.
@@ -407,7 +409,7 @@ func parseTarHead(raw []byte) *tarHead {
 				add(int64(n), paxCut(id, k, v))
 			})
 		}
-		add(end-at, cut{what: WhatPadding, key: id + " padding"})
+		add(end-at, cut{what: WhatPadding, key: id + " padding", effect: true})
 	}
 	if at+tarBlock > int64(len(raw)) {
 		add(int64(len(raw))-at, cut{what: WhatPadding})
@@ -458,6 +460,8 @@ func (h *tarHead) value(what, other string) string {
 		return m.Type
 	case WhatLink:
 		return m.Link
+	case WhatDevice:
+		return fmt.Sprintf("%d:%d", h.device[0], h.device[1])
 	}
 	return other
 }
@@ -547,6 +551,7 @@ func (h *tarHead) main(p []byte, pax map[string]string, longName, longLink strin
 		m.Format = "v7"
 	}
 	if m.Format != "v7" {
+		h.device = [2]int64{number(329, 337), number(337, 345)}
 		m.User, m.Group = tarString(p[265:297]), tarString(p[297:329])
 	}
 	if longName != "" {

@@ -465,8 +465,11 @@ func retell(a, b *tarHead, renamed bool) {
 				k.what, k.value = WhatRenamed, h.path
 			}
 			if k.what == WhatPAXName {
-				k.key = k.key + "" // each field pairs with its like
 				k.where = ""
+			}
+			// Formats write no device as NULs or as zeros.
+			if k.what == WhatDevice && a.device == b.device && a.meta.Format != b.meta.Format {
+				k.what, k.value = WhatTar, h.meta.Format
 			}
 		}
 	}

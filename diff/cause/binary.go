@@ -60,7 +60,7 @@ func (p *pair) run(n *diff.Node, runs []diff.Run) ([]claim, bool) {
 	if c, ok := p.binaryTime(wa, wb); ok {
 		return at([]claim{c}), true
 	}
-	if c, ok := randomBytes(wa, wb); ok {
+	if c, ok := randomBytes(wa, wb); ok && !structured(n) {
 		return at([]claim{c}), true
 	}
 	return nil, false
@@ -204,6 +204,25 @@ func randomBytes(a, b stretch) (claim, bool) {
 	return claim{entry: "22-random", a: hexText(x), b: hexText(y), confidence: 0.6, fact: "bytes without order",
 		why: "as long and as mixed as identifiers and keys are; a checksum would look alike", confirm: "quorate rebuild --rebuilders 3"}, true
 }
+
+// structured reports whether the bytes are of a format with fields of its own, where
+// a checksum is likelier than anything made up: programs, archives, pictures.
+func structured(n *diff.Node) bool {
+	for m := n; m != nil && m.A != nil && m.Kind != diff.KindLayer; m = m.Parent {
+		b, err := m.Slice(diff.A, diff.Range{Length: min(8, m.A.Size)}, 8)
+		if err != nil {
+			continue
+		}
+		for _, magic := range magics {
+			if strings.HasPrefix(string(b), magic) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+var magics = []string{"\x7fELF", "PK\x03\x04", "\x1f\x8b", "\xfd7zXZ", "\x28\xb5\x2f\xfd", "BZh", "!<arch>", "\x89PNG", "\xff\xd8\xff", "%PDF", "SQLite f", "\xca\xfe\xba\xbe", "hsqs", "\xde\x12\x04\x95", "GIF8", "OggS", "RIFF", "wOF", "\x00\x01\x00\x00"}
 
 func distinct(b []byte) int {
 	var seen [256]bool

@@ -546,7 +546,7 @@ func (p *pair) paths(a, b string) ([]claim, bool) {
 	}
 	ta, tb := p.tokens(a, b)
 	for i := range ta { // known values are told from the facts, not from looks
-		if ta[i].can != nil {
+		if ta[i].can != nil || ta[i].class == "temporary name" && (i+1 == len(ta) || ta[i+1].text != "/") {
 			return nil, false
 		}
 	}

@@ -54,7 +54,7 @@ func (p *pair) context(n *diff.Node, c *claim) {
 		inDoc := m.Format == "pdf" || strings.HasSuffix(base, ".epub") || base == "searchindex.js"
 		switch {
 		case strings.HasSuffix(name, "meta-inf/manifest.mf"), base == "pom.properties", base == "git.properties", base == "build-info.properties":
-			c.entry = "11-jar-manifest"
+			c.entry, c.confidence, c.why, c.confirm = "11-jar-manifest", 1, "", ""
 		case c.entry == "17-timezone", c.entry == "18-host-facts", c.entry == "38-toolchain":
 			continue
 		case m.Format == "mo":

@@ -85,7 +85,7 @@ func textBody(r *cause.Report, room int) []string {
 	// All in one line each first; then the first ones grow while there is room.
 	used := min(len(brief), room)
 	grown := 0
-	for grown < used && used+len(full[grown])-1 <= room && len(brief) <= room {
+	for grown < len(full) && used+len(full[grown])-1 <= room && len(brief) <= room {
 		used += len(full[grown]) - 1
 		grown++
 	}
