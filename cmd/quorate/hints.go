@@ -30,6 +30,8 @@ func hintsFor(err error) []string {
 // storeVar names the environment variable that says where the store is.
 const storeVar = "QUORATE_STORE"
 
+const makeRoom = "make room with `quorate store gc --older-than 7d`, or put the store elsewhere: " + storeVar + "=DIR"
+
 // hints is the table: each entry knows one error.
 var hints = []func(error) string{
 	// Errors that bring their own.
@@ -71,9 +73,7 @@ var hints = []func(error) string{
 
 	// Fetching and the store.
 	on(func(e *fetch.OfflineError) string { return "run the same once without --offline" }),
-	on(func(e *store.SpaceError) string {
-		return fmt.Sprintf("make room with `quorate store gc --older-than 7d`, or put the store elsewhere: %s=DIR", storeVar)
-	}),
+	on(func(e *store.SpaceError) string { return makeRoom }),
 	on(func(e *store.DamagedError) string {
 		return "the damaged copy was set aside; the same command fetches it anew. Does the disk fail?"
 	}),
@@ -81,7 +81,7 @@ var hints = []func(error) string{
 	// Steps and scripts.
 	on(func(e *sandbox.LimitError) string {
 		if e.Free {
-			return ""
+			return makeRoom
 		}
 		return fmt.Sprintf("if it needs more, raise limits.%s of the step", e.What)
 	}),
