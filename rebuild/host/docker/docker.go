@@ -1,0 +1,271 @@
+// Package docker starts workers in a Docker Engine: on this machine or on
+// another one, each in a container that is used once.
+//
+//	h := &docker.Host{Endpoint: docker.Endpoint{Address: "ssh://build@ams"}}
+//	result, err := h.Start(ctx, job, events)
+//
+// # What happens
+//
+//  1. The engine is asked who it is ([Endpoint] says how it is reached; the
+//     version of its API is negotiated), and leftovers of dead runs are removed.
+//  2. The worker's image is made of this very program, which is linked
+//     statically, and of nothing else. It is the same bytes for the same program.
+//     An engine gets it once, by digest, and keeps it.
+//  3. The row of isolation is chosen: the least privilege with which a sandbox
+//     works inside a container of that engine ([Row]).
+//  4. A container is made: no network, a read-only root, no new privileges,
+//     limits of memory and processes. All bulk data lies in an anonymous volume,
+//     since a sandbox's overlay cannot lie upon the engine's.
+//  5. The locked inputs are copied in, from the store of verified blobs. The
+//     worker holds them against the lock once more; it fetches nothing itself.
+//  6. The job goes to its standard input, events come from its standard output,
+//     and its log from its standard error. The engine keeps no log of its own.
+//  7. What it built is copied out, and container and volume are removed.
+//
+// # Who is trusted
+//
+// Whoever has the engine's socket owns that machine: with it anybody can start a
+// privileged container and read or change everything, this host's keys
+// included. So an engine at somebody else's socket is somebody else's rebuilder
+// only as far as the two trust each other; the policy's "operator" should say
+// who holds the socket. Another operator takes part independently by running
+// workers themselves and sending reports.
+//
+// # The key
+//
+// A worker signs with a key that it made itself and that never leaves the
+// engine. It lies in a named volume of the rebuilder, quorate-key-NAME, as
+// NAME.key. Host.MakeKey returns the public half. Removing the volume (docker
+// volume rm) loses the identity.
+//
+// # Labels
+//
+// Everything that is to be removed again carries
+//
+//	dev.quorate.owner   who started it: machine/boot/pid namespace/pid/start time
+//	dev.quorate.until   Unix time after which nobody can want it any more
+//
+// Start first removes what dead processes of this machine left, and what is
+// past its time. A process on another machine cannot be asked whether it
+// lives, so its things go only by time. Images have the label
+// dev.quorate.program, and key volumes dev.quorate.key; they stay.
+//
+// # What is not promised
+//
+// A volume has no limit of size; the sandbox limits what steps write. An engine
+// that lies can say anything in a worker's name but cannot sign, unless it
+// reads the key that lies with it.
+package docker
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"quorate.dev/rebuild/host"
+)
+
+// Host starts workers in one engine. It may start several at once.
+type Host struct {
+	Endpoint Endpoint
+	// Executable is the program that the worker's image is made of: a static
+	// Linux binary for the engine's architecture. "" for the one that runs.
+	Executable string
+	// Memory is what one container may use, in bytes; 0 for defaultMemory, or all
+	// that the engine's machine has when that is less.
+	Memory int64
+
+	mu     sync.Mutex
+	engine *engine // nil until the engine was reached
+}
+
+const (
+	// defaultMemory is the sandbox's own default for steps, 8 GiB, and what
+	// compressing and the file cache need beside it.
+	defaultMemory = 10 << 30
+	// maxProcesses: 4096 of steps (the sandbox's default), as many spare threads of ours.
+	maxProcesses = 8192
+	// prepareTime bounds all that comes before a worker runs, and taking its results: a
+	// gigabyte of inputs over a line of 1 MB/s takes 17 minutes.
+	prepareTime = 30 * time.Minute
+	// cleanTime is for removing a container and its volume: 5 to 28 s were seen for
+	// roots in a container's own layer, a tenth of that for volumes.
+	cleanTime = 2 * time.Minute
+	// drainTime is for the last words of a container that has ended.
+	drainTime = 20 * time.Second
+)
+
+// The places in a container.
+const (
+	workVolume = "/work"        // the anonymous volume
+	workDir    = "/work/job"    // Job.WorkDir
+	inputsDir  = "/work/inputs" // Job.InputStore
+	keysDir    = "/keys"        // the key's volume
+)
+
+// Start runs one worker; see host.Host. Errors beside those: *EngineError,
+// *IsolationError. The job's timeout counts from the start of the worker.
+func (h *Host) Start(ctx context.Context, job host.Job, events func(host.Event)) (host.Result, error) {
+	if events == nil {
+		events = func(host.Event) {}
+	}
+	if ctx.Err() != nil {
+		return host.Result{}, context.Cause(ctx)
+	}
+	var mu sync.Mutex // warnings come from here, events from the worker
+	say := func(e host.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		events(e)
+	}
+	warn := func(format string, args ...any) {
+		say(host.Event{Kind: host.KindWarning, Message: fmt.Sprintf(format, args...)})
+	}
+	prepare, cancel := context.WithTimeout(ctx, prepareTime)
+	defer cancel()
+	e, err := h.open(prepare, warn)
+	if err != nil {
+		return host.Result{}, because(ctx, err)
+	}
+	row, err := e.row(prepare, needsOwners(job))
+	if err != nil {
+		return host.Result{}, because(ctx, err)
+	}
+	c, err := e.create(prepare, containerSpec{row: row, args: []string{"worker"}, job: &job, key: job.Rebuilder, memory: h.Memory}, warn)
+	if err != nil {
+		return host.Result{}, because(ctx, err)
+	}
+	defer func() {
+		if err := c.remove(ctx); err != nil {
+			warn("cannot remove a worker's container; the next run tries again: %v", err)
+		}
+	}()
+	inside := inContainer(job)
+	if err := c.send(prepare, job, row); err != nil {
+		return host.Result{}, because(ctx, err)
+	}
+	result, err := c.work(ctx, inside, say)
+	if err != nil {
+		return host.Result{}, err
+	}
+	result.OutputDir = filepath.Join(job.Results, "image")
+	taking, cancel := context.WithTimeout(ctx, prepareTime)
+	defer cancel()
+	if err := c.take(taking, result.OutputDir); err != nil {
+		return host.Result{}, because(ctx, err)
+	}
+	return result, nil
+}
+
+// because returns why ctx ended rather than what went wrong in consequence.
+func because(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// inContainer is the job with the paths of the container. Surroundings that
+// name CPUs or file systems of this machine mean nothing there, and the report
+// must say what was.
+func inContainer(job host.Job) host.Job {
+	job.WorkDir, job.KeyFile = workDir, keysDir+"/"+job.Rebuilder+".key"
+	if job.InputStore != "" {
+		job.InputStore = inputsDir
+	}
+	job.Offline = true
+	job.Surroundings.CPUs, job.Surroundings.Filesystem = nil, ""
+	return job
+}
+
+// MakeKey has the engine make the rebuilder's key, if there is none yet, and
+// returns the public half as PEM.
+func (h *Host) MakeKey(ctx context.Context, rebuilder string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, prepareTime)
+	defer cancel()
+	e, err := h.open(ctx, func(string, ...any) {})
+	if err != nil {
+		return nil, err
+	}
+	out, err := e.ask(ctx, rows[0], rebuilder, "worker", "--make-key", keysDir+"/"+rebuilder+".key")
+	if err != nil {
+		return nil, e.failed("make the key of "+rebuilder, err)
+	}
+	return out, nil
+}
+
+// open reaches the engine, once: what it is does not change while we run. A
+// failure is not remembered.
+func (h *Host) open(ctx context.Context, warn func(string, ...any)) (*engine, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.engine != nil {
+		return h.engine, nil
+	}
+	e, err := connect(ctx, h.Endpoint)
+	if err != nil {
+		return nil, err
+	}
+	e.reap(ctx, warn)
+	if err := e.loadImage(ctx, h.Executable); err != nil {
+		e.close()
+		return nil, err
+	}
+	h.engine = e
+	return e, nil
+}
+
+// work starts the container, gives it the job, listens, and returns when it has ended.
+func (c *worker) work(ctx context.Context, job host.Job, events func(host.Event)) (host.Result, error) {
+	parent := ctx
+	in, err := json.Marshal(job)
+	if err != nil {
+		return host.Result{}, fmt.Errorf("cannot write the job: %w", err)
+	}
+	log, err := host.NewLog(filepath.Join(job.Results, "log"))
+	if err != nil {
+		return host.Result{}, err
+	}
+	listener := host.NewListener(events)
+	var ended ending
+	err = c.run(ctx, job.Timeout, bytes.NewReader(in), listener, log, &ended)
+	if closed := log.Close(); closed != nil && err == nil {
+		err = closed
+	}
+	switch {
+	case listener.Broken() != nil: // we ended it because of that
+	case parent.Err() != nil:
+		return host.Result{}, context.Cause(parent)
+	case ended.timeout:
+		return host.Result{}, &host.TimeoutError{After: job.Timeout}
+	case ended.lost != nil:
+		return host.Result{}, &host.LostError{How: c.engine.failed("run a worker", ended.lost).Error(), Log: log.Tail()}
+	case err != nil:
+		return host.Result{}, err
+	}
+	return listener.End(ended.how(), log.Tail())
+}
+
+// errSmall is an answer of a small command that is no answer.
+var errSmall = errors.New("its answer is too long")
+
+// limited takes at most so many bytes.
+type limited struct {
+	bytes.Buffer
+	max int
+}
+
+func (l *limited) Write(b []byte) (int, error) {
+	if l.Len()+len(b) > l.max {
+		return 0, errSmall
+	}
+	return l.Buffer.Write(b)
+}
+
+var _ io.Writer = (*limited)(nil)
