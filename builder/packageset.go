@@ -117,7 +117,9 @@ func (s *packageSet) unconfigured(arch string, epoch int64) (*tree.Tree, error) 
 		State: deb.Unpacked, Architecture: arch, Replaced: replaced,
 		ConffileMD5: func(*deb.Package, string) string { return "newconffile" }, // dpkg's word for "not in place yet"
 	})
-	return newTree(slices.Concat(entries, database, skeleton(epoch)))
+	// Where the sandbox shows its hosts file: a mount point made for each command would date /etc.
+	mountPoint := tree.Entry{Path: hostsPath, Kind: tree.File, Mode: 0o644, ModTime: epoch, Digest: emptyDigest}
+	return newTree(slices.Concat(entries, database, skeleton(epoch), []tree.Entry{mountPoint}))
 }
 
 // setAside gives a package's conffiles the names that dpkg unpacks them under.

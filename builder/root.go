@@ -64,7 +64,31 @@ func (b *build) makeRoot(ctx context.Context, name string, set *packageSet, r ro
 	if err := b.runScripts(ctx, name, set, r); err != nil {
 		return err
 	}
+	if err := b.stamp(ctx, r.state()); err != nil {
+		return err
+	}
 	done()
+	return nil
+}
+
+// stamp gives what scripts left times by rule and removes what tells of their
+// run, so that a step sees the same root on every host: one that packs parts of
+// /etc with their times would differ otherwise.
+func (b *build) stamp(ctx context.Context, dir string) error {
+	plan := stampPlan{Dir: dir, Epoch: b.epoch}
+	for p := range forgotten {
+		plan.Forget = append(plan.Forget, p)
+	}
+	for p := range emptied {
+		plan.Empty = append(plan.Empty, p)
+	}
+	var in bytes.Buffer
+	if err := gob.NewEncoder(&in).Encode(plan); err != nil {
+		return err
+	}
+	if err := b.Sandbox.Task(ctx, taskStamp, &in, io.Discard); err != nil {
+		return fmt.Errorf("after maintainer scripts: %w", err)
+	}
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"quorate.dev/builder/sandbox"
 	"quorate.dev/builder/unpack/deb"
@@ -29,12 +30,16 @@ const hosts = "127.0.0.1 localhost\n127.0.1.1 quorate.localdomain quorate\n::1 l
 const hostsPath = "etc/hosts"
 
 // constantFile makes a file below work that the sandbox shows read-only at target.
-func constantFile(work, target, text string, mode os.FileMode) (sandbox.Bind, error) {
+func (b *build) constantFile(work, target, text string, mode os.FileMode) (sandbox.Bind, error) {
 	name := filepath.Join(work, filepath.Base(target))
 	if err := os.WriteFile(name, []byte(text), mode); err != nil {
 		return sandbox.Bind{}, err
 	}
-	return sandbox.Bind{Source: name, Target: "/" + target}, os.Chmod(name, mode) // whatever the umask
+	if err := os.Chmod(name, mode); err != nil { // whatever the umask
+		return sandbox.Bind{}, err
+	}
+	epoch := time.Unix(b.epoch, 0)
+	return sandbox.Bind{Source: name, Target: "/" + target}, os.Chtimes(name, epoch, epoch)
 }
 
 // ScriptError says that maintainer scripts failed, with the end of what they printed.
@@ -67,11 +72,11 @@ func (b *build) runScripts(ctx context.Context, name string, set *packageSet, r 
 		return err
 	}
 	defer done()
-	policy, err := constantFile(work, policyPath, policyDenied, 0o755)
+	policy, err := b.constantFile(work, policyPath, policyDenied, 0o755)
 	if err != nil {
 		return err
 	}
-	names, err := constantFile(work, hostsPath, hosts, 0o644)
+	names, err := b.constantFile(work, hostsPath, hosts, 0o644)
 	if err != nil {
 		return err
 	}

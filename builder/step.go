@@ -87,7 +87,7 @@ func (b *build) makeStep(ctx context.Context, step definition.Step, set *package
 	if err != nil {
 		return err
 	}
-	names, err := constantFile(work, hostsPath, hosts, 0o644)
+	names, err := b.constantFile(work, hostsPath, hosts, 0o644)
 	if err != nil {
 		return err
 	}

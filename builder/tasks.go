@@ -20,6 +20,7 @@ const (
 	taskExtract = "extract"
 	taskScan    = "scan"
 	taskRemove  = "remove"
+	taskStamp   = "stamp"
 )
 
 // Tasks returns the file tasks that main hands to sandbox.Main.
@@ -28,6 +29,7 @@ func Tasks() map[string]sandbox.TaskFunc {
 		taskExtract: extract,
 		taskScan:    scan,
 		taskRemove:  remove,
+		taskStamp:   stamp,
 	}
 }
 
@@ -75,6 +77,13 @@ type scanAnswer struct {
 	Entries []tree.Entry
 	Offsets []int64  // of each File's bytes in scanPlan.Data
 	Opaque  []string // folders that hide everything below them in lower layers
+}
+
+// stampPlan says which folder's files get which time, and which of them go or are emptied.
+type stampPlan struct {
+	Dir           string
+	Epoch         int64
+	Forget, Empty []string // paths of files; most are not there
 }
 
 func decodePlan(in io.Reader, plan any) (*gob.Decoder, error) {

@@ -13,3 +13,4 @@ var errOnlyLinux = errors.New("roots can only be made on Linux")
 func extract(io.Reader, io.Writer) error { return errOnlyLinux }
 func scan(io.Reader, io.Writer) error    { return errOnlyLinux }
 func remove(io.Reader, io.Writer) error  { return errOnlyLinux }
+func stamp(io.Reader, io.Writer) error   { return errOnlyLinux }
