@@ -63,6 +63,18 @@
 // reports and then the agreement. [OpenBundle] opens all of them with the keys
 // of the reader's policy and judges again; the agreement's signer is checked
 // and compared, not believed.
+//
+// In a registry every statement is a referrer of the image, a Sigstore bundle
+// of version 0.3 around the same envelope ([SigstoreBundle]); [Referrers]
+// gathers and judges those.
+//
+// # Summaries
+//
+// A summary ([SignSummary]) is a SLSA VSA about a published image. It lists
+// every statement that was used by the digest of its referrer, so that readers
+// notice when one is deleted or hidden; and it claims SLSA_BUILD_REPRODUCED
+// only when rebuilders of two operators agree. Its policy digest is of
+// agreement.Policy.Canonical. It claims no SLSA build level.
 package attestation
 
 import (

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"quorate.dev/lockfile/digest"
 	"quorate.dev/rebuild/agreement"
@@ -39,12 +40,18 @@ type Opened struct {
 	Agreement *agreement.Agreement
 	// Signed is what the policy's signer says; nil without one.
 	Signed *SignedAgreement
-	// Statements has one entry per line of the bundle.
+	// Statements has one entry per line of the bundle, or per referrer.
 	Statements []Statement
 	// Problems are contradictions between the bundle's parts, or parts that the
 	// policy wants and that are missing. A bundle with problems is not verified,
 	// whatever the verdict.
 	Problems []string
+	// Notes are what a reader should know and what changes no verdict.
+	Notes []string
+	// Summaries are what the policy's signers summed up (SLSA VSA), newest first.
+	Summaries []*SignedSummary
+
+	policy *agreement.Policy
 }
 
 // Kind is what a line of a bundle is.
@@ -54,18 +61,33 @@ type Kind string
 const (
 	KindReport    Kind = "report"
 	KindAgreement Kind = "agreement"
+	KindSummary   Kind = "summary"
 	KindUnknown   Kind = "unknown"
 )
 
 // Statement is one line of a bundle and what became of it.
 type Statement struct {
-	Line        int // from 1
+	Line        int           // of a file, from 1; 0 for a referrer
+	Referrer    digest.Digest // its manifest; zero for a line of a file
 	Kind        Kind
 	Digest      digest.Digest // of the payload; zero when there is none
 	Name        string        // of the rebuilder or signer whose key verifies; else the rebuilder that it claims to be from
 	Fingerprint string        // of the key that verifies; "" for none
 	Accepted    bool          // signed by a key of the policy, and well formed
 	Reason      string        // why not
+
+	// Of accepted ones:
+	Predicate string    // its type
+	Time      time.Time // when it was made, as it says
+	Envelope  []byte    // only of a file's lines: what was signed, to be handed on
+}
+
+// Where says where the statement was found.
+func (s Statement) Where() string {
+	if s.Line > 0 {
+		return fmt.Sprintf("line %d of the bundle", s.Line)
+	}
+	return "referrer " + s.Referrer.String()
 }
 
 // OpenBundle opens every statement of a bundle with the keys of the policy and
@@ -87,7 +109,7 @@ func OpenBundle(data []byte, policy *agreement.Policy) (*Opened, error) {
 			return nil, refuse("bundle has more than %d lines", maxLines)
 		}
 		if line = bytes.TrimSpace(line); len(line) > 0 {
-			o.line(number, line)
+			o.add(Statement{Line: number}, line)
 		}
 	}
 	if len(o.statements) == 0 {
@@ -96,29 +118,41 @@ func OpenBundle(data []byte, policy *agreement.Policy) (*Opened, error) {
 	return o.judge(), nil
 }
 
-// opener gathers what the lines of a bundle say.
+// opener gathers what the statements of a bundle or of referrers say.
 type opener struct {
 	policy      *agreement.Policy
 	statements  []Statement
 	submissions []agreement.Submission
 	agreements  []*SignedAgreement
+	summaries   []*SignedSummary
+	only        *agreement.Job // judge for this request; nil to find out which
+	late        bool           // reports may have come after the agreement was signed
 }
 
-func (o *opener) line(number int, line []byte) {
-	st := Statement{Line: number, Kind: KindUnknown}
-	if err := o.open(&st, line); err != nil {
-		st.Reason = err.Error()
-		if st.Kind == KindReport && st.Name != "" {
-			o.submissions = append(o.submissions, agreement.Submission{Rebuilder: st.Name, Err: err})
-		}
-	} else {
-		st.Accepted = true
+// add opens an envelope that was found where st says.
+func (o *opener) add(st Statement, envelope []byte) {
+	st.Kind = KindUnknown
+	if err := o.open(&st, envelope); err != nil {
+		o.refuse(st, err)
+		return
+	}
+	st.Accepted = true
+	if st.Line > 0 {
+		st.Envelope = envelope
 	}
 	o.statements = append(o.statements, st)
 }
 
-func (o *opener) open(st *Statement, line []byte) error {
-	s, err := unpack(line)
+func (o *opener) refuse(st Statement, err error) {
+	st.Reason = err.Error()
+	if st.Kind == KindReport && st.Name != "" {
+		o.submissions = append(o.submissions, agreement.Submission{Rebuilder: st.Name, Err: err})
+	}
+	o.statements = append(o.statements, st)
+}
+
+func (o *opener) open(st *Statement, envelope []byte) error {
+	s, err := unpack(envelope)
 	if err != nil {
 		return err
 	}
@@ -127,15 +161,19 @@ func (o *opener) open(st *Statement, line []byte) error {
 	if err != nil {
 		return refuse("cannot read statement: %v", err)
 	}
-	switch predicate, _ := field(tree, "predicateType").(string); predicate {
+	st.Predicate, _ = field(tree, "predicateType").(string)
+	switch st.Predicate {
 	case ProvenancePredicate:
 		st.Kind = KindReport
 		return o.report(st, s, claimedName(tree))
 	case AgreementPredicate:
 		st.Kind = KindAgreement
 		return o.agreement(st, s)
+	case SummaryPredicate:
+		st.Kind = KindSummary
+		return o.summary(st, s)
 	default:
-		return refuse("statement has predicate type %.64q, which is none of ours", predicate)
+		return refuse("statement has predicate type %.64q, which is none of ours", st.Predicate)
 	}
 }
 
@@ -162,29 +200,38 @@ func (o *opener) report(st *Statement, s *sealed, claimed string) error {
 	if err != nil {
 		return err
 	}
-	report.KeyFingerprint = key.Fingerprint()
+	report.KeyFingerprint, st.Time = key.Fingerprint(), report.Finished
 	o.submissions = append(o.submissions, agreement.Submission{Rebuilder: name, Report: report})
 	return nil
 }
 
 func (o *opener) agreement(st *Statement, s *sealed) error {
-	at := slices.IndexFunc(o.policy.Signers, func(k agreement.SignerKey) bool { return s.verify(k.Key) == nil })
-	if at < 0 {
-		return &SignatureError{}
+	signer, err := o.signer(st, s)
+	if err != nil {
+		return err
 	}
-	signer := o.policy.Signers[at]
-	st.Name, st.Fingerprint = signer.Name, signer.Key.Fingerprint()
 	a, err := parseAgreement(s.payload)
 	if err != nil {
 		return err
 	}
-	a.Signer, a.Fingerprint = signer.Name, signer.Key.Fingerprint()
+	a.Signer, a.Fingerprint, st.Time = signer.Name, signer.Key.Fingerprint(), a.AgreedOn
 	o.agreements = append(o.agreements, a)
 	return nil
 }
 
+// signer finds which signer of the policy signed.
+func (o *opener) signer(st *Statement, s *sealed) (agreement.SignerKey, error) {
+	at := slices.IndexFunc(o.policy.Signers, func(k agreement.SignerKey) bool { return s.verify(k.Key) == nil })
+	if at < 0 {
+		return agreement.SignerKey{}, &SignatureError{}
+	}
+	signer := o.policy.Signers[at]
+	st.Name, st.Fingerprint = signer.Name, signer.Key.Fingerprint()
+	return signer, nil
+}
+
 func (o *opener) judge() *Opened {
-	opened := &Opened{Statements: o.statements, Job: o.job()}
+	opened := &Opened{Statements: o.statements, Job: o.job(), Summaries: o.summaries, policy: o.policy}
 	opened.Verdict, opened.Agreement = agreement.Judge(opened.Job, o.policy, o.submissions)
 	if len(o.agreements) > 0 {
 		opened.Signed = o.agreements[0]
@@ -206,6 +253,9 @@ func (o *opener) job() agreement.Job {
 		// What was built from what is ours to find out.
 		job.BuildDefinition = digest.Digest{}
 		return job
+	}
+	if o.only != nil {
+		return *o.only
 	}
 	var first *agreement.Report
 	for _, s := range o.submissions {
@@ -243,6 +293,8 @@ func (o *opener) contradictions(a *SignedAgreement, opened *Opened) []string {
 		switch {
 		case at < 0 && a.Policy == o.policy.Digest():
 			fault("the signed agreement has no outcome for %q", outcome.Rebuilder)
+		case at >= 0 && o.late && outcome.Result == agreement.Agrees && a.Results[at].Statement.IsZero():
+			opened.Notes = append(opened.Notes, fmt.Sprintf("%s agrees too; its report came after the agreement was signed", outcome.Rebuilder))
 		case at >= 0 && !tellsSame(a.Results[at], outcome):
 			fault("the signed agreement says %s for %q, but judging again says %s", a.Results[at].Outcome, outcome.Rebuilder, outcome.Result)
 		}
@@ -251,8 +303,9 @@ func (o *opener) contradictions(a *SignedAgreement, opened *Opened) []string {
 		if !slices.Equal(ours.Subjects(), a.Subjects) || ours.Job().BuildDefinition != a.Job.BuildDefinition {
 			fault("the signed agreement is about other images or inputs than the reports")
 		}
-		if a.Policy == o.policy.Digest() && ours.IndependentOperators() != a.IndependentOperators {
-			fault("the signed agreement claims %d independent operators, but there are %d", a.IndependentOperators, ours.IndependentOperators())
+		n := ours.IndependentOperators()
+		if a.Policy == o.policy.Digest() && n != a.IndependentOperators && !(o.late && n > a.IndependentOperators) {
+			fault("the signed agreement claims %d independent operators, but there are %d", a.IndependentOperators, n)
 		}
 	} else if a.Policy == o.policy.Digest() {
 		fault("the signed agreement says agree, but judging again by the same policy says %s", opened.Verdict.Decision)
