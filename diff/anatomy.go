@@ -52,6 +52,9 @@ type cut struct {
 	value       string // for people; "" shows the bytes
 	mode        mode
 	effect      bool
+	fold        bool                          // of modeBytes: one finding for all runs
+	inside      bool                          // its bytes are those of the member's node
+	split       func([]byte) []int            // of modeStrings: offsets behind each token; nil for NUL-terminated ones
 	unpack      func() (io.Reader, error)     // of modePacked
 	hint        string                        // file name for modeAuto and modePacked
 	method      string                        // of modePacked: "deflate", "gzip", "xz", "zstd", "bzip2"
@@ -479,7 +482,7 @@ func (c *comparer) cuts(n, m *Node, a, b source, k, l *cut) error {
 		return err
 	}
 	outer := m != n
-	if k.mode == modeAuto && outer {
+	if (k.mode == modeAuto || k.inside) && outer {
 		m.A.Offset, m.A.Size, m.A.src = k.off, k.size, x.dropped()
 		m.B.Offset, m.B.Size, m.B.src = l.off, l.size, y.dropped()
 	}
@@ -501,6 +504,12 @@ func (c *comparer) cuts(n, m *Node, a, b source, k, l *cut) error {
 		if err != nil {
 			return err
 		}
+		if k.fold && len(list) > 1 {
+			for _, g := range list[1:] {
+				list[0].Runs, list[0].More = append(list[0].Runs, g.Runs...), list[0].More+1+g.More
+			}
+			list = list[:1]
+		}
 		for _, g := range list {
 			if g.What == "" {
 				g.What = k.what
@@ -508,7 +517,10 @@ func (c *comparer) cuts(n, m *Node, a, b source, k, l *cut) error {
 			if g.Where == "" {
 				g.Where = k.where
 			}
-			g.Effect, g.Outer, g.Runs = g.Effect || f.Effect, outer, shift(g.Runs, k.off, l.off)
+			g.Effect = g.Effect || f.Effect
+			if !k.inside || !l.inside || !outer {
+				g.Outer, g.Runs = outer, shift(g.Runs, k.off, l.off)
+			}
 			c.add(m, g)
 		}
 		return nil

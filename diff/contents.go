@@ -185,7 +185,11 @@ func (c *comparer) leaf(x, y source, k *cut) ([]Finding, error) {
 		if k.mode == modeText {
 			return text(a, b), nil
 		}
-		return stringsOf(a, b), nil
+		split := k.split
+		if split == nil {
+			split = terminated
+		}
+		return stringsOf(a, b, split), nil
 	}
 	runs, err := alignSources(x, y, c.o.Done)
 	if err != nil {
@@ -221,9 +225,9 @@ func showRange(s source, r Range) string {
 	return v
 }
 
-// stringsOf compares two tables of NUL-terminated strings.
-func stringsOf(a, b []byte) []Finding {
-	la, lb := terminated(a), terminated(b)
+// stringsOf compares two tables of strings, which split tells apart.
+func stringsOf(a, b []byte, split func([]byte) []int) []Finding {
+	la, lb := split(a), split(b)
 	ids := map[string]int32{}
 	number := func(s []byte, ends []int) []int32 {
 		out, from := make([]int32, len(ends)), 0

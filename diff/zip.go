@@ -246,7 +246,6 @@ func zipExtras(b []byte, visit func(id uint16, n int, data []byte)) {
 
 func zipExtra(id uint16, data []byte) cut {
 	c := cut{what: WhatZipExtra, where: fmt.Sprintf("%04x", id), effect: id == 1}
-	c.where = fmt.Sprintf("%02x%02x", byte(id), byte(id>>8))
 	if id == 0x5455 && len(data) >= 5 { // "UT": flags and modification time
 		c.value = stampUnix(int64(int32(binary.LittleEndian.Uint32(data[1:]))))
 	}

@@ -106,6 +106,7 @@ type Report struct {
 // SideReport is one of the things compared.
 type SideReport struct {
 	Name   string            `json:"name"`
+	Label  string            `json:"label"` // the part of Name in which the sides differ
 	Digest string            `json:"digest"`
 	Class  int               `json:"class"` // from 0
 	Facts  map[string]string `json:"facts,omitempty"`

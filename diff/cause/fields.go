@@ -16,11 +16,11 @@ type detector func(p *pair, n *diff.Node, f *diff.Finding) (claim, bool)
 
 // field makes a claim of a finding's own values.
 func field(f *diff.Finding, confidence float64, fact string) (claim, bool) {
-	return claim{a: f.A, b: f.B, where: strings.TrimSpace(label(f)), fact: fact, confidence: confidence}, true
+	return claim{a: f.A, b: f.B, where: fieldLabel(f), fact: fact, confidence: confidence}, true
 }
 
-// label is how a field is called in a report.
-func label(f *diff.Finding) string {
+// fieldLabel is how a field is called in a report.
+func fieldLabel(f *diff.Finding) string {
 	what := f.What
 	if f.Where != "" {
 		what += " " + f.Where
@@ -312,7 +312,7 @@ func pdf(p *pair, _ *diff.Node, f *diff.Finding) (claim, bool) {
 func (p *pair) dated(f *diff.Finding, entry string) (claim, bool) {
 	if list, ok := p.line(f.A, f.B); ok && len(list) > 0 {
 		c := list[0]
-		c.entry, c.a, c.b, c.where = entry, f.A, f.B, label(f)
+		c.entry, c.a, c.b, c.where = entry, f.A, f.B, fieldLabel(f)
 		return c, true
 	}
 	c, _ := field(f, 0.9, "a date field")
@@ -384,7 +384,7 @@ func imageDocument(p *pair, n *diff.Node, f *diff.Finding) (claim, bool) {
 	}
 	if list, ok := p.line(f.A, f.B); ok {
 		c := list[0]
-		c.a, c.b, c.where = f.A, f.B, label(f)
+		c.a, c.b, c.where = f.A, f.B, fieldLabel(f)
 		if c.effect == "" && (c.entry == "1-build-time" || c.entry == "22-random") {
 			c.entry = "40-image-documents"
 		}

@@ -92,6 +92,36 @@ func (s *search) sides(r *diff.Result) {
 		}
 		s.report.Sides = append(s.report.Sides, sr)
 	}
+	label(s.report.Sides)
+}
+
+// label cuts off the folders that all names begin or end with.
+func label(sides []SideReport) {
+	var names [][]string
+	for _, s := range sides {
+		names = append(names, strings.Split(s.Name, "/"))
+	}
+	common := func(at func([]string) string) bool {
+		for _, n := range names {
+			if len(n) < 2 || at(n) != at(names[0]) {
+				return false
+			}
+		}
+		return true
+	}
+	for common(func(n []string) string { return n[0] }) {
+		for i := range names {
+			names[i] = names[i][1:]
+		}
+	}
+	for common(func(n []string) string { return n[len(n)-1] }) {
+		for i := range names {
+			names[i] = names[i][:len(names[i])-1]
+		}
+	}
+	for i := range sides {
+		sides[i].Label = strings.Join(names[i], "/")
+	}
 }
 
 func (s *search) compare(cmp *diff.Comparison) {
@@ -188,7 +218,7 @@ func (s *search) node(n *diff.Node) {
 		}
 		if !f.Outer {
 			if pl := s.place(n); pl != nil {
-				s.claim(n, f, claim{entry: pl.entry, a: f.A, b: f.B, where: label(f), fact: pl.fact, confidence: 1})
+				s.claim(n, f, claim{entry: pl.entry, a: f.A, b: f.B, where: fieldLabel(f), fact: pl.fact, confidence: 1})
 				continue
 			}
 		}
@@ -237,6 +267,9 @@ func (s *search) contents(n *diff.Node, rest []*diff.Finding) {
 	}
 	for _, f := range rest {
 		list, ok := s.one(n, f)
+		if !ok {
+			list, ok = s.byCommand(n, f)
+		}
 		if !ok {
 			file := s.file(n)
 			file.left = append(file.left, leftover{n, f})
@@ -380,7 +413,7 @@ func (s *search) one(n *diff.Node, f *diff.Finding) ([]claim, bool) {
 		if f.A != "" && f.B != "" && !is(f, diff.WhatBytes, diff.WhatFolded, diff.WhatPadding, diff.WhatContent) {
 			list, ok = s.pair.line(f.A, f.B)
 			for i := range list {
-				list[i].where = label(f)
+				list[i].where = fieldLabel(f)
 				if len(f.A)+len(f.B) < 2*maxValue {
 					list[i].a, list[i].b = f.A, f.B
 				}
@@ -435,6 +468,7 @@ func (s *search) claim(n *diff.Node, f *diff.Finding, list ...claim) {
 			file.effects[c.effect]++
 			continue
 		}
+		s.corroborate(n, &c)
 		e := entryOf(c.entry)
 		if e == nil {
 			panic("cause: no entry " + c.entry) // a detector names a cause that the catalogue lacks
@@ -590,7 +624,7 @@ func (s *search) fold(f *fileState) {
 // unexplained notes what is left of a file and returns how many bytes that is.
 func (s *search) unexplained(f *fileState) int64 {
 	first := f.left[0]
-	u := Unexplained{Path: f.path, Inside: inside(first.node), Offset: -1, What: label(first.finding), A: clip(first.finding.A), B: clip(first.finding.B), More: len(f.left) - 1, Sides: s.sideNo}
+	u := Unexplained{Path: f.path, Inside: inside(first.node), Offset: -1, What: fieldLabel(first.finding), A: clip(first.finding.A), B: clip(first.finding.B), More: len(f.left) - 1, Sides: s.sideNo}
 	if len(first.finding.Runs) > 0 {
 		u.Offset = first.finding.Runs[0].A.Offset
 	}

@@ -29,7 +29,7 @@ func Markdown(w io.Writer, r *cause.Report) error {
 	fmt.Fprintf(&b, "\n\n**%s**; %s. %s\n\n", capital(r.Depends.Says), built(r), md(inputsLine(r), 300))
 	b.WriteString("| build | output | |\n|---|---|---|\n")
 	for _, s := range r.Sides {
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", md(s.Name, 60), code(short(s.Digest), 80), letter(s.Class))
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", md(s.Label, 60), code(short(s.Digest), 80), letter(s.Class))
 	}
 	fmt.Fprintf(&b, "\n%s\n\n", account(r))
 	for i, c := range r.Inputs {

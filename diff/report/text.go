@@ -43,7 +43,7 @@ func textHead(r *cause.Report) []string {
 			lines = append(lines, fmt.Sprintf("  … and %d more", len(r.Sides)-shownSides))
 			break
 		}
-		lines = append(lines, fmt.Sprintf("  %-14s %s  %s", visible(s.Name, 60), short(s.Digest), letter(s.Class)))
+		lines = append(lines, fmt.Sprintf("  %-14s %s  %s", visible(s.Label, 60), short(s.Digest), letter(s.Class)))
 	}
 	lines = append(lines, "  => "+r.Depends.Says, "  "+inputsLine(r), "  "+account(r), "")
 	for i, c := range r.Inputs {
@@ -168,8 +168,8 @@ func textEvidence(r *cause.Report, e cause.Evidence) []string {
 
 // sideName is a side's short name, or a letter when its name is a long path.
 func sideName(r *cause.Report, i int, letter string) string {
-	if i < len(r.Sides) && len(r.Sides[i].Name) <= 12 {
-		return visible(r.Sides[i].Name, 12)
+	if i < len(r.Sides) && len(r.Sides[i].Label) <= 12 {
+		return visible(r.Sides[i].Label, 12)
 	}
 	return letter
 }
