@@ -198,20 +198,69 @@ func (c *comparer) leaf(x, y source, k *cut) ([]Finding, error) {
 	return byteFindings(x, y, runs), nil
 }
 
-// byteFindings says each run, as many as the budget has.
+// byteFindings says each run, as many as the budget has. A run within printable text
+// is shown with the text around it, and runs within one such text are one finding.
 func byteFindings(x, y source, runs []Run) []Finding {
 	var out []Finding
+	var end [2]int64 // of the text that the last finding shows
 	for _, r := range runs {
-		if len(out) == maxByteFindings {
+		if len(out) > 0 {
 			last := &out[len(out)-1]
-			last.More++
-			last.Runs = append(last.Runs, r)
-			continue
+			if r.A.Offset < end[A] && r.B.Offset < end[B] {
+				last.Runs = append(last.Runs, r)
+				continue
+			}
+			if len(out) == maxByteFindings {
+				last.More++
+				last.Runs = append(last.Runs, r)
+				continue
+			}
 		}
-		out = append(out, Finding{A: showRange(x, r.A), B: showRange(y, r.B), Runs: []Run{r}})
+		a, b := r.A, r.B
+		if u, v, ok := textAround(x, y, r); ok {
+			a, b = u, v
+		}
+		end = [2]int64{a.End(), b.End()}
+		out = append(out, Finding{A: showRange(x, a), B: showRange(y, b), Runs: []Run{r}})
 	}
 	return out
 }
+
+// aroundMost is how far the text around a differing byte is looked for: a path's length, mostly.
+const aroundMost = 120
+
+// textAround widens a run to the printable ASCII that it stands in, when there
+// are at least four characters of it.
+func textAround(x, y source, r Run) (a, b Range, ok bool) {
+	if r.A.Length > maxValue || r.B.Length > maxValue {
+		return a, b, false
+	}
+	widen := func(s source, r Range) (Range, bool) {
+		from := max(0, r.Offset-aroundMost)
+		p, err := s.slice(from, min(r.End()+aroundMost, s.size)-from)
+		if err != nil {
+			return r, false
+		}
+		lo, hi := int(r.Offset-from), int(r.End()-from)
+		for _, c := range p[lo:hi] {
+			if !printableByte(c) {
+				return r, false
+			}
+		}
+		for lo > 0 && printableByte(p[lo-1]) {
+			lo--
+		}
+		for hi < len(p) && printableByte(p[hi]) {
+			hi++
+		}
+		return Range{from + int64(lo), int64(hi - lo)}, hi-lo >= 4
+	}
+	a, okA := widen(x, r.A)
+	b, okB := widen(y, r.B)
+	return a, b, okA && okB
+}
+
+func printableByte(c byte) bool { return ' ' <= c && c < 0x7f }
 
 func showRange(s source, r Range) string {
 	b, err := s.slice(r.Offset, min(r.Length, maxValue+4))

@@ -49,7 +49,8 @@ func takeMo(s source) *anatomy {
 		where := show(id)
 		t.add("ids", "", "", off, size+1, cut{what: WhatMoMessage, where: where, key: "id " + string(id)})
 		size, off = int64(order.Uint32(c)), int64(order.Uint32(c[4:]))
-		k := cut{what: WhatMoMessage, where: where, key: "text " + string(id)}
+		text, _ := s.slice(off, min(size, maxValue))
+		k := cut{what: WhatMoMessage, where: where, key: "text " + string(id), value: show(text)}
 		if len(id) == 0 {
 			k = cut{what: WhatMoHeader, where: "header", key: "header", mode: modeText}
 		}
