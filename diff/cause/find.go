@@ -41,7 +41,7 @@ type search struct {
 	sideNo  [2]int
 	files   map[string]*fileState
 	nowhere int // effects that lie in no file: digests of layers and the like
-	tools   map[string]bool
+	handled map[*diff.Finding]bool // claimed or folded together with others
 }
 
 // fileState is what became of one path.
@@ -51,7 +51,6 @@ type fileState struct {
 	claims      map[string]float64 // entry → least confidence
 	left        []leftover
 	effects     map[string]int
-	buildIDs    []string
 	node        *diff.Node
 }
 
@@ -130,6 +129,19 @@ func (s *search) compare(cmp *diff.Comparison) {
 	s.files = map[string]*fileState{}
 	s.report.Inputs = append(s.report.Inputs, inputs(cmp.Root)...)
 	s.index(cmp.Root)
+	s.handled = map[*diff.Finding]bool{}
+	cmp.Root.Walk(func(n *diff.Node) bool {
+		if s.place(n) != nil {
+			return true
+		}
+		switch n.Format {
+		case "elf":
+			s.elfFile(n)
+		case "pyc":
+			s.pycFile(n)
+		}
+		return true
+	})
 	cmp.Root.Walk(func(n *diff.Node) bool {
 		s.node(n)
 		return true
@@ -209,11 +221,11 @@ func (s *search) node(n *diff.Node) {
 	var rest []*diff.Finding
 	for i := range n.Findings {
 		f := &n.Findings[i]
+		if s.handled[f] {
+			continue
+		}
 		if f.Effect {
 			file.effects[f.What] += 1 + f.More
-			if f.What == diff.WhatElfBuildID {
-				file.buildIDs = append(file.buildIDs, f.A+"|"+f.B)
-			}
 			continue
 		}
 		if !f.Outer {
@@ -497,9 +509,8 @@ func (s *search) claim(n *diff.Node, f *diff.Finding, list ...claim) {
 		}
 	}
 	if len(list) == 0 { // a further finding of a file that was judged as a whole
-		for id := range file.claims {
-			s.causes[id].Bytes += owned(f)
-			break
+		if ids := slices.Sorted(maps.Keys(file.claims)); len(ids) > 0 {
+			s.causes[ids[0]].Bytes += owned(f)
 		}
 	}
 	file.bytes += owned(f)
@@ -534,7 +545,6 @@ func (s *search) settle(cmp *diff.Comparison) {
 	var unexplained int64
 	for _, key := range slices.Sorted(maps.Keys(s.files)) {
 		f := s.files[key]
-		s.onlyEffects(f)
 		for _, n := range f.effects {
 			t.Effects += n
 		}
@@ -559,29 +569,6 @@ func areaBytes(f *fileState) int64 {
 		return f.node.Account.A.Differing + f.node.Account.B.Differing
 	}
 	return f.bytes
-}
-
-// onlyEffects looks at a file in which nothing differs but what follows from
-// other differences: a build-id without a reason in sight.
-func (s *search) onlyEffects(f *fileState) {
-	if len(f.claims) > 0 || len(f.left) > 0 || len(f.buildIDs) == 0 || f.node == nil {
-		return
-	}
-	a, b, _ := strings.Cut(f.buildIDs[0], "|")
-	c := claim{entry: "5-build-id", a: a, b: b, where: "build-id", confidence: 1}
-	slack, ok := rpathSlack(f.node)
-	switch {
-	case isUUID4(a) && isUUID4(b):
-		c.fact = "made up by the linker: UUIDs of version 4"
-	case ok:
-		c.entry, c.fact, c.confidence = "4-rpath", fmt.Sprintf("%d empty bytes in .dynstr, where an RPATH was", slack), 0.9
-		c.why, c.confirm = "the RPATH is gone from both files; only its room and the build-id made with it are left", "cmake -DCMAKE_BUILD_RPATH_USE_ORIGIN=ON"
-	default:
-		c.fact, c.confidence = "nothing else differs: what it was made from was stripped", 0.8
-		c.why = "a build-id of a digest differs because something did before stripping, often a path in debug information"
-		c.confirm = "build without strip and compare again"
-	}
-	s.claim(f.node, &diff.Finding{What: diff.WhatElfBuildID}, c)
 }
 
 func isUUID4(h string) bool {

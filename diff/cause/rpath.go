@@ -7,13 +7,8 @@ import (
 	"quorate.dev/diff"
 )
 
-// rpathSlack is the length of the emptied RPATH in both sides' .dynstr: strip and
-// install tools write NUL over it but cannot take its room.
-func rpathSlack(n *diff.Node) (int, bool) {
-	a, b := slackOf(n, diff.A), slackOf(n, diff.B)
-	return max(a, b), a > 0 || b > 0
-}
-
+// slackOf is the length of an emptied RPATH in .dynstr: strip and install tools
+// write NUL over it but cannot take its room.
 func slackOf(n *diff.Node, w diff.Which) int {
 	r, err := n.Open(w)
 	if err != nil {

@@ -1,0 +1,453 @@
+package cause
+
+import (
+	"debug/elf"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"quorate.dev/diff"
+)
+
+// In a program one difference makes many: a longer path moves every string behind
+// it, and with them offsets, sizes and the build-id. So a program is judged as a
+// whole: the roots are looked for in its strings, flags and symbols, and what
+// follows from them is folded.
+
+// program is an ELF file with its findings, those that follow from others aside.
+type program struct {
+	node  *diff.Node
+	own   []leftover // of the file and its sections
+	names map[string][]leftover
+}
+
+// elfFile judges one program. It claims findings through s.handled, and leaves
+// those alone that it does not understand.
+func (s *search) elfFile(n *diff.Node) {
+	p := &program{node: n, names: map[string][]leftover{}}
+	n.Walk(func(m *diff.Node) bool {
+		for i := range m.Findings {
+			f := &m.Findings[i]
+			if f.Effect || m == n && f.Outer {
+				continue
+			}
+			p.own = append(p.own, leftover{m, f})
+			section := ""
+			if m != n {
+				section = m.Name
+			}
+			p.names[section] = append(p.names[section], leftover{m, f})
+		}
+		return true
+	})
+	if len(p.own) == 0 {
+		return
+	}
+	switch {
+	case s.goInfo(p), s.buildIDOnly(p), s.emptiedRpath(p), s.strings(p), s.linkOrder(p):
+	}
+}
+
+// goInfo claims Go's build information: what it says, key by key, and the section that holds it.
+// It goes on to the rest of the program when more differs.
+func (s *search) goInfo(p *program) bool {
+	said := false
+	for _, l := range p.own {
+		if l.finding.What != diff.WhatGoBuildInfo {
+			continue
+		}
+		if c, ok := s.byField(l.node, l.finding); ok {
+			s.take(l, c)
+			said = true
+		}
+	}
+	if !said {
+		return false
+	}
+	rest := 0
+	for name, list := range p.names {
+		for _, l := range list {
+			switch {
+			case name == ".go.buildinfo" && !s.handled[l.finding]:
+				s.handled[l.finding] = true
+				s.claim(l.node, l.finding)
+			case !s.handled[l.finding] && !strings.HasPrefix(name, ".note") && l.finding.What != diff.WhatPadding:
+				rest++
+			}
+		}
+	}
+	if rest > 0 {
+		return false
+	}
+	s.follow(p)
+	return true
+}
+
+// take claims a finding and marks it as done.
+func (s *search) take(l leftover, c claim) {
+	s.handled[l.finding] = true
+	s.claim(l.node, l.finding, c)
+}
+
+// follow folds everything of the program that is not claimed yet.
+func (s *search) follow(p *program) {
+	file := s.file(p.node)
+	for _, l := range p.own {
+		if !s.handled[l.finding] {
+			s.handled[l.finding] = true
+			file.effects[l.finding.What] += 1 + l.finding.More
+			if ids := slices.Sorted(maps.Keys(file.claims)); len(ids) > 0 {
+				s.causes[ids[0]].Bytes += owned(l.finding)
+			}
+		}
+	}
+}
+
+// buildIDOnly claims a build-id without any other difference: masked, both are equal.
+func (s *search) buildIDOnly(p *program) bool {
+	for _, l := range p.own {
+		if l.finding.What != diff.WhatElfBuildID && l.finding.What != diff.WhatElfDebug {
+			return false
+		}
+	}
+	l := p.own[0]
+	c := claim{entry: "5-build-id", a: l.finding.A, b: l.finding.B, where: "build-id", confidence: 1}
+	if isUUID4(c.a) && isUUID4(c.b) || len(c.a) == 32 && len(c.b) == 32 {
+		c.fact = "16 bytes, as --build-id=uuid makes them up"
+	} else {
+		c.fact, c.confidence = "nothing else differs: what it was made from was stripped", 0.8
+		c.why = "a build-id of a digest differs because something did before stripping, often a path in debug information"
+		c.confirm = "build without strip and compare again"
+	}
+	s.take(l, c)
+	s.follow(p)
+	return true
+}
+
+// emptiedRpath claims programs that differ in the room of an RPATH that install tools emptied.
+func (s *search) emptiedRpath(p *program) bool {
+	a, b, ok := stringTables(p.node, ".dynstr")
+	if !ok || len(p.names[".dynstr"]) == 0 || !slices.Equal(a.names, b.names) {
+		return false
+	}
+	for name := range p.names {
+		switch name {
+		case "", ".dynstr", ".dynamic", ".note.gnu.build-id", ".gnu_debuglink":
+		default:
+			return false
+		}
+	}
+	sa, sb := slackOf(p.node, diff.A), slackOf(p.node, diff.B)
+	if sa == sb || min(sa, sb) == 0 {
+		return false
+	}
+	l := p.names[".dynstr"][0]
+	c := claim{entry: "4-rpath", a: fmt.Sprintf("%d empty bytes", sa), b: fmt.Sprintf("%d empty bytes", sb), where: ".dynstr", confidence: 0.9,
+		fact: "where an RPATH was", why: "an RPATH that was emptied left room of its own length; what it said is gone", confirm: "readelf -d before the program is installed"}
+	if wa, wb := s.pair.a.Values["workdir"], s.pair.b.Values["workdir"]; wa != "" && wb != "" && sa-sb == len(wa)-len(wb) {
+		c.confidence, c.why, c.confirm = 1, "", ""
+		c.fact += "; as much longer as the build's folder is"
+	}
+	s.take(l, c)
+	s.follow(p)
+	return true
+}
+
+// table is a section of NUL-terminated strings.
+type table struct {
+	names []string // sorted, without empty ones
+}
+
+// maxStrings bounds a table of strings that is read whole: that of a large program's debug information.
+const maxStrings = 32 << 20
+
+func stringTables(n *diff.Node, section string) (a, b table, ok bool) {
+	var found *diff.Node
+	for _, c := range n.Children {
+		if c.Name == section {
+			found = c
+		}
+	}
+	if found == nil {
+		return a, b, false
+	}
+	x, err1 := found.Bytes(diff.A, maxStrings)
+	y, err2 := found.Bytes(diff.B, maxStrings)
+	if err1 != nil || err2 != nil {
+		return a, b, false
+	}
+	return table{sortedStrings(x)}, table{sortedStrings(y)}, true
+}
+
+func sortedStrings(b []byte) []string {
+	var out []string
+	for _, s := range strings.Split(string(b), "\x00") {
+		if s != "" {
+			out = append(out, s)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// only returns what each side has more than the other.
+func only(a, b []string) (x, y []string) {
+	i, j := 0, 0
+	for i < len(a) || j < len(b) {
+		switch {
+		case j == len(b) || i < len(a) && a[i] < b[j]:
+			x = append(x, a[i])
+			i++
+		case i == len(a) || b[j] < a[i]:
+			y = append(y, b[j])
+			j++
+		default:
+			i, j = i+1, j+1
+		}
+	}
+	return x, y
+}
+
+// stringSections are the sections in which causes are to be read.
+var stringSections = []string{".comment", ".debug_str", ".debug_line_str", ".rodata", ".rodata.str1.1", ".rodata.str1.8", ".data.rel.ro", ".data", ".strtab", ".dynstr", ".symtab", ".note.go.buildid", ".GCC.command.line"}
+
+// strings explains the strings of a program. When all differing ones are explained, the
+// differences of offsets and sizes follow; those of code do when flags or tools differ.
+func (s *search) strings(p *program) bool {
+	var claims []claim
+	seen := map[string]bool{}
+	for _, name := range stringSections {
+		if len(p.names[name]) == 0 || name == ".symtab" {
+			continue
+		}
+		a, b, ok := stringTables(p.node, name)
+		if !ok {
+			return false
+		}
+		x, y := only(a.names, b.names)
+		if len(x) == 0 && len(y) == 0 {
+			continue // the same strings in another order
+		}
+		list, ok := s.pair.stringLists(x, y)
+		if !ok {
+			return false
+		}
+		for _, c := range list {
+			c.where = name
+			claims = append(claims, c)
+			seen[c.entry] = true
+		}
+	}
+	if len(claims) == 0 {
+		return false
+	}
+	tools := seen["38-toolchain"] || seen["21-cpu-features"] || seen["35-inputs"]
+	if code := p.code(); code != "" && !tools {
+		// Code may differ because a string is part of it, such as a date of another length, but that is not known.
+		shifted := seen["3-build-path"] || seen["1-build-time"] || seen["18-host-facts"]
+		if !shifted || code == ".text bytes" {
+			return false
+		}
+	}
+	for i, c := range claims {
+		if tools && len(p.own) > 1 && c.confidence == 1 && p.code() != "" {
+			c.confidence = 0.9
+			c.why = "other tools or flags make other code; whether all of the code differs for that alone is not proven"
+			c.confirm = "build both with the same tools and flags"
+		}
+		l := p.own[0]
+		for _, x := range p.own {
+			if x.node.Name == c.where && !s.handled[x.finding] {
+				l = x
+				break
+			}
+		}
+		c.where = ""
+		if i == 0 || !s.handled[l.finding] {
+			s.take(l, c)
+		} else {
+			s.claim(l.node, &diff.Finding{What: l.finding.What}, c)
+		}
+	}
+	s.follow(p)
+	return true
+}
+
+// code names a section in which something other than strings and tables differs; "" for none.
+func (p *program) code() string {
+	for name, list := range p.names {
+		switch {
+		case name == "" || strings.HasPrefix(name, ".debug_") || strings.HasPrefix(name, ".rela.debug_") || slices.Contains(stringSections, name),
+			strings.HasPrefix(name, ".note"), name == ".gnu_debuglink", name == ".symtab", name == ".shstrtab":
+			continue
+		}
+		for _, l := range list {
+			if is(l.finding, diff.WhatBytes, diff.WhatUnexplained, diff.WhatFolded) {
+				return name + " bytes"
+			}
+		}
+	}
+	return ""
+}
+
+// stringLists explains the strings that only one side has, by replacing what is
+// known and comparing the lists, else one by one.
+func (p *pair) stringLists(x, y []string) ([]claim, bool) {
+	if len(x) != len(y) || len(x) > 20_000 {
+		return nil, false
+	}
+	var out []claim
+	rx, ry := map[string][]string{}, map[string][]string{}
+	for i := range x {
+		k, l := p.replaced(x[i], true), p.replaced(y[i], false)
+		rx[k] = append(rx[k], x[i])
+		ry[l] = append(ry[l], y[i])
+	}
+	var left, right []string
+	for _, s := range x {
+		k := p.replaced(s, true)
+		if mates := ry[k]; k != s && len(mates) > 0 {
+			list, ok := p.line(s, mates[0])
+			if ok {
+				ry[k] = mates[1:]
+				for _, c := range list {
+					c.a, c.b = s, mates[0]
+					out = append(out, c)
+				}
+				continue
+			}
+		}
+		left = append(left, s)
+	}
+	for _, list := range ry {
+		right = append(right, list...)
+	}
+	slices.Sort(right)
+	if len(left) != len(right) {
+		return nil, false
+	}
+	for i := range left {
+		list, ok := p.line(left[i], right[i])
+		if !ok {
+			return nil, false
+		}
+		for _, c := range list {
+			c.a, c.b = left[i], right[i]
+			out = append(out, c)
+		}
+	}
+	return out, len(out) > 0
+}
+
+// replaced puts one token for each known value of a side.
+func (p *pair) replaced(s string, first bool) string {
+	for _, c := range p.known {
+		v := c.a
+		if !first {
+			v = c.b
+		}
+		if at := occurrences(s, v); len(at) > 0 {
+			s = replaceAt(s, at, len(v))
+		}
+	}
+	return s
+}
+
+// linkOrder claims programs of equal symbols that lie in another order.
+func (s *search) linkOrder(p *program) bool {
+	a, ok1 := symbolsOf(p.node, diff.A)
+	b, ok2 := symbolsOf(p.node, diff.B)
+	if !ok1 || !ok2 || len(a) < 2 || len(a) != len(b) || len(p.names[".symtab"])+len(p.names[".dynsym"]) == 0 {
+		return false
+	}
+	order := func(list []symbol) []string {
+		var out []string
+		for _, x := range list {
+			out = append(out, x.key)
+		}
+		return out
+	}
+	x, y := order(a), order(b)
+	if slices.Equal(x, y) {
+		return false
+	}
+	first, second := x[0], y[0]
+	for i := range x {
+		if x[i] != y[i] {
+			first, second = a[i].name, b[i].name
+			break
+		}
+	}
+	slices.Sort(x)
+	slices.Sort(y)
+	if !slices.Equal(x, y) {
+		return false
+	}
+	c := claim{entry: "15-link-order", a: first, b: second, where: "order of symbols", confidence: 1, fact: "the same functions and data, byte for byte, at other addresses"}
+	for i := range a {
+		if !a[i].whole {
+			c.confidence, c.fact = 0.85, "the same symbols of the same sizes, at other addresses"
+			c.why, c.confirm = "calls between them hold other addresses, so that they were not compared byte for byte", "link with sorted objects"
+		}
+	}
+	s.take(p.own[0], c)
+	s.follow(p)
+	return true
+}
+
+type symbol struct {
+	name, key string
+	address   uint64
+	whole     bool // its bytes are part of key
+}
+
+// maxSymbols bounds the symbols that are compared one by one.
+const maxSymbols = 50_000
+
+// symbolsOf lists functions and data in order of address, with size and contents.
+func symbolsOf(n *diff.Node, w diff.Which) ([]symbol, bool) {
+	r, err := n.Open(w)
+	if err != nil {
+		return nil, false
+	}
+	f, err := elf.NewFile(r)
+	if err != nil {
+		return nil, false
+	}
+	defer f.Close()
+	list, err := f.Symbols()
+	if err != nil || len(list) == 0 {
+		list, err = f.DynamicSymbols()
+	}
+	if err != nil || len(list) > maxSymbols {
+		return nil, false
+	}
+	var out []symbol
+	for _, x := range list {
+		t := elf.ST_TYPE(x.Info)
+		if t != elf.STT_FUNC && t != elf.STT_OBJECT || x.Section == elf.SHN_UNDEF || x.Size == 0 || int(x.Section) >= len(f.Sections) {
+			continue
+		}
+		y := symbol{name: x.Name, address: x.Value, key: fmt.Sprintf("%s %d", x.Name, x.Size)}
+		sec := f.Sections[x.Section]
+		if sec.Type != elf.SHT_NOBITS && x.Size <= 1<<16 && x.Value >= sec.Addr && x.Value-sec.Addr+x.Size <= sec.FileSize {
+			b := make([]byte, x.Size)
+			if _, err := sec.ReadAt(b, int64(x.Value-sec.Addr)); err == nil {
+				y.key += " " + string(b)
+				y.whole = true
+			}
+		}
+		out = append(out, y)
+	}
+	slices.SortStableFunc(out, func(x, y symbol) int {
+		switch {
+		case x.address < y.address:
+			return -1
+		case x.address > y.address:
+			return 1
+		}
+		return strings.Compare(x.name, y.name)
+	})
+	return out, len(out) > 0
+}
