@@ -19,13 +19,19 @@ const FileName = "rebuilders.yaml"
 //	rebuilders:
 //	  - {name: one, operator: acme, host: {local: {}}, key: keys/one.pub}
 //	  - {name: two, operator: acme, host: {local: {key: keys/two.key}}, key: keys/two.pub}
+//	  - {name: ams, operator: acme, host: {docker: {endpoint: "ssh://build@ams"}}, key: keys/ams.pub}
+//	  - {name: osl, operator: umbra, host: {docker: {endpoint: "tcp://osl:2376", tls: osl/}}, key: keys/osl.pub}
+//	  - {name: ber, operator: umbra, host: {docker: {context: berlin}}, key: keys/ber.pub}
 //	policy:                        # optional when a policy file is given
 //	  threshold: 2
 //	  distinct: {key: 2}
 //
 // key is the public key that the rebuilder's reports must be signed with. A
 // local worker signs with local.key, by default the file beside key whose name
-// ends in .key. Paths are relative to the file.
+// ends in .key; one in a Docker Engine with a key that never leaves the engine
+// (package host/docker). tls is a folder with ca.pem, cert.pem and key.pem;
+// docker: {} is the engine that the docker command would use. Paths are
+// relative to the file.
 type File struct {
 	Rebuilders []FileRebuilder
 	Policy     *agreement.Policy // nil when the file has none; its keys are the rebuilders'
@@ -37,17 +43,29 @@ type FileRebuilder struct {
 	Operator  string
 	BuilderID string // SLSA builder.id; "" when the file has none
 	Key       keyfile.PublicKey
-	KeyFile   string // private key of the local worker, as written: relative to the file
+	KeyFile   string // private key of the local worker, as written: relative to the file; "" in a Docker Engine
+	Docker    *FileDocker
 	keyPath   string
+}
+
+// FileDocker is the Docker Engine of a rebuilder; host/docker says what the
+// parts mean. All are empty for the engine that the docker command would use.
+type FileDocker struct {
+	Endpoint string
+	TLS      string // folder, as written: relative to the file
+	Context  string
 }
 
 // limits of a rebuilders file: as for a policy, and two levels more for hosts.
 var limits = strictyaml.Limits{Bytes: 1 << 20, Depth: 10, Nodes: 30_000}
 
 // hosts that have a name and no way to start workers yet.
-var laterHosts = []string{"docker", "kubernetes"}
+var laterHosts = []string{"kubernetes"}
 
-type fileHost struct{ local *fileLocal }
+type fileHost struct {
+	local  *fileLocal
+	docker *FileDocker
+}
 
 type fileLocal struct{ key string }
 
@@ -85,6 +103,8 @@ func ParseFile(fileName string, data []byte, loadKey func(path string) ([]byte, 
 	}
 	f := &File{}
 	for i, r := range content.rebuilders {
+		checkHost(doc, i, r.host)
+		r.Docker = r.host.docker
 		if r.KeyFile, err = privateKey(r); err != nil {
 			doc.Errorf(doc.At("rebuilders", i, "key"), "%v", err)
 		}
@@ -118,9 +138,33 @@ func refuseLaterHosts(doc *strictyaml.Document) {
 	for i := 0; doc.Has("rebuilders", i) && i < agreement.MaxRebuilders; i++ {
 		for _, h := range laterHosts {
 			if doc.Has("rebuilders", i, "host", h) {
-				doc.Errorf(doc.Key("rebuilders", i, "host", h), "host %q is not supported yet; this version starts workers on \"local\" only", h)
+				doc.Errorf(doc.Key("rebuilders", i, "host", h), "host %q is not supported yet; this version starts workers on \"local\" and \"docker\"", h)
 			}
 		}
+	}
+}
+
+// checkHost holds what one host says against itself.
+func checkHost(doc *strictyaml.Document, i int, h fileHost) {
+	if (h.local == nil) == (h.docker == nil) {
+		doc.Errorf(doc.At("rebuilders", i, "host"), "expected one of \"local\" and \"docker\"")
+	}
+	if h.docker == nil {
+		return
+	}
+	refuse := func(field, format string, args ...any) {
+		doc.Errorf(doc.At("rebuilders", i, "host", "docker", field), format, args...)
+	}
+	scheme, _, _ := strings.Cut(h.docker.Endpoint, "://")
+	switch {
+	case h.docker.Endpoint != "" && h.docker.Context != "":
+		refuse("context", "docker has both an endpoint and a context; say one")
+	case h.docker.Endpoint != "" && !slices.Contains([]string{"unix", "tcp", "ssh"}, scheme):
+		refuse("endpoint", "endpoint %s: expected unix://, tcp:// or ssh://", strictyaml.Quote(h.docker.Endpoint))
+	case h.docker.TLS != "" && scheme != "tcp":
+		refuse("tls", "tls is for an endpoint that begins with tcp://")
+	case h.docker.TLS == "" && scheme == "tcp":
+		refuse("endpoint", "without tls anybody on the way owns that machine; name the folder of ca.pem, cert.pem and key.pem")
 	}
 }
 
@@ -142,6 +186,9 @@ func checkFile(doc *strictyaml.Document, f *File) {
 }
 
 func privateKey(r fileRebuilder) (string, error) {
+	if r.host.docker != nil {
+		return "", nil
+	}
 	if r.host.local != nil && r.host.local.key != "" {
 		return r.host.local.key, nil
 	}
@@ -179,7 +226,21 @@ func fileShape() strictyaml.Shape[fileContent] {
 		return nil
 	})
 	local := strictyaml.Object(strictyaml.Optional("key", "Private key that the worker signs with.", path, func(l *fileLocal, v string) { l.key = v }))
-	host := strictyaml.Object(strictyaml.Required("local", "Start the worker on this machine.", local, func(h *fileHost, v fileLocal) { h.local = &v }))
+	text := strictyaml.Matching("", func(s string) error {
+		if s == "" || !strictyaml.Printable(s) || strings.ContainsAny(s, " \t") {
+			return strictyaml.Refuse("%q names no engine", s)
+		}
+		return nil
+	})
+	docker := strictyaml.Object(
+		strictyaml.Optional("endpoint", "Where the engine is: unix://, tcp:// or ssh://.", text, func(d *FileDocker, v string) { d.Endpoint = v }),
+		strictyaml.Optional("tls", "Folder with ca.pem, cert.pem and key.pem.", path, func(d *FileDocker, v string) { d.TLS = v }),
+		strictyaml.Optional("context", "Context of the docker command, instead of an endpoint.", text, func(d *FileDocker, v string) { d.Context = v }),
+	)
+	host := strictyaml.Object(
+		strictyaml.Optional("local", "Start the worker on this machine.", local, func(h *fileHost, v fileLocal) { h.local = &v }),
+		strictyaml.Optional("docker", "Start the worker in a Docker Engine.", docker, func(h *fileHost, v FileDocker) { h.docker = &v }),
+	)
 	rebuilder := strictyaml.Object(
 		strictyaml.Required("name", "What it is called in outcomes and file names.", name, func(r *fileRebuilder, v string) { r.Name = v }),
 		strictyaml.Required("operator", "Who runs it.", name, func(r *fileRebuilder, v string) { r.Operator = v }),

@@ -45,10 +45,25 @@ func TestParseFile(t *testing.T) {
 		t.Errorf("policy is %+v", p)
 	}
 
+	f, err = ParseFile("rebuilders.yaml", []byte(strings.Replace(good, "local: {}", `docker: {endpoint: "tcp://x:2376", tls: x/}`, 1)), load)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := f.Rebuilders[0]; r.KeyFile != "" || r.Docker == nil || *r.Docker != (FileDocker{Endpoint: "tcp://x:2376", TLS: "x/"}) {
+		t.Errorf("rebuilder in an engine is %+v", r)
+	}
+
 	for _, test := range []struct{ summary, yaml, want string }{
-		{"a host of later", strings.Replace(good, "host: {local: {}}", `host: {docker: {endpoint: "ssh://x"}}`, 1),
-			`rebuilders.yaml:2:40: host "docker" is not supported yet; this version starts workers on "local" only`},
-		{"an unknown host", strings.Replace(good, "local: {}", "lokal: {}", 1), `rebuilders.yaml:2:39: missing field "local" in rebuilders[0].host`},
+		{"a host of later", strings.Replace(good, "host: {local: {}}", `host: {kubernetes: {}}`, 1),
+			`rebuilders.yaml:2:40: host "kubernetes" is not supported yet; this version starts workers on "local" and "docker"`},
+		{"an unknown host", strings.Replace(good, "local: {}", "lokal: {}", 1), `rebuilders.yaml:2:40: unknown field "lokal" in rebuilders[0].host`},
+		{"no kind of host", strings.Replace(good, "local: {}", "", 1), `rebuilders.yaml:2:39: expected one of "local" and "docker"`},
+		{"two kinds of host", strings.Replace(good, "local: {}", "local: {}, docker: {}", 1), `rebuilders.yaml:2:39: expected one of "local" and "docker"`},
+		{"an engine by two names", strings.Replace(good, "local: {}", `docker: {endpoint: "ssh://x", context: x}`, 1),
+			`rebuilders.yaml:2:79: docker has both an endpoint and a context; say one`},
+		{"an engine that anybody owns", strings.Replace(good, "local: {}", `docker: {endpoint: "tcp://x:2375"}`, 1), `rebuilders.yaml:2:59: without tls anybody on the way owns that machine`},
+		{"a protocol that engines do not speak", strings.Replace(good, "local: {}", `docker: {endpoint: "http://x"}`, 1), `rebuilders.yaml:2:59: endpoint "http://x": expected unix://, tcp:// or ssh://`},
+		{"tls where it means nothing", strings.Replace(good, "local: {}", `docker: {endpoint: "ssh://x", tls: x}`, 1), `rebuilders.yaml:2:75: tls is for an endpoint that begins with tcp://`},
 		{"no host", strings.Replace(good, "host: {local: {}}, ", "", 1), `rebuilders.yaml:2:5: `},
 		{"no key file", strings.Replace(good, "keys/one.pub", "one.pub", 1), `rebuilders.yaml:2:57: cannot read key "one.pub": file does not exist`},
 		{"a bad key file", strings.Replace(good, "keys/one.pub", "bad.pub", 1), `rebuilders.yaml:2:57: key "bad.pub": `},
@@ -101,6 +116,7 @@ func TestFormatPolicy(t *testing.T) {
 func FuzzParseFile(f *testing.F) {
 	f.Add([]byte("rebuilders:\n  - {name: one, operator: acme, host: {local: {}}, key: one.pub}\npolicy: {threshold: 1}\n"))
 	f.Add([]byte("rebuilders: [{host: {docker: {}}}]"))
+	f.Add([]byte("rebuilders: [{name: a, operator: b, key: c.pub, host: {docker: {endpoint: 'tcp://x', tls: y}}}]"))
 	f.Add([]byte("rebuilders: {}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file, err := ParseFile("f", data, func(string) ([]byte, error) { return nil, fs.ErrNotExist })

@@ -81,7 +81,7 @@ type Options struct {
 
 	Results  string        // folder; see the package comment
 	Timeout  time.Duration // of one worker; 0 for none
-	Parallel int           // workers at once; 0 for 2: each build uses every CPU it may
+	Parallel int           // workers at once; 0 for DefaultParallel: each build uses every CPU it may
 
 	// Files are further files of the results folder, by slash-separated path.
 	Files map[string][]byte
@@ -152,9 +152,9 @@ func (o *Outcome) Image() string {
 const (
 	bundleName = "agreement" + attestation.BundleSuffix
 	reportName = "report.intoto.json"
-	// defaultParallel workers at once: a build is parallel itself, and a second one fills
+	// DefaultParallel workers at once on one machine: a build is parallel itself, and a second one fills
 	// the times when the first one waits for its disk or a single-threaded script.
-	defaultParallel = 2
+	DefaultParallel = 2
 	// attempts of one rebuilder: what kills a worker twice will kill it again.
 	attempts = 2
 )
@@ -264,7 +264,7 @@ func (r *run) now() time.Time {
 func (r *run) askAll(ctx context.Context) error {
 	parallel := r.options.Parallel
 	if parallel <= 0 {
-		parallel = defaultParallel
+		parallel = DefaultParallel
 	}
 	places := make(chan struct{}, parallel)
 	failed := make([]error, len(r.answers))

@@ -584,7 +584,7 @@ func TestParallel(t *testing.T) {
 	if _, err := Run(t.Context(), x.options); err != nil {
 		t.Fatal(err)
 	}
-	if most != defaultParallel {
-		t.Errorf("%d workers at once, want %d", most, defaultParallel)
+	if most != DefaultParallel {
+		t.Errorf("%d workers at once, want %d", most, DefaultParallel)
 	}
 }

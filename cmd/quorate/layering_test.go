@@ -90,6 +90,12 @@ var layers = []struct {
 		reason: "verifying needs files only",
 	},
 	{
+		from:   []string{"lockfile/...", "builder/...", "rebuild/...", "diff/..."},
+		except: []string{"rebuild/host/docker"},
+		never:  []string{"github.com/docker/docker/...", "github.com/moby/profiles/..."},
+		reason: "a Docker Engine is one host among others; only its own package knows the client",
+	},
+	{
 		from:   []string{"rebuild/..."},
 		never:  []string{"cmd/..."},
 		reason: "folders are an order: lockfile, builder, rebuild, cmd",

@@ -18,9 +18,11 @@ import (
 
 	"quorate.dev/builder/image"
 	"quorate.dev/diff"
+	"quorate.dev/lockfile/definition"
 	"quorate.dev/rebuild"
 	"quorate.dev/rebuild/agreement"
 	"quorate.dev/rebuild/host"
+	"quorate.dev/rebuild/host/docker"
 	"quorate.dev/rebuild/host/local"
 	"quorate.dev/rebuild/keyfile"
 )
@@ -50,6 +52,10 @@ default) from its definition and its lock. Each is a single-use worker with a
 work folder of its own that reuses nothing anybody made, and signs a report
 with its own key. When enough of them report the same image, the agreement is
 signed; otherwise nothing is, and what differs is kept and listed.
+
+--rebuilders-file asks the rebuilders of a file: workers on this machine, and in
+Docker Engines by socket, TCP with certificates, ssh or context (see quorate help
+rebuilders). An engine gets the locked inputs from this machine's store.
 
 --rebuilders N asks N workers on this machine, local-1 to local-N. They vary on
 purpose what must not matter: CPUs, order of folders, file system, kernel
@@ -121,11 +127,11 @@ func runRebuild(ctx context.Context, ui *terminal, dir string, f rebuildFlags) e
 		return err
 	}
 	defer m.close()
-	if _, err := m.isolate(); err != nil { // workers would all say the same, without the hint
-		return err
-	}
 	o, err := m.rebuildOptions(ctx, f)
 	if err != nil {
+		return err
+	}
+	if err := m.ready(ctx, p, o, only, f.inputs); err != nil {
 		return err
 	}
 	locals, err := m.packLocals(p)
@@ -149,6 +155,25 @@ func runRebuild(ctx context.Context, ui *terminal, dir string, f rebuildFlags) e
 		}
 	}
 	return answerRebuild(ui, out, o.Policy, f.asJSON)
+}
+
+// ready sees to what workers need of this machine: isolation, where they run
+// here, and every input, where they cannot fetch for themselves.
+func (m *machine) ready(ctx context.Context, p *project, o *rebuild.Options, only []definition.Platform, inputs inputFlags) error {
+	var here, elsewhere bool
+	for _, r := range o.Rebuilders {
+		_, isLocal := r.Host.(*local.Host)
+		here, elsewhere = here || isLocal, elsewhere || !isLocal
+	}
+	if here {
+		if _, err := m.isolate(); err != nil { // workers would all say the same, without the hint
+			return err
+		}
+	}
+	if !elsewhere {
+		return nil
+	}
+	return m.fetchInputs(ctx, p.Lock, only, inputs)
 }
 
 // writeAgreed writes the agreed image in other forms, reading it from the results.
@@ -190,16 +215,36 @@ func (m *machine) rebuildOptions(ctx context.Context, f rebuildFlags) (*rebuild.
 	if f.inputs.mirror != "" {
 		o.Mirrors = []string{f.inputs.mirror}
 	}
-	workers := &local.Host{Scratch: filepath.Join(m.store.Dir(), "workers"), Remove: m.remove}
+	o.Parallel = rebuild.DefaultParallel
+	hosts := m.hosts()
 	for i, r := range asked {
 		if r, err = enrolled(policy, r, f.file == "" && os.Getenv(operatorVar) == ""); err != nil {
 			return nil, err
 		}
+		if r.Docker != nil {
+			o.Parallel++ // other machines do not wait for this one
+		}
 		o.Rebuilders = append(o.Rebuilders, rebuild.Rebuilder{
-			Name: r.Name, Operator: r.Operator, BuilderID: r.BuilderID, Host: workers, Surroundings: local.Vary(i), KeyFile: r.KeyFile,
+			Name: r.Name, Operator: r.Operator, BuilderID: r.BuilderID, Host: hosts(r.Docker), Surroundings: local.Vary(i), KeyFile: r.KeyFile,
 		})
 	}
 	return o, nil
+}
+
+// hosts returns where a rebuilder's workers are started: on this machine, or in
+// the Docker Engine that its file names. Rebuilders of one engine share its connection.
+func (m *machine) hosts() func(*rebuild.FileDocker) host.Host {
+	here := &local.Host{Scratch: filepath.Join(m.store.Dir(), "workers"), Remove: m.remove}
+	engines := map[rebuild.FileDocker]*docker.Host{}
+	return func(d *rebuild.FileDocker) host.Host {
+		if d == nil {
+			return here
+		}
+		if engines[*d] == nil {
+			engines[*d] = &docker.Host{Endpoint: docker.Endpoint{Address: d.Endpoint, TLS: d.TLS, Context: d.Context}}
+		}
+		return engines[*d]
+	}
 }
 
 // operatorVar names the environment variable that says who operates local rebuilders.
@@ -221,13 +266,20 @@ func enrolled(policy *agreement.Policy, r rebuild.FileRebuilder, anyOperator boo
 	}
 	if r.BuilderID == "" {
 		r.BuilderID = localBuilder + r.Operator + "/" + r.Name
+		if r.Docker != nil {
+			r.BuilderID = dockerBuilder + r.Operator + "/" + r.Name
+		}
 	}
 	return r, nil
 }
 
-// localBuilder begins the SLSA builder.id of a worker on the operator's own
-// machine: one for each mode of building and who is trusted with it.
-const localBuilder = "https://quorate.dev/builders/local/v1/"
+// These begin the SLSA builder.id of a worker, one for each mode of building and
+// who is trusted with it: on the operator's own machine, and in a container of a
+// Docker Engine, which whoever has its socket owns.
+const (
+	localBuilder  = "https://quorate.dev/builders/local/v1/"
+	dockerBuilder = "https://quorate.dev/builders/docker/v1/"
+)
 
 // stateDir is a folder for what lasts and is not configuration: keys made at first use.
 func stateDir(parts ...string) (string, error) {
@@ -311,6 +363,12 @@ func readRebuilders(path string) ([]rebuild.FileRebuilder, *agreement.Policy, er
 		return nil, nil, err
 	}
 	for i := range file.Rebuilders {
+		if d := file.Rebuilders[i].Docker; d != nil {
+			if d.TLS != "" {
+				d.TLS = beside(d.TLS)
+			}
+			continue // its key is where nobody reads it
+		}
 		abs, err := filepath.Abs(beside(file.Rebuilders[i].KeyFile))
 		if err != nil {
 			return nil, nil, err

@@ -8,6 +8,8 @@ func verbs(ui *terminal) []*cobra.Command {
 		lockCmd(ui),
 		buildCmd(ui),
 		rebuildCmd(ui),
+		rebuildersCmd(ui),
+		publishCmd(ui),
 		verifyCmd(ui),
 		keyCmd(ui),
 		storeCmd(ui),

@@ -14,10 +14,19 @@ import (
 var namespaceCalls = []string{"clone", "unshare", "mount", "umount2", "pivot_root", "sethostname", "setdomainname",
 	"mount_setattr", "fsopen", "fsconfig", "fsmount", "move_mount", "open_tree"}
 
-// seccompProfile is the engine's default profile and namespaceCalls.
+// personalities are ADDR_NO_RANDOMIZE, alone and with UNAME26, which rebuilders
+// vary. The default profile has UNAME26 alone.
+var personalities = []uint64{0x0040000, 0x0060000}
+
+// seccompProfile is the engine's default profile, namespaceCalls and personalities.
 func seccompProfile() (string, error) {
 	p := seccomp.DefaultProfile()
 	p.Syscalls = append(p.Syscalls, &seccomp.Syscall{LinuxSyscall: specs.LinuxSyscall{Names: namespaceCalls, Action: specs.ActAllow}})
+	for _, value := range personalities {
+		p.Syscalls = append(p.Syscalls, &seccomp.Syscall{LinuxSyscall: specs.LinuxSyscall{
+			Names: []string{"personality"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Index: 0, Value: value, Op: specs.OpEqualTo}},
+		}})
+	}
 	b, err := json.Marshal(p)
 	return string(b), err
 }
