@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"quorate.dev/builder/registry"
 	"quorate.dev/builder/sandbox"
 	"quorate.dev/builder/store"
 	"quorate.dev/lockfile"
@@ -87,6 +88,17 @@ var hints = []func(error) string{
 	}),
 	on(func(e *sandbox.OwnerError) string {
 		return "build as root, or give this user a range of ids (apt-get install uidmap; /etc/subuid and /etc/subgid)"
+	}),
+
+	// Registries.
+	on(func(e *registry.Error) string {
+		switch e.Kind {
+		case registry.Denied:
+			return fmt.Sprintf("log in with an account that may do this: docker login %s", e.Host)
+		case registry.Changed:
+			return "the registry, or somebody on the way, serves other bytes than were asked for"
+		}
+		return ""
 	}),
 
 	// Keys.

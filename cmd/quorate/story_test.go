@@ -46,8 +46,8 @@ import (
 //	    the same with a server that never answers; .stalled appears when it is asked
 //	bundle FOLDER REBUILDER… [OPTION…]
 //	    make what a rebuild would leave: FOLDER/bundle.intoto.jsonl, policy.yaml,
-//	    image/ (an OCI layout), other/ (another image) and the public keys. Each
-//	    rebuilder reports image/, unless an option says otherwise:
+//	    image/ (an OCI layout), other/ (another image), the public keys, and the
+//	    private one that signs, release.key. Each rebuilder reports image/, unless an option says otherwise:
 //	      NAME=other        it built other/
 //	      NAME=silent       it did not report
 //	      NAME=spoiled      its report was changed after signing
@@ -175,10 +175,16 @@ type rebuildLab struct {
 	good, bad *image.Image
 }
 
-// The job that every bundle of a story answers.
+// The job that every bundle of a story answers, and the project it is about.
+// Nobody builds it, so the lock need not be one.
+const (
+	storyDefinition = "apiVersion: quorate/v1\nname: greeter\nplatforms: [linux/amd64]\nepoch: 2026-11-01T00:00:00Z\ninputs:\n  debian: {suite: bookworm}\nimage:\n  packages: [hello]\n"
+	storyLock       = "lock"
+)
+
 var (
 	storyPlatform = definition.Platform{OS: "linux", Architecture: "amd64"}
-	storyJob      = agreement.Job{Nonce: "story", Lock: digest.Of([]byte("lock")), Definition: digest.Of([]byte("definition"))}
+	storyJob      = agreement.Job{Nonce: "story", Lock: digest.Of([]byte(storyLock)), Definition: digest.Of([]byte(storyDefinition))}
 )
 
 func makeBundle(ts *testscript.TestScript, neg bool, args []string) {
@@ -218,6 +224,9 @@ func (l *rebuildLab) makeKey(name string) {
 	l.ts.Check(err)
 	l.keys[name] = key
 	l.ts.Check(key.Public().Save(filepath.Join(l.dir, name+".pub")))
+	if name == "release" {
+		l.ts.Check(key.Save(filepath.Join(l.dir, name+".key"), nil))
+	}
 }
 
 // blobsInMemory is an image.BlobSource.

@@ -1,15 +1,19 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"quorate.dev/builder/image"
+	"quorate.dev/builder/registry"
 	"quorate.dev/lockfile/digest"
 	"quorate.dev/rebuild/agreement"
 	"quorate.dev/rebuild/attestation"
@@ -34,6 +38,20 @@ type verifyAnswer struct {
 	Lock                 string            `json:"lock,omitempty"`
 	Definition           string            `json:"definition,omitempty"`
 	Policy               string            `json:"policy"`
+	Reference            string            `json:"reference,omitempty"` // by digest, of an image in a registry
+	Statements           []saidStatement   `json:"statements"`          // those that count first
+	Summaries            []verifiedSummary `json:"summaries"`           // newest first
+	Notes                []string          `json:"notes"`
+}
+
+// verifiedSummary is a SLSA VSA that a signer of the policy signed.
+type verifiedSummary struct {
+	Signer   string   `json:"signer"`
+	Verifier string   `json:"verifier"`
+	Time     string   `json:"time"`
+	Resource string   `json:"resource"`
+	Levels   []string `json:"levels"`
+	Inputs   int      `json:"inputs"`
 }
 
 type verifiedSubject struct {
@@ -50,49 +68,102 @@ type verifiedOutcome struct {
 	Reason      string `json:"reason,omitempty"`
 }
 
+// verifyFlags are the flags of `quorate verify`.
+type verifyFlags struct {
+	registry registryFlags
+	policy   string
+	images   []string
+	asJSON   bool
+}
+
 func verifyCmd(ui *terminal) *cobra.Command {
-	var (
-		policyPath string
-		images     []string
-		asJSON     bool
-	)
+	var f verifyFlags
 	cmd := &cobra.Command{
-		Use:   "verify BUNDLE",
+		Use:   "verify BUNDLE|REF",
 		Short: "Judge the rebuilders' signed reports again",
 		Long: `Verify opens the signed reports in BUNDLE with the public keys of your policy and
 judges them again, by your policy's rule. It believes neither whoever made the
-bundle nor whoever signed the agreement in it, and needs no network: only files.
+bundle nor whoever signed the agreement in it, and for a bundle needs only files.
 
 With --image it also reads that image whole, every blob against its digest, and
 it must be what the rebuilders agree on. Without, all that is said is that they
 agree. The answer is one line for each image they agree on: its manifest digest,
-name and platform.` +
+name and platform.
+
+REF is an image in a registry, REGISTRY/REPOSITORY:TAG or …@sha256:…. Verify
+resolves it once, reads the statements that refer to it and judges them alike:
+the image, or every image of an index, must be what the rebuilders agree on.
+Statements that nobody of the policy signed change nothing. When a signer of the
+policy listed a statement (SLSA VSA) that is gone, the image is not verified.
+The answer is the reference by digest, which nobody can move any more.` +
 			exitStatus(
 				"verified: enough rebuilders built the same, and it is this image",
 				"not verified: they disagree, it is another image, or the bundle contradicts itself",
 				"could not tell: too few reports that count, or a file that cannot be read"),
 		Example: `  quorate verify results/agreement.intoto.jsonl --policy policy.yaml
   quorate verify agreement.intoto.jsonl --policy policy.yaml --image oci=results/image
-  quorate verify agreement.intoto.jsonl --policy policy.yaml --json`,
-		Args: takes("BUNDLE"),
+  quorate verify agreement.intoto.jsonl --policy policy.yaml --json
+  quorate verify registry.example/app:v1 --policy policy.yaml`,
+		Args: takes("BUNDLE|REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if policyPath == "" {
+			if f.policy == "" {
 				return &usageError{err: errors.New("say whom you trust: --policy FILE"), command: cmd.CommandPath()}
 			}
-			return runVerify(ui, args[0], policyPath, images, asJSON)
+			return runVerify(cmd.Context(), ui, args[0], f)
 		},
 	}
-	cmd.Flags().StringVar(&policyPath, "policy", "", "policy `FILE`: whose reports count, and how many must agree")
-	cmd.Flags().StringArrayVar(&images, "image", nil, "the image to verify, `oci=DIR`; may be repeated")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+	cmd.Flags().StringVar(&f.policy, "policy", "", "policy `FILE`: whose reports count, and how many must agree")
+	cmd.Flags().StringArrayVar(&f.images, "image", nil, "the image to verify, `oci=DIR`; may be repeated")
+	cmd.Flags().BoolVar(&f.asJSON, "json", false, "answer in JSON")
+	f.registry.register(cmd.Flags())
 	return cmd
 }
 
-func runVerify(ui *terminal, bundlePath, policyPath string, images []string, asJSON bool) error {
-	policy, err := readPolicy(policyPath)
+func runVerify(ctx context.Context, ui *terminal, what string, f verifyFlags) error {
+	policy, err := readPolicy(f.policy)
 	if err != nil {
 		return err
 	}
+	if _, err := os.Stat(what); err != nil {
+		if ref, err := registry.Parse(what); err == nil {
+			return verifyReference(ctx, ui, ref, policy, f)
+		}
+	}
+	return verifyFile(ui, what, policy, f)
+}
+
+// verifyReference judges what a registry keeps beside an image.
+func verifyReference(ctx context.Context, ui *terminal, ref registry.Reference, policy *agreement.Policy, f verifyFlags) error {
+	if len(f.images) > 0 {
+		return &usageError{err: errors.New("--image is for bundles in files; a reference names its image"), command: "quorate verify"}
+	}
+	p, err := lookUp(ctx, f.registry.client(ui), ref)
+	if err != nil {
+		return changed(err)
+	}
+	opened, err := p.judge(ctx, policy)
+	if err != nil {
+		return err
+	}
+	verdict := opened.Verify(p.images...)
+	tellStatements(ui, opened)
+	tellOutcomes(ui, opened)
+	if f.asJSON {
+		answer := describeVerdict(opened, policy, p.images, verdict)
+		answer.Reference = p.pinned()
+		ui.answerJSON(answer)
+	}
+	if verdict != nil {
+		return codeOfVerdict(verdict)
+	}
+	if !f.asJSON {
+		ui.answer("%s", p.pinned())
+	}
+	return nil
+}
+
+// verifyFile judges a bundle in a file.
+func verifyFile(ui *terminal, bundlePath string, policy *agreement.Policy, f verifyFlags) error {
 	data, err := readSmallFile(bundlePath, largestBundle)
 	if err != nil {
 		return fmt.Errorf("cannot read bundle: %w", err)
@@ -105,19 +176,19 @@ func runVerify(ui *terminal, bundlePath, policyPath string, images []string, asJ
 		first := opened.Statements[0]
 		return fmt.Errorf("%q is no bundle: it holds neither reports nor an agreement; line %d: %s", bundlePath, first.Line, first.Reason)
 	}
-	digests, err := imageDigests(images)
+	digests, err := imageDigests(f.images)
 	if err != nil {
 		return err
 	}
 	verdict := opened.Verify(digests...)
 	tellVerdict(ui, opened, len(digests))
-	if asJSON {
+	if f.asJSON {
 		ui.answerJSON(describeVerdict(opened, policy, digests, verdict))
 	}
 	if verdict != nil {
 		return codeOfVerdict(verdict)
 	}
-	if !asJSON {
+	if !f.asJSON {
 		for _, s := range opened.Agreement.Subjects() {
 			ui.answer("%s", strings.TrimSpace(fmt.Sprintf("%s %s %s", s.Digest, s.Name, s.Platform)))
 		}
@@ -177,9 +248,17 @@ func codeOfVerdict(err error) error {
 func tellVerdict(ui *terminal, o *attestation.Opened, images int) {
 	for _, s := range o.Statements {
 		if !s.Accepted {
-			ui.warn("line %d of the bundle (%s) does not count: %s", s.Line, s.Kind, s.Reason)
+			ui.warn("%s (%s) does not count: %s", s.Where(), s.Kind, s.Reason)
 		}
 	}
+	tellOutcomes(ui, o)
+	if o.Agreement.Valid() && images == 0 {
+		ui.say("no image was compared; --image oci=DIR does that")
+	}
+}
+
+// tellOutcomes tells what became of every rebuilder of the policy.
+func tellOutcomes(ui *terminal, o *attestation.Opened) {
 	for _, r := range o.Verdict.Outcomes {
 		text := fmt.Sprintf("%s (operator %s): %s", r.Rebuilder, r.Operator, r.Result)
 		if r.Reason != "" {
@@ -193,9 +272,6 @@ func tellVerdict(ui *terminal, o *attestation.Opened, images int) {
 	if n := o.Agreement.IndependentOperators(); n == 1 {
 		ui.say("all of them have one operator: nobody independent says the same")
 	}
-	if images == 0 {
-		ui.say("no image was compared; --image oci=DIR does that")
-	}
 }
 
 func describeVerdict(o *attestation.Opened, policy *agreement.Policy, images []digest.Digest, verdict error) verifyAnswer {
@@ -203,6 +279,12 @@ func describeVerdict(o *attestation.Opened, policy *agreement.Policy, images []d
 		Verified: verdict == nil, Decision: string(o.Verdict.Decision), Policy: policy.Digest().String(),
 		Lock: o.Job.Lock.String(), Definition: o.Job.Definition.String(),
 		Reasons: []string{}, Images: []string{}, Subjects: []verifiedSubject{}, Rebuilders: []verifiedOutcome{},
+		Statements: describeStatements(o), Summaries: []verifiedSummary{}, Notes: append([]string{}, o.Notes...),
+	}
+	for _, s := range o.Summaries {
+		a.Summaries = append(a.Summaries, verifiedSummary{
+			Signer: s.Signer, Verifier: s.Verifier, Time: s.Time.Format(time.RFC3339), Resource: s.Resource, Levels: s.Levels, Inputs: len(s.Inputs),
+		})
 	}
 	if e, ok := errors.AsType[*attestation.VerifyError](verdict); ok {
 		a.Reasons = append(a.Reasons, e.Reasons...)
