@@ -179,12 +179,12 @@ type rebuildLab struct {
 // Nobody builds it, so the lock need not be one.
 const (
 	storyDefinition = "apiVersion: quorate/v1\nname: greeter\nplatforms: [linux/amd64]\nepoch: 2026-11-01T00:00:00Z\ninputs:\n  debian: {suite: bookworm}\nimage:\n  packages: [hello]\n"
-	storyLock       = "lock"
+	lockOfStory     = "lock"
 )
 
 var (
 	storyPlatform = definition.Platform{OS: "linux", Architecture: "amd64"}
-	storyJob      = agreement.Job{Nonce: "story", Lock: digest.Of([]byte(storyLock)), Definition: digest.Of([]byte(storyDefinition))}
+	storyJob      = agreement.Job{Nonce: "story", Lock: digest.Of([]byte(lockOfStory)), Definition: digest.Of([]byte(storyDefinition))}
 )
 
 func makeBundle(ts *testscript.TestScript, neg bool, args []string) {
