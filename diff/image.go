@@ -612,6 +612,8 @@ func (c *comparer) scanPacked(s source, digest string, w Which) (*tree, error) {
 // maxTar bounds the bytes of one unpacked layer against bombs; the largest public images are some 50 GiB.
 const maxTar = 64 << 30
 
+var errCutShort = errors.New("the packed stream ends early")
+
 type limitReader struct {
 	r    io.Reader
 	left int64
@@ -619,6 +621,9 @@ type limitReader struct {
 
 func (l *limitReader) Read(p []byte) (int, error) {
 	n, err := l.r.Read(p)
+	if err == io.ErrUnexpectedEOF {
+		err = errCutShort // of the packed stream, not of the tar in it
+	}
 	if l.left -= int64(n); l.left < 0 {
 		return 0, fmt.Errorf("unpacks to more than %d bytes", int64(maxTar))
 	}

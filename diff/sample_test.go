@@ -160,7 +160,7 @@ func samples(t testing.TB) map[string][]byte {
 	text := []byte("alpha\nbeta\ngamma 2024-01-01\nüber\ndelta\n")
 	out := map[string][]byte{
 		"text.txt": text, "json.json": []byte("{\n  \"created\": \"2024-01-01\",\n  \"list\": [1, 2, 3],\n  \"deep\": {\"a\": {\"b\": true}}\n}\n"),
-		"gz.gz": gzipOf(text, gzip.Header{Name: "text.txt", Comment: "c", ModTime: time.Unix(1700000000, 0), Extra: []byte("ex")}, 6),
+		"gz.gz":   gzipOf(text, gzip.Header{Name: "text.txt", Comment: "c", ModTime: time.Unix(1700000000, 0), Extra: []byte("ex")}, 6),
 		"zst.zst": zstdOf(text), "zip.zip": zipOf(list), "ar.a": arOf(list), "cpio.cpio": cpioOf(list), "tar.tar": tarOf(t, files),
 		"png.png": pngOf([2]string{"IHDR", "0123456789abc"}, [2]string{"tIME", "\x07\xe8\x01\x02\x03\x04\x05"}, [2]string{"tEXt", "Date\x00today"}, [2]string{"IDAT", "zzzz"}),
 		"pdf.pdf": pdfOf("20240101000000Z", "00112233", "hello"), "class.class": classOf("Main", "java/lang/Object", "SourceFile"),

@@ -39,7 +39,8 @@ func (c *opener) openInput(name string) (in *input, err error) {
 		if err != nil {
 			in.close()
 			var known *InputError
-			if err != ErrStopped && !errors.As(err, &known) {
+			var remote *RemoteError
+			if err != ErrStopped && !errors.As(err, &known) && !errors.As(err, &remote) {
 				err = &InputError{Side: name, Err: err}
 			}
 		}
@@ -97,6 +98,11 @@ type RemoteError struct{ Side string }
 
 func (e *RemoteError) Error() string {
 	return fmt.Sprintf("cannot compare %q: there is no such file or folder, and images in registries are not read directly", e.Side)
+}
+
+// Hint says what to do about it.
+func (e *RemoteError) Hint() string {
+	return "bring the image here first: `skopeo copy docker://" + strings.TrimPrefix(e.Side, "docker://") + " oci:image`, then compare the folder \"image\""
 }
 
 func isLayout(dir string) bool {

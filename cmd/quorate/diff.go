@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"path"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/spf13/cobra"
+
+	"quorate.dev/diff"
+	"quorate.dev/diff/cause"
+	reports "quorate.dev/diff/report"
+)
+
+// diffMemory is when the garbage collector begins to work hard, in bytes: a
+// comparison holds some 60 MB whatever its sides' size, and shall stay below 150.
+const diffMemory = 100 << 20
+
+// diffFlags are what `quorate diff` is asked for.
+type diffFlags struct {
+	format   string
+	output   string
+	file     string
+	findings bool
+	only     []string
+	ignore   []string
+}
+
+func diffCmd(ui *terminal) *cobra.Command {
+	var f diffFlags
+	cmd := &cobra.Command{
+		Use:   "diff A B [C…]",
+		Short: "Say why outputs differ, and own every differing byte",
+		Long: `Diff compares two or more outputs of builds, whoever made them: folders in the OCI
+image layout, OCI and docker archives, other tar archives (also packed with gzip,
+zstd, xz or bzip2), folders, and single files. Three or more are split into
+classes of equal outputs.
+
+The answer names the causes, each with evidence and how to mend it. --findings
+lists the differences themselves instead, and --file shows one path in depth,
+with the bytes around each difference. --only and --ignore choose what is listed, by
+a finding's name (mtime, gzip.mtime, text …) or a path (usr/bin/*); they never change the
+verdict. Findings own every byte that differs; what could not be read is listed
+as unexplained.` +
+			exitStatus(
+				"identical",
+				"different",
+				"could not tell: a side is missing, damaged, or cannot be compared with the others"),
+		Example: `  quorate diff results/rebuilders/local-1/image results/rebuilders/local-2/image
+  quorate diff one.tar two.tar --format html --output report.html
+  quorate diff build1 build2 build3 --findings --ignore mtime
+  quorate diff a.deb b.deb --file usr/bin/tool`,
+		Args: takes("A", "B", "[C…]"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.check(); err != nil {
+				return &usageError{err: err, command: cmd.CommandPath()}
+			}
+			return runDiff(cmd, ui, args, &f)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.format, "format", "text", "how to answer: "+strings.Join(reports.Formats, ", "))
+	flags.StringVarP(&f.output, "output", "o", "", "write the answer to `FILE`")
+	flags.StringVar(&f.file, "file", "", "show one `PATH` in depth")
+	flags.BoolVar(&f.findings, "findings", false, "list every difference instead of the causes")
+	flags.StringSliceVar(&f.only, "only", nil, "list only findings of this name or path `PATTERN`; may be repeated")
+	flags.StringSliceVar(&f.ignore, "ignore", nil, "do not list findings of this name or path `PATTERN`; may be repeated")
+	return cmd
+}
+
+func (f *diffFlags) check() error {
+	if !slices.Contains(reports.Formats, f.format) {
+		return fmt.Errorf("bad --format %q: expected one of %s", f.format, strings.Join(reports.Formats, ", "))
+	}
+	if len(f.only)+len(f.ignore) > 0 {
+		f.findings = true
+	}
+	if f.findings && f.format != "text" && f.format != "json" {
+		return fmt.Errorf("findings are listed as text or json, not as %s", f.format)
+	}
+	if f.file != "" && f.format != "text" {
+		return fmt.Errorf("--file shows text, not %s", f.format)
+	}
+	for _, p := range append(slices.Clone(f.only), f.ignore...) {
+		if _, err := path.Match(p, ""); err != nil {
+			return fmt.Errorf("bad pattern %q", p)
+		}
+	}
+	return nil
+}
+
+func runDiff(cmd *cobra.Command, ui *terminal, sides []string, f *diffFlags) error {
+	debug.SetMemoryLimit(diffMemory)
+	const key = "diff"
+	var shown atomic.Bool // small sides are compared before anyone could look
+	res, err := diff.Compare(sides, diff.Options{
+		Done: cmd.Context().Done(),
+		Progress: func(done, total int64) {
+			shown.Store(true)
+			ui.report(event{Key: key, Text: "compare", Current: done, Total: total, Bytes: true})
+		},
+	})
+	if shown.Load() {
+		ui.report(event{Key: key, Text: "compare", Done: true})
+	}
+	if err != nil {
+		return err
+	}
+	defer res.Close()
+	if res.Same() && f.format == "text" && f.output == "" {
+		return nil // silent, as cmp(1) is
+	}
+	answer, err := f.answer(ui, res)
+	if err != nil {
+		return err
+	}
+	if f.output != "" {
+		err = replaceFile(f.output, answer)
+	} else {
+		ui.answerBytes(answer)
+	}
+	if err != nil || res.Same() {
+		return err
+	}
+	return different(nil)
+}
+
+// answer is what was asked for, in bytes.
+func (f *diffFlags) answer(ui *terminal, res *diff.Result) ([]byte, error) {
+	var out bytes.Buffer
+	var err error
+	switch {
+	case f.file != "":
+		var found bool
+		if found, err = res.WriteDepth(&out, f.file); !found && err == nil {
+			ui.warn("%q does not differ, or is on no side", f.file)
+		}
+	case f.findings && f.format == "json":
+		var list []byte
+		list, err = json.MarshalIndent(res.Filter(f.shown), "", "  ")
+		out.Write(append(list, 10))
+	case f.findings:
+		err = res.WriteText(&out, f.shown)
+	default:
+		err = reports.Write(&out, f.format, cause.Find(res, nil))
+	}
+	return out.Bytes(), err
+}
+
+// shown reports whether a finding is listed.
+func (f *diffFlags) shown(n *diff.Node, d *diff.Finding) bool {
+	matches := func(patterns []string) bool {
+		return slices.ContainsFunc(patterns, func(p string) bool {
+			if ok, _ := path.Match(p, d.What); ok {
+				return true
+			}
+			file := n.File()
+			if file == nil {
+				return false
+			}
+			ok, _ := path.Match(p, file.Name)
+			return ok || file.Name == p || strings.HasPrefix(file.Name, strings.TrimSuffix(p, "/")+"/")
+		})
+	}
+	return (len(f.only) == 0 || matches(f.only)) && !matches(f.ignore)
+}
