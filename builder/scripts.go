@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -161,30 +162,43 @@ func configureScript(set *packageSet) (string, error) {
 	}
 	var sh strings.Builder
 	sh.WriteString("set -eu\ncd /\n")
-	fmt.Fprintf(&sh, "export DPKG_RUNNING_VERSION='%s' DPKG_ROOT= DPKG_ADMINDIR=/var/lib/dpkg\n", set.version("dpkg"))
-	for _, p := range ordered {
-		if p.ControlFile("preinst") == nil {
-			continue
+	done := map[*deb.Package]bool{}
+	for _, early := range [][]*deb.Package{deb.Essential(ordered), deb.PreDepended(ordered), ordered} {
+		var stage []*deb.Package
+		for _, p := range ordered { // whatever the stage, Pre-Depends order
+			if !done[p] && slices.Contains(early, p) {
+				done[p] = true
+				stage = append(stage, p)
+				sh.WriteString(preinst(p, set.version("dpkg")))
+			}
 		}
-		name := p.Control.Get("Package")
-		fmt.Fprintf(&sh, "DPKG_MAINTSCRIPT_PACKAGE='%s' DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT=1 DPKG_MAINTSCRIPT_ARCH='%s' DPKG_MAINTSCRIPT_NAME=preinst DEBCONF_PACKAGE='%s' "+
-			"/var/lib/dpkg/info/%s.preinst install </dev/null || { echo \""+preinstFailed+"\" >&2; exit 1; }\n",
-			name, p.Control.Get("Architecture"), name, p.InfoName(), name)
-	}
-	sh.WriteString("unset DPKG_RUNNING_VERSION DPKG_ROOT DPKG_ADMINDIR\n")
-	if names := essentialNames(set); names != "" {
-		fmt.Fprintf(&sh, "dpkg --force-unsafe-io --configure %s </dev/null\n", names)
+		if len(stage) > 0 && len(done) < len(ordered) {
+			fmt.Fprintf(&sh, "dpkg --force-unsafe-io --configure %s </dev/null\n", dpkgNames(stage))
+		}
 	}
 	sh.WriteString("exec dpkg --force-unsafe-io --configure -a </dev/null\n")
 	return sh.String(), nil
 }
 
-// essentialNames lists what dpkg configures first, as its arguments. Every
-// bootstrapper does so: passwd's postinst reads login's /etc/login.defs, which
-// is not in place before login is configured, and need not depend on login.
-func essentialNames(set *packageSet) string {
+// preinst is the line that runs a package's preinst script, if it has one.
+func preinst(p *deb.Package, dpkg string) string {
+	if p.ControlFile("preinst") == nil {
+		return ""
+	}
+	return fmt.Sprintf("DPKG_RUNNING_VERSION='%s' DPKG_ROOT= DPKG_ADMINDIR=/var/lib/dpkg "+
+		"DPKG_MAINTSCRIPT_PACKAGE='%[2]s' DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT=1 DPKG_MAINTSCRIPT_ARCH='%[3]s' DPKG_MAINTSCRIPT_NAME=preinst DEBCONF_PACKAGE='%[2]s' "+
+		"/var/lib/dpkg/info/%[4]s.preinst install </dev/null || { echo \""+strings.Replace(preinstFailed, "%s", "%[2]s", 1)+"\" >&2; exit 1; }\n",
+		dpkg, p.Name(), p.Arch(), p.InfoName())
+}
+
+// dpkgNames lists what dpkg configures early, as its arguments. Every
+// bootstrapper begins with the Essential set: passwd's postinst reads login's
+// /etc/login.defs, which is not in place before login is configured, and need
+// not depend on login. mariadb-server's preinst calls addgroup, which its
+// Pre-Depends has configured.
+func dpkgNames(pkgs []*deb.Package) string {
 	var names []string
-	for _, p := range deb.Essential(set.debs()) {
+	for _, p := range pkgs {
 		name := p.Name()
 		if p.Arch() != "all" {
 			name += ":" + p.Arch()

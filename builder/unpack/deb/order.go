@@ -50,36 +50,65 @@ func Order(pkgs []*Package) ([]*Package, error) {
 // every alternative of it. Other packages need not name them, and rely on them
 // being configured (Debian policy, 3.8), so they are configured first.
 func Essential(pkgs []*Package) []*Package {
+	return reach(pkgs, func(*orderer) (queue []*Package) {
+		for _, p := range pkgs {
+			if p.Control.Get("Essential") == "yes" {
+				queue = append(queue, p)
+			}
+		}
+		return queue
+	})
+}
+
+// PreDepended returns the packages that must be configured before other
+// packages' preinst scripts run, sorted by name: what a package with such a
+// script pre-depends on (Debian policy, 7.2), and what those depend on within
+// the set, every alternative of it.
+func PreDepended(pkgs []*Package) []*Package {
+	return reach(pkgs, func(o *orderer) (queue []*Package) {
+		for _, p := range pkgs {
+			if p.ControlFile("preinst") != nil {
+				queue = append(queue, o.named(p.Control.Get("Pre-Depends"))...)
+			}
+		}
+		return queue
+	})
+}
+
+// reach returns what start gives and all that it depends on, sorted by name.
+func reach(pkgs []*Package, start func(*orderer) []*Package) []*Package {
 	o := &orderer{byName: map[string][]*Package{}}
-	var queue []*Package
 	for _, p := range byName(pkgs) {
 		o.byName[p.Name()] = append(o.byName[p.Name()], p)
-		if p.Control.Get("Essential") == "yes" {
-			queue = append(queue, p)
-		}
 	}
 	for _, p := range pkgs {
 		o.provide(p)
 	}
 	in := map[*Package]bool{}
-	for ; len(queue) > 0; queue = queue[1:] {
+	for queue := start(o); len(queue) > 0; queue = queue[1:] {
 		p := queue[0]
 		if in[p] {
 			continue
 		}
 		in[p] = true
-		for _, field := range []string{"Pre-Depends", "Depends"} {
-			for _, group := range parseRelations(p.Control.Get(field)) {
-				for _, r := range group {
-					queue = append(queue, o.byName[r.name]...)
-				}
-			}
-		}
+		queue = append(queue, o.named(p.Control.Get("Pre-Depends"))...)
+		queue = append(queue, o.named(p.Control.Get("Depends"))...)
 	}
 	var out []*Package
 	for _, p := range byName(pkgs) {
 		if in[p] {
 			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// named returns every package of the set that a relation field names.
+func (o *orderer) named(field string) []*Package {
+	var out []*Package
+	for _, group := range parseRelations(field) {
+		for _, r := range group {
+			out = append(out, o.byName[r.name]...)
 		}
 	}
 	return out

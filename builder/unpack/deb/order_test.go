@@ -43,3 +43,24 @@ func TestEssential(t *testing.T) {
 		})
 	}
 }
+
+func TestPreDepended(t *testing.T) {
+	pkg := func(name, preDepends, depends string, preinst bool) *Package {
+		p := &Package{}
+		p.Control = append(p.Control, Field{Name: "Package", Value: name}, Field{Name: "Pre-Depends", Value: preDepends}, Field{Name: "Depends", Value: depends})
+		if preinst {
+			p.ControlFiles = append(p.ControlFiles, ControlFile{Name: "preinst"})
+		}
+		return p
+	}
+	var got []string
+	for _, p := range PreDepended([]*Package{
+		pkg("server", "adduser, common", "perl", true), pkg("adduser", "", "passwd", false), pkg("common", "", "", false),
+		pkg("passwd", "libpam", "", false), pkg("libpam", "", "", false), pkg("perl", "", "", false), pkg("tool", "perl", "", false),
+	}) {
+		got = append(got, p.Name())
+	}
+	if s, want := strings.Join(got, " "), "adduser common libpam passwd"; s != want {
+		t.Errorf("got %q, want %q", s, want)
+	}
+}
