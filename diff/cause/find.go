@@ -40,7 +40,7 @@ type search struct {
 	pair    *pair
 	sideNo  [2]int
 	files   map[string]*fileState
-	nowhere int // effects that lie in no file: digests of layers and the like
+	nowhere int                    // effects that lie in no file: digests of layers and the like
 	handled map[*diff.Finding]bool // claimed or folded together with others
 }
 
@@ -414,7 +414,9 @@ func (s *search) one(n *diff.Node, f *diff.Finding) ([]claim, bool) {
 	var ok bool
 	switch {
 	case f.What == diff.WhatText:
-		list, ok = s.hunk(n, f)
+		if list, ok = s.keyed(n, f); !ok {
+			list, ok = s.hunk(n, f)
+		}
 	case is(f, diff.WhatPresence):
 		var c claim
 		c, ok = s.presence(n, f)
@@ -552,6 +554,11 @@ func (s *search) settle(cmp *diff.Comparison) {
 			continue // digests of layers and the like: they follow from files
 		}
 		t.Differing++
+		s.ending(f)
+		if len(f.left) == 0 && len(f.claims) == 0 {
+			t.Differing--
+			continue
+		}
 		if len(f.left) == 0 {
 			t.Explained++
 		} else {
@@ -562,6 +569,22 @@ func (s *search) settle(cmp *diff.Comparison) {
 		s.report.Areas = append(s.report.Areas, Area{Layer: f.layer, Path: f.path, Bytes: max(1, areaBytes(f))})
 	}
 	t.ExplainedBytes += max(0, cmp.Total.Bytes-unexplained)
+}
+
+// ending folds the zeros after the last entry of an archive: there are more or fewer of them as its
+// entries are longer. When nothing else differs, they are of the program that wrote the archive.
+func (s *search) ending(f *fileState) {
+	f.left = slices.DeleteFunc(f.left, func(l leftover) bool {
+		if l.finding.What != diff.WhatPadding || l.node.Kind == diff.KindSection {
+			return false
+		}
+		if len(s.files) > 1 || len(f.claims) > 0 {
+			f.effects[l.finding.What]++
+			return true
+		}
+		s.claim(l.node, l.finding, claim{entry: "34-entry-kind", a: l.finding.A, b: l.finding.B, where: fieldLabel(l.finding), confidence: 1, fact: "zeros between or after the entries"})
+		return true
+	})
 }
 
 func areaBytes(f *fileState) int64 {

@@ -106,6 +106,9 @@ func cut(text string, use []*canary, first bool) []token {
 	for _, m := range moments(text) {
 		put(m.start, m.end, token{class: "time " + strconv.Itoa(m.form), mom: &m})
 	}
+	for _, m := range releases.FindAllStringIndex(text, -1) {
+		put(m[0], m[1], token{class: "release"})
+	}
 	var out []token
 	for i := 0; i < len(text); {
 		if s, ok := spans[i]; ok {
@@ -143,7 +146,7 @@ func (p *pair) line(a, b string) ([]claim, bool) {
 	}
 	var out []claim
 	for _, bl := range blocks {
-		if bl.same {
+		if bl.same && bl.a[0].class != "release" {
 			out = append(out, p.matched(bl.a[0], bl.b[0], a)...)
 			continue
 		}
@@ -338,7 +341,7 @@ var (
 	pidWords = regexp.MustCompile(`(?i)\b(?:pid|process|lock|session)\b`)
 	archName = regexp.MustCompile(`^(?:nocona|core2|nehalem|westmere|sandybridge|ivybridge|haswell|broadwell|skylake(?:-avx512)?|cascadelake|cooperlake|cannonlake|icelake(?:-client|-server)?|tigerlake|alderlake|sapphirerapids|graniterapids|silvermont|goldmont|tremont|k8|barcelona|amdfam10|bdver[1-4]|btver[12]|znver[1-5]|x86|64|v[234]|neoverse|cortex|-)+$`)
 	optimise = regexp.MustCompile(`^O[0-3sgz]$|^O?fast$`)
-	versions = regexp.MustCompile(`(?i)(?:gcc|clang|rustc|javac?|jdk|go|python|ld|binutils|GNU C\d*|GNU AS|llvm|compiler|version)\b[^\n]{0,24}$`)
+	versions = regexp.MustCompile(`(?i)(?:gcc|clang|rustc|javac?|jdk|go|python|ld|binutils|GNU C\d*|GNU AS|llvm)\b[^\n]{0,24}$`)
 )
 
 // block judges two stretches of text that nothing in common was found in.
@@ -364,6 +367,9 @@ func (p *pair) block(a, b, lineA, lineB string) ([]claim, bool) {
 	if list, ok := p.encoded(a, b); ok {
 		return list, true
 	}
+	if e, ok := named(a, b, lineA); ok {
+		return []claim{e}, true
+	}
 	if e, ok := random(a, b); ok {
 		return []claim{e}, true
 	}
@@ -379,6 +385,44 @@ func (p *pair) block(a, b, lineA, lineB string) ([]claim, bool) {
 		return []claim{c}, true
 	}
 	return nil, false
+}
+
+// releases are numbers of versions as a whole: "6.1.0-28-amd64".
+var releases = regexp.MustCompile(`\b\d+\.\d+(?:\.\d+)*(?:[-+~][A-Za-z0-9.]+)*\b`)
+
+var (
+	hostWords   = regexp.MustCompile(`(?i)(?:^|[^a-z])(?:(?:build|built)?[ _-]?(?:host(?:name)?|node(?:name)?|machine|user(?:name)?)|builder|built[ _-]by|packager|whoami|logname)["']?\s*[:=@]?\s*["']?$`)
+	kernelWords = regexp.MustCompile(`(?i)(?:^|[^a-z])(?:linux|kernel(?:[ _-]?(?:release|version))?|uname|osrelease)["']?\s*[:=]?\s*["']?(?:linux )?["']?$`)
+	plainName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+	release     = regexp.MustCompile(`^\d+\.\d+(?:\.\d+)?[A-Za-z0-9._+-]*$`)
+)
+
+// named judges values by the word before them, when nothing is known of the hosts.
+func named(a, b, line string) (claim, bool) {
+	x, y := wholeWord(line, a), b
+	if x == "" || !plainName.MatchString(a) || !plainName.MatchString(y) {
+		return claim{}, false
+	}
+	before := line[:strings.Index(line, a)]
+	c := claim{a: a, b: b, confidence: 0.7, why: "named so in the text; what the hosts' were is not known", confirm: "quorate rebuild, which records it"}
+	switch {
+	case kernelWords.MatchString(before) && release.MatchString(a) && release.MatchString(b):
+		c.entry, c.fact = "19-kernel", "releases of a kernel"
+	case hostWords.MatchString(before):
+		c.entry, c.fact = "18-host-facts", "names of hosts or users"
+	default:
+		return claim{}, false
+	}
+	return c, true
+}
+
+// wholeWord returns word when it begins where another does in line.
+func wholeWord(line, word string) string {
+	i := strings.Index(line, word)
+	if i < 0 || word == "" || wordAt(line, i-1) {
+		return ""
+	}
+	return word
 }
 
 func dotted(s string) bool {
@@ -564,8 +608,12 @@ func (p *pair) paths(a, b string) ([]claim, bool) {
 			continue
 		}
 		x, y = strings.ReplaceAll(x, fa[i], "\x00"), strings.ReplaceAll(y, fb[i], "\x00")
-		out = append(out, claim{entry: "3-build-path", a: fa[i], b: fb[i], confidence: 0.95, fact: "folders where builds are made",
-			why: "the folders of the builds are not known", confirm: "build twice in one folder"})
+		c := claim{entry: "3-build-path", a: fa[i], b: fb[i], confidence: 0.95, fact: "folders where builds are made",
+			why: "the folders of the builds are not known", confirm: "build twice in one folder"}
+		if strings.HasPrefix(fa[i], "/home/") && !strings.Contains(a, fa[i]+"/") {
+			c.entry, c.confidence, c.fact, c.why = "18-host-facts", 0.8, "home folders", "what the hosts' were is not known"
+		}
+		out = append(out, c)
 	}
 	return out, len(out) > 0 && x == y
 }

@@ -18,16 +18,15 @@ type place struct {
 
 // places are what package managers and first starts leave in a root.
 var places = []place{
-	{regexp.MustCompile(`^var/log/(?:apt/|dpkg\.log|alternatives\.log|bootstrap\.log|fontconfig\.log|faillog|lastlog|dnf|yum|pacman\.log)`), "28-package-state", "log of a package manager"},
-	{regexp.MustCompile(`^var/cache/(?:ldconfig/aux-cache|debconf/|apt/|man/|fontconfig/|dnf/|yum/)`), "28-package-state", "cache that is made again when needed"},
-	{regexp.MustCompile(`^var/lib/(?:dpkg/[a-z]+-old|apt/(?:lists|extended_states|periodic)|systemd/catalog/database|rpm/|ucf/|dhcp/|logrotate/)`), "28-package-state", "state of a package manager"},
-	{regexp.MustCompile(`^etc/(?:shadow|gshadow|passwd|group|subuid|subgid|shells)-?$`), "28-package-state", "accounts: day of the last change"},
-	{regexp.MustCompile(`^etc/(?:ld\.so\.cache|\.pwd\.lock|ssl/certs/java/cacerts|udev/hwdb\.bin)$`), "28-package-state", "file made by a package's script"},
-	{regexp.MustCompile(`^boot/initrd`), "28-package-state", "initramfs made by a package's script"},
-	{regexp.MustCompile(`^usr/share/(?:info/dir|fonts/.*\.uuid|mime/mime\.cache|icons/.*icon-theme\.cache)$`), "28-package-state", "index made by a package's script"},
+	{regexp.MustCompile(`(?:^|/)var/log/(?:apt/|dpkg\.log|alternatives\.log|bootstrap\.log|fontconfig\.log|faillog|lastlog|dnf|yum|pacman\.log)`), "28-package-state", "log of a package manager"},
+	{regexp.MustCompile(`(?:^|/)var/cache/(?:ldconfig/aux-cache|debconf/|apt/|man/|fontconfig/|dnf/|yum/)`), "28-package-state", "cache that is made again when needed"},
+	{regexp.MustCompile(`(?:^|/)var/lib/(?:dpkg/[a-z]+-old|apt/(?:lists|extended_states|periodic)|systemd/catalog/database|rpm/|ucf/|dhcp/|logrotate/)`), "28-package-state", "state of a package manager"},
+	{regexp.MustCompile(`(?:^|/)etc/(?:ld\.so\.cache|\.pwd\.lock|ssl/certs/java/cacerts|udev/hwdb\.bin)$`), "28-package-state", "file made by a package's script"},
+	{regexp.MustCompile(`(?:^|/)boot/initrd`), "28-package-state", "initramfs made by a package's script"},
+	{regexp.MustCompile(`(?:^|/)usr/share/(?:info/dir|fonts/.*\.uuid|mime/mime\.cache|icons/.*icon-theme\.cache)$`), "28-package-state", "index made by a package's script"},
 	{regexp.MustCompile(`(?:^|/)(?:__pycache__/.*\.pyc\.\d+)$`), "22-random", "half-written file of Python"},
 	{regexp.MustCompile(`(?:^|/)(?:machine-id|random-seed)$`), "22-random", "identity of the machine"},
-	{regexp.MustCompile(`^etc/ssh/ssh_host_.*key|^etc/ssl/(?:private|certs)/ssl-cert-snakeoil`), "22-random", "key made at installation"},
+	{regexp.MustCompile(`(?:^|/)etc/ssh/ssh_host_.*key|(?:^|/)etc/ssl/(?:private|certs)/ssl-cert-snakeoil`), "22-random", "key made at installation"},
 }
 
 func placeOf(file string) *place {

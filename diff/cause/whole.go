@@ -60,10 +60,9 @@ func sameLines(a, b []byte) (claim, bool) {
 			}
 		}
 	}
-	bySort := slices.Equal(x, sx) || slices.Equal(y, sx)
-	byLocale := slices.IsSortedFunc(x, collate) || slices.IsSortedFunc(y, collate)
+	byLocale := slices.Equal(x, sx) && slices.IsSortedFunc(y, collate) || slices.Equal(y, sx) && slices.IsSortedFunc(x, collate)
 	switch {
-	case bySort && byLocale:
+	case byLocale:
 		c.entry, c.fact = "16-locale", "the same lines, sorted by bytes on one side and by a locale's rules on the other"
 	case files*10 >= len(x)*9 && paths*2 >= len(x):
 		c.entry, c.fact = "6-file-order", "the same names in another order"
