@@ -33,6 +33,9 @@ func (f *registryFlags) client(ui *terminal) *registry.Client {
 	return registry.New(registry.Options{
 		PlainHTTP: f.plainHTTP, UserAgent: "quorate/" + version,
 		Events: func(e registry.Event) {
+			if e.Total < worthShowing {
+				return
+			}
 			ui.report(event{
 				Key: e.Action + "/" + e.Digest.Hex(), Text: verbs[e.Action] + e.Digest.Short(),
 				Current: e.Current, Total: e.Total, Bytes: true, Done: e.Done,
@@ -40,6 +43,10 @@ func (f *registryFlags) client(ui *terminal) *registry.Client {
 		},
 	})
 }
+
+// worthShowing is the size in bytes of a blob whose way is shown: below, it
+// takes less than two seconds on any line.
+const worthShowing = 1 << 20
 
 // published is an image in a registry with what lies beside it.
 type published struct {

@@ -49,6 +49,7 @@ func TestScript(t *testing.T) {
 	commands := storyMakers(t)
 	maps.Copy(commands, storyCommands)
 	maps.Copy(commands, buildCommands)
+	maps.Copy(commands, registryCommands)
 	testscript.Run(t, testscript.Params{
 		Files:               stories(t, false),
 		Setup:               setupStory,

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	ocireg "github.com/google/go-containerregistry/pkg/registry"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"quorate.dev/builder/image"
+	"quorate.dev/builder/registry"
+	"quorate.dev/rebuild/attestation"
+	"quorate.dev/rebuild/keyfile"
+)
+
+// The commands of stories about registries. The registries are real servers in
+// this process; what is done behind quorate's back goes through their API.
+//
+//	registry NAME [no-referrers] [tls] [password]
+//	    start a registry and set the variable NAME to HOST:PORT. Without the
+//	    Referrers API; by HTTPS, with a certificate that SSL_CERT_FILE then
+//	    names; for nobody but ann, whose password is secret
+//	login HOST USER PASSWORD
+//	    what `docker login` would write
+//	results FOLDER REBUILDER… [OPTION…]
+//	    a bundle (story_test.go) in the form that publish takes, and the project
+//	    that it is about, FOLDER/project
+//	forget REF KIND
+//	    delete from the registry the first referrer of the image that is a
+//	    report, agreement or summary
+//	noise REF N
+//	    attach N referrers that say nothing: junk, bundles of junk, statements
+//	    of strangers, things of other tools
+//	copy-image REF REF
+//	    copy an image and what refers to it, as oras does
+var registryCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	"registry":   startRegistry,
+	"login":      logIn,
+	"results":    makeResults,
+	"forget":     forget,
+	"noise":      makeNoise,
+	"copy-image": copyImage,
+}
+
+func startRegistry(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: registry NAME [no-referrers] [tls] [password]")
+	}
+	has := func(option string) bool { return slices.Contains(args[1:], option) }
+	quiet := log.New(io.Discard, "", 0)
+	h := ocireg.New(ocireg.WithReferrersSupport(!has("no-referrers")), ocireg.Logger(quiet))
+	if has("password") {
+		h = askPassword(h)
+	}
+	s := httptest.NewUnstartedServer(h)
+	s.Config.ErrorLog = quiet
+	if has("tls") {
+		s.StartTLS()
+		file := ts.MkAbs(".certificate-" + args[0] + ".pem")
+		ts.Check(os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o644))
+		ts.Setenv("SSL_CERT_FILE", file)
+	} else {
+		s.Start()
+	}
+	ts.Defer(s.Close)
+	_, host, _ := strings.Cut(s.URL, "://")
+	ts.Setenv(args[0], host)
+}
+
+// askPassword lets ann in, and nobody else.
+func askPassword(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, _ := r.BasicAuth(); user != "ann" || password != "secret" {
+			w.Header().Set("WWW-Authenticate", `Basic realm="story"`)
+			http.Error(w, `{"errors":[{"code":"UNAUTHORIZED","message":"who are you"}]}`, http.StatusUnauthorized)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+func logIn(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: login HOST USER PASSWORD")
+	}
+	dir := filepath.Join(ts.Getenv("HOME"), ".docker")
+	ts.Check(os.MkdirAll(dir, 0o700))
+	auth := base64.StdEncoding.EncodeToString([]byte(args[1] + ":" + args[2]))
+	ts.Check(os.WriteFile(filepath.Join(dir, "config.json"), fmt.Appendf(nil, `{"auths":{%q:{"auth":%q}}}`, args[0], auth), 0o600))
+}
+
+func makeResults(ts *testscript.TestScript, neg bool, args []string) {
+	makeBundle(ts, neg, args)
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.Rename(filepath.Join(dir, "bundle"+attestation.BundleSuffix), filepath.Join(dir, "agreement"+attestation.BundleSuffix)))
+	ts.Check(os.MkdirAll(filepath.Join(dir, "project"), 0o755))
+	ts.Check(os.WriteFile(filepath.Join(dir, "project", "quorate.yaml"), []byte(storyDefinition), 0o644))
+	ts.Check(os.WriteFile(filepath.Join(dir, "project", "quorate.lock"), []byte(lockOfStory), 0o644))
+}
+
+// behind looks up what a story does something to, behind quorate's back.
+func behind(ts *testscript.TestScript, text string) *published {
+	ref, err := registry.Parse(text)
+	ts.Check(err)
+	p, err := lookUp(context.Background(), registry.New(registry.Options{}), ref)
+	ts.Check(err)
+	return p
+}
+
+// api sends a request to the registry of a reference.
+func (p *published) api(ts *testscript.TestScript, method, path, mediaType string, body []byte) []byte {
+	req, err := http.NewRequest(method, "http://"+p.ref.Registry()+"/v2/"+strings.TrimPrefix(p.ref.Repository(), p.ref.Registry()+"/")+"/"+path, bytes.NewReader(body))
+	ts.Check(err)
+	req.Header.Set("Content-Type", mediaType)
+	resp, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	if resp.StatusCode >= 300 {
+		ts.Fatalf("%s %s: %s %s", method, req.URL, resp.Status, answer)
+	}
+	return answer
+}
+
+func (p *published) putBlob(ts *testscript.TestScript, b []byte) string {
+	sum := sha256.Sum256(b)
+	d := "sha256:" + hex.EncodeToString(sum[:])
+	p.api(ts, http.MethodPost, "blobs/uploads/?digest="+d, "application/octet-stream", b)
+	return d
+}
+
+func forget(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: forget REF KIND")
+	}
+	want := map[string]string{
+		"report": attestation.ProvenancePredicate, "agreement": attestation.AgreementPredicate, "summary": attestation.SummaryPredicate,
+	}[args[1]]
+	p := behind(ts, args[0])
+	for _, d := range p.beside {
+		if d.Annotations["dev.sigstore.bundle.predicateType"] == want {
+			p.api(ts, http.MethodDelete, "manifests/"+d.Digest.String(), "", nil)
+			return
+		}
+	}
+	ts.Fatalf("no %s refers to %s", args[1], args[0])
+}
+
+func makeNoise(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: noise REF N")
+	}
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	p := behind(ts, args[0])
+	stranger, err := keyfile.Generate()
+	ts.Check(err)
+	l := &rebuildLab{ts: ts, how: map[string]string{}, good: &image.Image{ManifestDigest: p.top.Digest}}
+	report, err := attestation.SignReport(context.Background(), l.record("ams"), stranger)
+	ts.Check(err)
+	signed, err := attestation.SigstoreBundle(report, stranger.Public())
+	ts.Check(err)
+	layers := []string{ // what the single layer is, round and round
+		p.putBlob(ts, signed), p.putBlob(ts, []byte("junk")), p.putBlob(ts, []byte(`{"mediaType":"`+attestation.SigstoreMediaType+`","dsseEnvelope":{}}`)),
+		"sha256:" + strings.Repeat("1", 64), // which nobody has
+	}
+	sizes := []int{len(signed), 4, len(attestation.SigstoreMediaType) + 35, 10}
+	config := p.putBlob(ts, []byte("{}"))
+	for i := range n {
+		artifact := attestation.SigstoreMediaType
+		if i%5 == 4 {
+			artifact = "application/vnd.example.other"
+		}
+		m := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"artifactType":%q,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[{"mediaType":%q,"digest":%q,"size":%d}],"subject":{"mediaType":%q,"digest":%q,"size":%d},"annotations":{"n":"%d"}}`,
+			image.ManifestMediaType, artifact, registry.EmptyMediaType, config, artifact, layers[i%len(layers)], sizes[i%len(layers)], p.top.MediaType, p.top.Digest, p.top.Size, i)
+		sum := sha256.Sum256([]byte(m))
+		p.api(ts, http.MethodPut, "manifests/sha256:"+hex.EncodeToString(sum[:]), image.ManifestMediaType, []byte(m))
+	}
+}
+
+func copyImage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: copy-image REF REF")
+	}
+	from := behind(ts, args[0])
+	ref, err := registry.Parse(args[1])
+	ts.Check(err)
+	to := &published{ref: ref}
+	copyManifest := func(name, as string) {
+		b := from.api(ts, http.MethodGet, "manifests/"+name, "", nil)
+		var m struct {
+			MediaType string                  `json:"mediaType"`
+			Config    struct{ Digest string } `json:"config"`
+			Layers    []struct{ Digest string }
+		}
+		ts.Check(json.Unmarshal(b, &m))
+		for _, d := range append(m.Layers, m.Config) {
+			to.putBlob(ts, from.api(ts, http.MethodGet, "blobs/"+d.Digest, "", nil))
+		}
+		to.api(ts, http.MethodPut, "manifests/"+as, m.MediaType, b)
+	}
+	copyManifest(from.top.Digest.String(), ref.Tag())
+	for _, d := range from.beside {
+		copyManifest(d.Digest.String(), d.Digest.String())
+	}
+}
