@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
+	"path"
 	"regexp"
 
 	"quorate.dev/builder/tree"
@@ -21,9 +22,17 @@ const (
 	whyPublic = "it belongs to a private key made at installation, which is left out too"
 )
 
-// clocked are files that hold when they were made and that their program makes again.
-var clocked = map[string]string{
-	"etc/aliases.db": "it holds the time it was made; newaliases makes it where the container starts",
+// chance are other things that scripts make anew for each installation and that
+// their program makes again: dated, or secret in a form of their own. Each was
+// seen to differ between two builds. A name ending in "/" stands for all that
+// is in the folder, which itself stays.
+var chance = map[string]string{
+	"etc/aliases.db":       "it holds the time it was made; newaliases makes it where the container starts",
+	"etc/bind/rndc.key":    "it is a secret made at installation; rndc-confgen -a makes it where the container starts",
+	"etc/xrdp/rsakeys.ini": "it is a private key made at installation; xrdp-keygen makes it where the container starts",
+	"etc/ldap/slapd.d/":    "it holds a database with random and dated entries; dpkg-reconfigure slapd makes it where the container starts",
+	"var/lib/ldap/":        "it holds a database with random and dated entries; dpkg-reconfigure slapd makes it where the container starts",
+	"var/lib/mysql/":       "it holds a database with random and dated entries; mariadb-install-db makes it where the container starts",
 }
 
 // privateKey is how every textual private key begins (RFC 7468, OpenSSH's PROTOCOL.key, RFC 9580).
@@ -35,7 +44,7 @@ const maxKeySize = 64 << 10
 
 // withhold takes out of a configured root what scripts made that must differ
 // from one installation to the next: private keys, recognised by what is in
-// them, wherever a package puts them; their public halves; clocked files; and
+// them, wherever a package puts them; their public halves; what chance lists; and
 // the links that led to any of those. What a package itself ships stays.
 func withhold(entries []tree.Entry, lower *tree.Tree) ([]tree.Entry, []Withheld, error) {
 	texts, err := madeTexts(entries, lower)
@@ -64,20 +73,37 @@ func withhold(entries []tree.Entry, lower *tree.Tree) ([]tree.Entry, []Withheld,
 	}
 	var kept []tree.Entry
 	var withheld []Withheld
+	told := map[string]bool{}
 	for _, e := range entries {
-		if reason, ok := clocked[e.Path]; ok && !shipped[e.Path] {
-			why[e.Path] = reason
+		name, reason := byChance(e.Path)
+		if shipped[e.Path] || reason == "" {
+			name, reason = e.Path, why[e.Path]
 		}
-		if why[e.Path] == "" {
+		switch {
+		case reason == "":
 			kept = append(kept, e)
-			continue
+		case !told[name]: // a folder once
+			told[name] = true
+			withheld = append(withheld, Withheld{name, reason})
 		}
-		withheld = append(withheld, Withheld{e.Path, why[e.Path]})
 	}
 	if len(withheld) == 0 {
 		return entries, nil, nil
 	}
 	return dropDangling(entries, kept, shipped), withheld, nil
+}
+
+// byChance returns the name under which chance has a path, and the reason.
+func byChance(p string) (name, why string) {
+	if why, ok := chance[p]; ok {
+		return p, why
+	}
+	for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
+		if why, ok := chance[dir+"/"]; ok {
+			return dir + "/", why
+		}
+	}
+	return "", ""
 }
 
 // madeTexts reads the files that scripts made or changed and that are small enough for keys.

@@ -69,6 +69,8 @@ func TestWithhold(t *testing.T) {
 		textEntry("etc/ssh/ssh_host_key.pub", "ssh-ed25519 AAAA\n"),
 		textEntry("etc/ssh/known.pub", "ssh-ed25519 BBBB\n"),
 		textEntry("etc/aliases.db", "\x00"),
+		textEntry("var/lib/mysql/ibdata1", "\x00"),
+		textEntry("var/lib/mysql/sys/table", "\x00"),
 		textEntry("etc/motd", "about -----BEGIN PRIVATE KEY-----\n"),
 	)
 	kept, withheld, err := withhold(made.Entries(), lower)
@@ -79,7 +81,7 @@ func TestWithhold(t *testing.T) {
 	for _, w := range withheld {
 		got = append(got, w.Path)
 	}
-	want := []string{"etc/aliases.db", "etc/ssh/ssh_host_key", "etc/ssh/ssh_host_key.pub", "etc/ssl/certs/made.pem", "etc/ssl/private/made.key"}
+	want := []string{"etc/aliases.db", "etc/ssh/ssh_host_key", "etc/ssh/ssh_host_key.pub", "etc/ssl/certs/made.pem", "etc/ssl/private/made.key", "var/lib/mysql/"}
 	if !slices.Equal(got, want) {
 		t.Errorf("withheld %q, expected %q", got, want)
 	}
