@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
@@ -593,7 +594,13 @@ func (c *comparer) scanPacked(s source, digest string, w Which) (*tree, error) {
 	if packer == nil {
 		heads = nil
 	}
-	l, err := newTarReader(&limitReader{r: r, left: maxTar}, heads).scan()
+	tr := newTarReader(&limitReader{r: r, left: maxTar}, heads)
+	var kept *keeper
+	if packer != nil {
+		kept = newKeeper(c.sides[w])
+		tr.all = kept
+	}
+	l, err := tr.scan()
 	if err != nil {
 		return nil, err
 	}
@@ -606,7 +613,50 @@ func (c *comparer) scanPacked(s source, digest string, w Which) (*tree, error) {
 	if packer == nil {
 		return &tree{list: l, src: s}, nil
 	}
+	if src, ok := kept.done(); ok {
+		return &tree{list: l, src: src}, nil
+	}
 	return &tree{list: l, reopen: func() (io.ReadCloser, error) { return open(s.reader()) }, heads: source{r: heads.f, size: 1 << 60}}, nil
+}
+
+// maxKept is up to which size an unpacked layer is kept in the scratch file, so that it
+// need not be unpacked twice: writing costs a tenth of that. Larger ones are read again.
+const maxKept = 3 << 30
+
+// keeper writes a layer into the spool as long as it is not too large.
+type keeper struct {
+	s    *spool
+	mark int64
+	buf  *bufio.Writer
+	gone bool
+}
+
+func newKeeper(s *spool) *keeper {
+	return &keeper{s: s, mark: s.size, buf: bufio.NewWriterSize(s, 256<<10)}
+}
+
+func (k *keeper) Write(p []byte) (int, error) {
+	if k.gone {
+		return len(p), nil
+	}
+	if k.s.size-k.mark > maxKept {
+		k.gone = true
+		k.s.size = k.mark // what follows is written over it
+		return len(p), nil
+	}
+	if _, err := k.buf.Write(p); err != nil {
+		// No room is no reason to give up: there is another way.
+		k.gone, k.s.size = true, k.mark
+	}
+	return len(p), nil
+}
+
+// done returns what was kept.
+func (k *keeper) done() (source, bool) {
+	if k.gone || k.buf.Flush() != nil {
+		return source{}, false
+	}
+	return k.s.since(k.mark), true
 }
 
 // maxTar bounds the bytes of one unpacked layer against bombs; the largest public images are some 50 GiB.

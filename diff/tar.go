@@ -64,8 +64,9 @@ type tarReader struct {
 	r     io.Reader
 	at    int64
 	sum   *hasher128
-	heads *spool // nil: headers can be read again
-	raw   []byte // header blocks of the entry at hand
+	heads *spool    // nil: headers can be read again
+	all   io.Writer // takes every byte, when set
+	raw   []byte    // header blocks of the entry at hand
 	buf   []byte
 	list  *tarListing
 	count map[string]int32
@@ -79,6 +80,11 @@ func (t *tarReader) full(p []byte) (int, error) {
 	n, err := io.ReadFull(t.r, p)
 	t.at += int64(n)
 	t.sum.Write(p[:n])
+	if t.all != nil {
+		if _, werr := t.all.Write(p[:n]); werr != nil {
+			return n, werr
+		}
+	}
 	return n, err
 }
 
@@ -360,6 +366,9 @@ var tarFields = []struct {
 	{32, WhatUser, "group", false}, {8, WhatDevice, "major", false}, {8, WhatDevice, "minor", false}, {155, WhatName, "prefix", false}, {12, WhatPadding, "", false},
 }
 
+// at0 is where some fields stand in a header block.
+var at0 = map[string]int{"uid": 108, "gid": 116, "user": 265, "group": 297}
+
 // parseTarHead reads header blocks as next collects them; blocks that are cut short give zero values.
 func parseTarHead(raw []byte) *tarHead {
 	h := &tarHead{}
@@ -392,6 +401,12 @@ func parseTarHead(raw []byte) *tarHead {
 				if v, ok := tarNumber(p[136:148]); ok {
 					k.value = stamp(Time{Seconds: v, Set: true})
 				}
+			case WhatMode:
+				k.value = tarString(p[100:108])
+			case WhatOwner:
+				k.where, k.value = f.where, tarString(p[at0[f.where]:at0[f.where]+8])
+			case WhatUser:
+				k.where, k.value = f.where, tarString(p[at0[f.where]:at0[f.where]+32])
 			}
 			add(f.size, k)
 		}

@@ -464,9 +464,6 @@ func retell(a, b *tarHead, renamed bool) {
 			if k.what == WhatName && renamed {
 				k.what, k.value = WhatRenamed, h.path
 			}
-			if k.what == WhatPAXName {
-				k.where = ""
-			}
 			// Formats write no device as NULs or as zeros.
 			if k.what == WhatDevice && a.device == b.device && a.meta.Format != b.meta.Format {
 				k.what, k.value = WhatTar, h.meta.Format
