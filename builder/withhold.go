@@ -31,6 +31,7 @@ var chance = map[string]string{
 	"etc/bind/rndc.key":    "it is a secret made at installation; rndc-confgen -a makes it where the container starts",
 	"etc/xrdp/rsakeys.ini": "it is a private key made at installation; xrdp-keygen makes it where the container starts",
 	"etc/ldap/slapd.d/":    "it holds a database with random and dated entries; dpkg-reconfigure slapd makes it where the container starts",
+	"usr/share/info/dir":   "the order of its lines is that in which a file system lists folders; update-info-dir makes it",
 	"var/lib/ldap/":        "it holds a database with random and dated entries; dpkg-reconfigure slapd makes it where the container starts",
 	"var/lib/mysql/":       "it holds a database with random and dated entries; mariadb-install-db makes it where the container starts",
 }

@@ -62,7 +62,7 @@ var sets = []struct {
 		"etc/ssh/ssh_host_rsa_key", "etc/ssh/ssh_host_rsa_key.pub", "etc/ssh/ssh_host_ecdsa_key", "etc/ssh/ssh_host_ecdsa_key.pub",
 		"etc/ssh/ssh_host_ed25519_key", "etc/ssh/ssh_host_ed25519_key.pub",
 	}},
-	{name: "system", packages: "systemd, dbus, man-db, locales, apache2", has: []string{"etc/machine-id", "var/cache/man/index.db"}},
+	{name: "system", packages: "systemd, dbus, man-db, locales, apache2, install-info", withheld: []string{"usr/share/info/dir"}, has: []string{"etc/machine-id", "var/cache/man/index.db"}},
 	{name: "postfix", packages: "postfix", withheld: []string{"etc/aliases.db", "etc/ssl/private/ssl-cert-snakeoil.key"}, has: []string{"etc/aliases", "etc/postfix/main.cf"}},
 	{name: "servers", packages: "mariadb-server, slapd, bind9, xrdp", withheld: []string{"var/lib/mysql/", "etc/ldap/slapd.d/", "etc/bind/rndc.key", "etc/xrdp/rsakeys.ini"}, has: []string{"var/lib/mysql", "etc/mysql/my.cnf"}},
 	{name: "exim", packages: "exim4", has: []string{"etc/mailname"}},
