@@ -48,7 +48,7 @@ const maxLock = 64 << 20
 func openProject(dir string) (*project, error) {
 	p := &project{Dir: dir}
 	var err error
-	if p.DefinitionBytes, err = readSmallFile(filepath.Join(dir, definition.FileName), maxLock); err != nil {
+	if p.DefinitionBytes, err = readProjectFile(filepath.Join(dir, definition.FileName), maxLock); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, &noDefinitionError{Dir: dir}
 		}
@@ -57,7 +57,7 @@ func openProject(dir string) (*project, error) {
 	if p.Definition, err = definition.Parse(filepath.Join(dir, definition.FileName), p.DefinitionBytes); err != nil {
 		return nil, err
 	}
-	p.LockBytes, err = readSmallFile(p.lockPath(), maxLock)
+	p.LockBytes, err = readProjectFile(p.lockPath(), maxLock)
 	if errors.Is(err, fs.ErrNotExist) {
 		return p, nil
 	}
@@ -66,6 +66,19 @@ func openProject(dir string) (*project, error) {
 	}
 	p.Lock, p.LockErr = lockfile.Parse(p.lockPath(), p.LockBytes)
 	return p, nil
+}
+
+// readProjectFile reads a definition or a lock; a pipe in its place would hold
+// us for ever, beyond the first signal too.
+func readProjectFile(path string, limit int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("cannot read %q: it is not a regular file", path)
+	}
+	return readSmallFile(path, limit)
 }
 
 func (p *project) lockPath() string { return filepath.Join(p.Dir, lockfile.FileName) }
