@@ -58,6 +58,12 @@ func (c *Client) pushImages(ctx context.Context, ref Reference, images []image.I
 	return c.put(ctx, ref.At(digest.Of(index)), image.IndexMediaType, index)
 }
 
+// CanPush finds out whether the registry takes blobs from us, by giving it the
+// empty document that every artifact needs.
+func (c *Client) CanPush(ctx context.Context, ref Reference) error {
+	return fault("push to", ref, c.upload(ctx, ref, inMemory(EmptyMediaType, []byte(emptyConfig))))
+}
+
 // upload sends one blob, unless the registry has it.
 func (c *Client) upload(ctx context.Context, ref Reference, b *content) error {
 	p, err := c.push()

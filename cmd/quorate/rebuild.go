@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -36,6 +37,8 @@ type rebuildFlags struct {
 	key       string
 	pass      passphraseFlags
 	outputs   outputsFlag
+	push      string
+	registry  registryFlags
 	platforms []string
 	results   string
 	timeout   time.Duration
@@ -68,7 +71,8 @@ results. Without --key a release key is made at first use, in the state folder.
 
 The results folder holds, on agreement, the signed bundle, the image and
 in-toto's layout and links; otherwise every image, report and log. It is
-replaced as a whole. The last line on standard output is the digest of the
+replaced as a whole. With --push an agreed image is published as "quorate publish"
+does, its tag last. The last line on standard output is the digest of the
 image's manifest, one line for each platform.` +
 			exitStatus(
 				"agreed, and the agreement is signed",
@@ -77,6 +81,7 @@ image's manifest, one line for each platform.` +
 		Example: `  quorate rebuild --rebuilders 2
   quorate rebuild examples/greeter --rebuilders 3 --results out/greeter
   quorate rebuild --rebuilders-file rebuilders.yaml --policy policy.yaml --key release.key
+  quorate rebuild --rebuilders 2 --push registry.example/app:v1
   quorate verify results/agreement.intoto.jsonl --policy results/policy.yaml`,
 		Args: takes("[DIR]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -93,6 +98,8 @@ image's manifest, one line for each platform.` +
 	flags.StringVar(&f.policy, "policy", "", "judge by the policy in `FILE`")
 	flags.StringVar(&f.key, "key", "", "sign the agreement with the private key in `FILE`")
 	flags.Var(&f.outputs, "output", "on agreement also write the image: oci=DIR, oci-archive=FILE or docker-archive=FILE; may be repeated")
+	flags.StringVar(&f.push, "push", "", "on agreement publish the image, and what proves it, as `REF`")
+	f.registry.register(flags)
 	flags.StringSliceVar(&f.platforms, "platform", nil, "build only these of the definition's platforms")
 	flags.StringVar(&f.results, "results", "results", "`DIR` for what is found")
 	flags.DurationVar(&f.timeout, "timeout", 0, "give each worker so long, as in 90m; 0 for no limit")
@@ -120,6 +127,10 @@ func runRebuild(ctx context.Context, ui *terminal, dir string, f rebuildFlags) e
 		return err
 	}
 	if err := f.outputs.check(only); err != nil {
+		return err
+	}
+	pub, err := f.openPush(ctx, ui)
+	if err != nil {
 		return err
 	}
 	m, err := openMachine(ui)
@@ -154,7 +165,43 @@ func runRebuild(ctx context.Context, ui *terminal, dir string, f rebuildFlags) e
 			return err
 		}
 	}
-	return answerRebuild(ui, out, o.Policy, f.asJSON)
+	var answer *publishAnswer
+	if out.Agreement != nil && pub != nil {
+		answer, err = pub.publishAgreed(ctx, m, p, o, out) // told after what was agreed
+	}
+	if err := answerRebuild(ui, out, o.Policy, answer, f.asJSON); err != nil {
+		return err
+	}
+	return err
+}
+
+// openPush finds out before a long build whether the registry takes anything
+// from us. It returns nil without --push.
+func (f *rebuildFlags) openPush(ctx context.Context, ui *terminal) (*publication, error) {
+	if f.push == "" {
+		return nil, nil
+	}
+	ref, err := publishTarget(f.push)
+	if err != nil {
+		return nil, err
+	}
+	p := &publication{ui: ui, client: f.registry.client(ui), ref: ref}
+	return p, p.client.CanPush(ctx, ref)
+}
+
+// publishAgreed publishes what was just agreed on.
+func (p *publication) publishAgreed(ctx context.Context, m *machine, project *project, o *rebuild.Options, out *rebuild.Outcome) (*publishAnswer, error) {
+	p.policy = o.Policy
+	if slices.ContainsFunc(o.Policy.Signers, func(s agreement.SignerKey) bool { return s.Key == o.Signer.Public() }) {
+		p.signer = o.Signer
+	}
+	if err := p.readResults(out.Results); err != nil {
+		return nil, err
+	}
+	if err := p.addProject(m, project); err != nil {
+		return nil, err
+	}
+	return p.run(ctx)
 }
 
 // ready sees to what workers need of this machine: isolation, where they run
@@ -477,14 +524,20 @@ func compareLayouts(ctx context.Context, a, b string) (*rebuild.Differences, err
 	return d, nil
 }
 
+// rebuildAnswer is what `quorate rebuild --json` answers.
+type rebuildAnswer struct {
+	rebuild.Summary
+	Published *publishAnswer `json:"published,omitempty"`
+}
+
 // answerRebuild tells the outcome and returns what decides the exit code.
-func answerRebuild(ui *terminal, out *rebuild.Outcome, policy *agreement.Policy, asJSON bool) error {
+func answerRebuild(ui *terminal, out *rebuild.Outcome, policy *agreement.Policy, published *publishAnswer, asJSON bool) error {
 	for _, w := range out.Warnings {
 		ui.warn("%s", w)
 	}
 	summary := out.Summary()
 	if asJSON {
-		ui.answerJSON(summary)
+		ui.answerJSON(rebuildAnswer{summary, published})
 	} else {
 		tableOfRebuilders(ui, summary)
 	}
