@@ -23,7 +23,7 @@ CRANE := github.com/google/go-containerregistry/cmd/crane@v0.22.1
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What the tests hold us against, as command=Debian package.
-TOOLS := skopeo=skopeo umoci=umoci newuidmap=uidmap dockerd=docker.io \
+TOOLS := skopeo=skopeo umoci=umoci newuidmap=uidmap dockerd=docker.io sshd=openssh-server \
 	mmdebstrap=mmdebstrap diffoscope=diffoscope-minimal
 
 .PHONY: all

@@ -82,7 +82,8 @@ type Host struct {
 	Memory int64
 
 	mu     sync.Mutex
-	engine *engine // nil until the engine was reached
+	engine *engine  // nil until the engine was reached
+	left   []string // containers of ours that could not be removed yet
 }
 
 const (
@@ -143,7 +144,8 @@ func (h *Host) Start(ctx context.Context, job host.Job, events func(host.Event))
 	}
 	defer func() {
 		if err := c.remove(ctx); err != nil {
-			warn("cannot remove a worker's container; the next run tries again: %v", err)
+			h.remember(c.id)
+			warn("cannot remove a worker's container; the next one tries again: %v", err)
 		}
 	}()
 	inside := inContainer(job)
@@ -206,6 +208,7 @@ func (h *Host) open(ctx context.Context, warn func(string, ...any)) (*engine, er
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.engine != nil {
+		h.retryRemovals(ctx)
 		return h.engine, nil
 	}
 	e, err := connect(ctx, h.Endpoint)
@@ -219,6 +222,25 @@ func (h *Host) open(ctx context.Context, warn func(string, ...any)) (*engine, er
 	}
 	h.engine = e
 	return e, nil
+}
+
+// remember keeps the container for retryRemovals.
+func (h *Host) remember(id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.left = append(h.left, id)
+}
+
+// retryRemovals removes what could not be removed when its worker ended, because the
+// engine was down: reap does not, as long as we live.
+func (h *Host) retryRemovals(ctx context.Context) {
+	var still []string
+	for _, id := range h.left {
+		if h.engine.removeContainer(ctx, id) != nil {
+			still = append(still, id)
+		}
+	}
+	h.left = still
 }
 
 // work starts the container, gives it the job, listens, and returns when it has ended.

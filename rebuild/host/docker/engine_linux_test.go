@@ -124,16 +124,38 @@ func (e *testEngine) start(t *testing.T, extra ...string) {
 	}
 }
 
-// stop ends the engine and checks that it left no mount and no process.
-func (e *testEngine) stop(t *testing.T) {
-	if e.daemon.ProcessState == nil {
-		_ = e.daemon.Process.Signal(os.Interrupt)
-		killer := time.AfterFunc(30*time.Second, func() { _ = e.daemon.Process.Kill() })
-		defer killer.Stop()
-		if err := e.daemon.Wait(); err != nil {
-			t.Errorf("dockerd ended with %v", err)
-		}
+// halt ends the engine.
+func (e *testEngine) halt(t *testing.T) {
+	if e.daemon.ProcessState != nil {
+		return
 	}
+	_ = e.daemon.Process.Signal(os.Interrupt)
+	killer := time.AfterFunc(30*time.Second, func() { _ = e.daemon.Process.Kill() })
+	defer killer.Stop()
+	if err := e.daemon.Wait(); err != nil {
+		t.Errorf("dockerd ended with %v", err)
+	}
+}
+
+// crash kills the engine, and its containerd, which dies with it.
+func (e *testEngine) crash(t *testing.T) {
+	_ = e.daemon.Process.Kill()
+	_ = e.daemon.Wait()
+	// Where no first process buries orphans, the next engine would take it for alive.
+	if err := os.Remove(filepath.Join(e.dir, "exec", "containerd", "containerd.pid")); err != nil {
+		t.Error(err)
+	}
+	// It mounts its data folder upon itself, and the next one does so again.
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", "--lazy", filepath.Join(e.dir, "data")).CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
+}
+
+// stop ends the engine and checks that it left no mount.
+func (e *testEngine) stop(t *testing.T) {
+	e.halt(t)
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	for line := range strings.Lines(string(mounts)) {
 		if strings.Contains(line, e.dir) {
@@ -176,9 +198,10 @@ func (e *testEngine) left(t *testing.T) []string {
 			left = append(left, "mount "+strings.TrimSpace(line))
 		}
 	}
-	processes, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	processes, _ := filepath.Glob("/proc/[0-9]*/mountinfo")
 	for _, p := range processes {
-		if text, _ := os.ReadFile(p); strings.HasPrefix(string(text), "/quorate\x00") {
+		// The root of a container is an overlay of this engine's.
+		if text, _ := os.ReadFile(p); strings.Contains(string(text), "lowerdir="+filepath.Join(e.dir, "data")) {
 			left = append(left, "process "+p)
 		}
 	}
