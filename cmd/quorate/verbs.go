@@ -10,6 +10,7 @@ func verbs(ui *terminal) []*cobra.Command {
 		rebuildCmd(ui),
 		rebuildersCmd(ui),
 		publishCmd(ui),
+		showCmd(ui),
 		diffCmd(ui),
 		verifyCmd(ui),
 		keyCmd(ui),
