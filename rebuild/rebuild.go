@@ -26,6 +26,7 @@
 //	    image/                         on agreement: the image, an OCI layout
 //	    in-toto/                       on agreement: a layout and the rebuilders' links
 //	    differences.txt, .json         on disagreement: what differs between the first of each class
+//	    report.html, .json, .md        on disagreement: why, with evidence and what mends it (Options.Explain)
 //	    rebuilders/NAME/
 //	        report.intoto.json         its signed report, as it came, whatever it is worth
 //	        log                        what the worker said on standard error; log.1 is the first attempt's
@@ -85,6 +86,8 @@ type Options struct {
 
 	// Files are further files of the results folder, by slash-separated path.
 	Files map[string][]byte
+	// Explain says why images differ; nil, or an error of it, leaves that to Compare.
+	Explain func(ctx context.Context, built []Built) (*Explanation, error)
 	// Compare compares two OCI layouts; nil compares nothing.
 	Compare func(ctx context.Context, a, b string) (*Differences, error)
 	// Events is called from several goroutines; nil for silence.
@@ -129,6 +132,7 @@ type Outcome struct {
 	Nonce       string
 	Attempts    map[string][]Attempt // by rebuilder
 	Differences []Differences
+	Explanation []byte   // on disagreement: the first screen of what Options.Explain says; nil for none
 	Warnings    []string // what could not be done and changes no verdict
 	Results     string   // the folder
 }
@@ -509,11 +513,19 @@ func (r *run) intoto(ctx context.Context, out *Outcome) error {
 // the largest one did.
 func (r *run) compare(ctx context.Context, out *Outcome) error {
 	classes := out.Verdict.Classes
-	if r.options.Compare == nil || len(classes) < 2 {
+	if len(classes) < 2 {
+		return nil
+	}
+	if done, err := r.explain(ctx, out); err != nil || done {
+		if err == nil {
+			err = r.keepDifferences(out)
+		}
+		return err
+	}
+	if r.options.Compare == nil {
 		return nil
 	}
 	a := classes[0].Rebuilders[0]
-	var texts []byte
 	for _, c := range classes[1:] {
 		b := c.Rebuilders[0]
 		d, err := r.options.Compare(ctx, r.results.path("rebuilders", a, "image"), r.results.path("rebuilders", b, "image"))
@@ -526,10 +538,6 @@ func (r *run) compare(ctx context.Context, out *Outcome) error {
 		}
 		d.A, d.B = a, b
 		out.Differences = append(out.Differences, *d)
-		texts = append(texts, fmt.Sprintf("# %s (A) and %s (B)\n\n%s\n", a, b, d.Text)...)
 	}
-	if err := r.results.write("differences.txt", texts); err != nil {
-		return err
-	}
-	return r.results.writeJSON("differences.json", out.Differences)
+	return r.keepDifferences(out)
 }

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"runtime/debug"
 	"slices"
@@ -15,11 +17,15 @@ import (
 	"quorate.dev/diff"
 	"quorate.dev/diff/cause"
 	reports "quorate.dev/diff/report"
+	"quorate.dev/lockfile/definition"
 )
 
 // diffMemory is when the garbage collector begins to work hard, in bytes: a
 // comparison holds some 60 MB whatever its sides' size, and shall stay below 150.
 const diffMemory = 100 << 20
+
+// largestDefinition is what package definition takes.
+const largestDefinition = 1 << 20
 
 // diffFlags are what `quorate diff` is asked for.
 type diffFlags struct {
@@ -29,6 +35,9 @@ type diffFlags struct {
 	findings bool
 	only     []string
 	ignore   []string
+	fix      []int
+	write    bool
+	project  string // quorate.yaml
 }
 
 func diffCmd(ui *terminal) *cobra.Command {
@@ -45,7 +54,9 @@ The answer names the causes, each with evidence and how to mend it. --findings
 lists the differences themselves instead, and --file shows one path in depth,
 with the bytes around each difference. --only and --ignore choose what is listed, by
 a finding's name (mtime, gzip.mtime, text …) or a path (usr/bin/*); they never change the
-verdict. Findings own every byte that differs; what could not be read is listed
+verdict. --fix mends causes in quorate.yaml by their number in the answer: it shows
+the patch, and --write applies it. Sides in a results folder of quorate rebuild are
+explained with what their signed reports say of hosts and times. Findings own every byte that differs; what could not be read is listed
 as unexplained.` +
 			exitStatus(
 				"identical",
@@ -54,7 +65,8 @@ as unexplained.` +
 		Example: `  quorate diff results/rebuilders/local-1/image results/rebuilders/local-2/image
   quorate diff one.tar two.tar --format html --output report.html
   quorate diff build1 build2 build3 --findings --ignore mtime
-  quorate diff a.deb b.deb --file usr/bin/tool`,
+  quorate diff a.deb b.deb --file usr/bin/tool
+  quorate diff results/rebuilders/local-*/image --fix 1,2 --write`,
 		Args: takes("A", "B", "[C…]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(); err != nil {
@@ -70,10 +82,19 @@ as unexplained.` +
 	flags.BoolVar(&f.findings, "findings", false, "list every difference instead of the causes")
 	flags.StringSliceVar(&f.only, "only", nil, "list only findings of this name or path `PATTERN`; may be repeated")
 	flags.StringSliceVar(&f.ignore, "ignore", nil, "do not list findings of this name or path `PATTERN`; may be repeated")
+	flags.IntSliceVar(&f.fix, "fix", nil, "mend the causes of these `NUMBERS` in quorate.yaml: shows the patch")
+	flags.BoolVar(&f.write, "write", false, "with --fix, write the patch into quorate.yaml")
+	flags.StringVar(&f.project, "definition", definition.FileName, "the definition that the sides were built from, in `FILE`")
 	return cmd
 }
 
 func (f *diffFlags) check() error {
+	if len(f.fix) > 0 && (f.file != "" || f.findings || len(f.only)+len(f.ignore) > 0 || f.format != "text" || f.output != "") {
+		return errors.New("--fix shows a patch and nothing else; leave out the other flags")
+	}
+	if f.write && len(f.fix) == 0 {
+		return errors.New("--write writes what --fix shows; say which causes to mend: --fix 1,3")
+	}
 	if !slices.Contains(reports.Formats, f.format) {
 		return fmt.Errorf("bad --format %q: expected one of %s", f.format, strings.Join(reports.Formats, ", "))
 	}
@@ -115,7 +136,14 @@ func runDiff(cmd *cobra.Command, ui *terminal, sides []string, f *diffFlags) err
 	if res.Same() && f.format == "text" && f.output == "" {
 		return nil // silent, as cmp(1) is
 	}
-	answer, err := f.answer(ui, res)
+	found, text, err := f.explain(sides, res)
+	if err != nil {
+		return err
+	}
+	if len(f.fix) > 0 {
+		return f.mend(ui, found, text)
+	}
+	answer, err := f.answer(ui, res, found)
 	if err != nil {
 		return err
 	}
@@ -130,8 +158,60 @@ func runDiff(cmd *cobra.Command, ui *terminal, sides []string, f *diffFlags) err
 	return different(nil)
 }
 
+// explain names the causes, with what is recorded of the sides and the definition
+// beside us where there is one. The definition is nil when there is none, and must be there to be mended.
+func (f *diffFlags) explain(sides []string, res *diff.Result) (*cause.Report, []byte, error) {
+	if f.file != "" || f.findings {
+		return nil, nil, nil
+	}
+	text, err := readSmallFile(f.project, largestDefinition)
+	if err != nil && (len(f.fix) > 0 || f.project != definition.FileName || !errors.Is(err, fs.ErrNotExist)) {
+		return nil, nil, fmt.Errorf("cannot read the definition: %w", err)
+	}
+	c := recordedContext(sides, text)
+	if c == nil {
+		c = &cause.Context{Definition: text}
+	}
+	c.Command = diffCommand(sides, f.project)
+	return cause.Find(res, c), text, nil
+}
+
+// diffCommand is what a reader types to compare the same sides again.
+func diffCommand(sides []string, project string) string {
+	words := []string{"quorate", "diff"}
+	for _, s := range sides {
+		words = append(words, cause.ShellQuote(s))
+	}
+	if project != definition.FileName {
+		words = append(words, "--definition", cause.ShellQuote(project))
+	}
+	return strings.Join(words, " ")
+}
+
+// mend shows the patch of a definition, and writes it when asked to.
+func (f *diffFlags) mend(ui *terminal, found *cause.Report, text []byte) error {
+	fixed, patch, err := cause.Fix(text, found, f.fix)
+	if err != nil {
+		return err
+	}
+	if patch == "" {
+		ui.say("%q says so already", f.project)
+		return nil
+	}
+	ui.answerBytes([]byte(patch))
+	if !f.write {
+		ui.say("nothing is written; add --write to change %q", f.project)
+		return nil
+	}
+	if err := replaceFile(f.project, fixed); err != nil {
+		return err
+	}
+	ui.say("wrote %q; next: quorate rebuild", f.project)
+	return nil
+}
+
 // answer is what was asked for, in bytes.
-func (f *diffFlags) answer(ui *terminal, res *diff.Result) ([]byte, error) {
+func (f *diffFlags) answer(ui *terminal, res *diff.Result, found *cause.Report) ([]byte, error) {
 	var out bytes.Buffer
 	var err error
 	switch {
@@ -147,7 +227,7 @@ func (f *diffFlags) answer(ui *terminal, res *diff.Result) ([]byte, error) {
 	case f.findings:
 		err = res.WriteText(&out, f.shown)
 	default:
-		err = reports.Write(&out, f.format, cause.Find(res, nil))
+		err = reports.Write(&out, f.format, found)
 	}
 	return out.Bytes(), err
 }

@@ -70,7 +70,8 @@ Without --policy all of them must agree; the policy used is written into the
 results. Without --key a release key is made at first use, in the state folder.
 
 The results folder holds, on agreement, the signed bundle, the image and
-in-toto's layout and links; otherwise every image, report and log. It is
+in-toto's layout and links; otherwise every image, report and log, and
+report.html, .json and .md, which say why the images differ. It is
 replaced as a whole. With --push an agreed image is published as "quorate publish"
 does, its tag last. The last line on standard output is the digest of the
 image's manifest, one line for each platform.` +
@@ -149,6 +150,7 @@ func runRebuild(ctx context.Context, ui *terminal, dir string, f rebuildFlags) e
 	if err != nil {
 		return err
 	}
+	o.Explain = explainer(p, f.results)
 	o.Definition, o.Lock, o.Locals = p.DefinitionBytes, p.LockBytes, map[string]host.Local{}
 	for name, l := range locals {
 		o.Locals[name] = host.Local{Tree: l.Tree, Archive: l.Archive}
@@ -614,6 +616,13 @@ func tellDifferences(ui *terminal, out *rebuild.Outcome) {
 		reasons = append(reasons, strings.Join(c.Rebuilders, ", "))
 	}
 	ui.answer("\nNOT REPRODUCIBLE: %s built different images; nothing is signed", strings.Join(reasons, " | "))
+	if out.Explanation != nil {
+		_, rest, _ := bytes.Cut(out.Explanation, []byte("\n")) // the headline is said already
+		ui.answerBytes(rest)
+		ui.answer("\nfull: %s, report.json, report.md", filepath.Join(out.Results, "report.html"))
+		ui.answer("images, reports and logs: %s", filepath.Join(out.Results, "rebuilders"))
+		return
+	}
 	for _, d := range out.Differences {
 		ui.answer("\n%s and %s:", d.A, d.B)
 		if d.Err != "" {

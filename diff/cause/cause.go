@@ -45,6 +45,7 @@ type Context struct {
 	Definition []byte    // quorate.yaml, to find the step and the line; nil when there is none
 	Locked     bool      // all sides were built from one lock
 	Inputs     int       // number of locked inputs, for the report
+	Command    string    // that compares these sides again: "quorate diff a b"; "" for "quorate diff A B"
 }
 
 // Facts is what the record of one build says about its host. Known names of

@@ -170,6 +170,10 @@ func (s *search) next() {
 	}
 	slices.Sort(r.Predicted)
 	r.Predicted = slices.Compact(r.Predicted)
+	command := s.context.Command
+	if command == "" {
+		command = "quorate diff A B"
+	}
 	var fixable []string
 	for _, k := range r.Causes {
 		if len(k.Mend.Edits) > 0 {
@@ -177,17 +181,28 @@ func (s *search) next() {
 		}
 	}
 	if len(fixable) > 0 {
-		r.Next = append(r.Next, "quorate diff --fix "+strings.Join(fixable, ","))
+		r.Next = append(r.Next, command+" --fix "+strings.Join(fixable, ","))
 	}
 	if len(r.Unexplained) > 0 {
-		r.Next = append(r.Next, "quorate diff --file "+shellQuote(r.Unexplained[0].Path))
+		r.Next = append(r.Next, command+" --file "+ShellQuote(s.unexplainedPath()))
 	}
 	if len(r.Next) == 0 && len(r.Causes) > 0 && r.Causes[0].Confirm != "" {
 		r.Next = append(r.Next, r.Causes[0].Confirm)
 	}
 }
 
-func shellQuote(s string) string {
+// unexplainedPath is a file to look into: documents of the image have no path.
+func (s *search) unexplainedPath() string {
+	for _, u := range s.report.Unexplained {
+		if !strings.HasPrefix(u.Path, "image ") {
+			return u.Path
+		}
+	}
+	return s.report.Unexplained[0].Path
+}
+
+// ShellQuote writes a word as a shell reads it back, in quotes only where it must.
+func ShellQuote(s string) string {
 	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/+-@:") == "" && s != "" {
 		return s
 	}
