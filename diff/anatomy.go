@@ -529,6 +529,9 @@ func (c *comparer) cuts(n, m *Node, a, b source, k, l *cut) error {
 		f.What = WhatContent
 	}
 	f.A, f.B, f.Runs = k.shown(a), l.shown(b), whole
+	if k.inside && l.inside && outer {
+		f.Outer, f.Runs = false, []Run{{Range{0, k.size}, Range{0, l.size}}}
+	}
 	c.merge(m, f)
 	return nil
 }

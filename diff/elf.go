@@ -191,7 +191,7 @@ func (t *elfTaking) section(x *elfSection) {
 		if x.name == ".note.go.buildid" && len(b) > 16 {
 			value = show(bytes.TrimRight(b[16:], "\x00"))
 		}
-		add(0, x.size, cut{what: WhatElfBuildID, value: value, effect: true})
+		add(0, x.size, cut{what: WhatElfBuildID, value: value, effect: true, inside: true})
 		return
 	case x.name == ".gnu_debuglink" && x.size > 4:
 		add(0, x.size-4, cut{what: WhatElfDebug, where: "file"})

@@ -52,7 +52,7 @@ func text(a, b []byte) []Finding {
 			}
 			continue
 		}
-		f := Finding{What: WhatText, A: string(a[x.Offset:x.End()]), B: string(b[y.Offset:y.End()]), Runs: runs}
+		f := Finding{What: WhatText, A: clipBytes(a[x.Offset:x.End()]), B: clipBytes(b[y.Offset:y.End()]), Runs: runs}
 		if x.Length > 0 {
 			f.Line[A] = h.a0 + 1
 		}
@@ -226,7 +226,8 @@ const maxValue = 4096
 
 // clip shortens a value to maxValue bytes, at a rune's border.
 func clip(s string) string {
-	if len(s) <= maxValue {
+	// What was clipped before may be a little longer than the bound.
+	if len(s) <= maxValue+40 {
 		return s
 	}
 	cut := maxValue
@@ -234,6 +235,18 @@ func clip(s string) string {
 		cut--
 	}
 	return s[:cut] + "… (" + strconv.Itoa(len(s)) + " bytes)"
+}
+
+// clipBytes is clip without a copy of all that is cut off.
+func clipBytes(b []byte) string {
+	if len(b) <= maxValue {
+		return string(b)
+	}
+	cut := maxValue
+	for cut > maxValue-utf8.UTFMax && !utf8.RuneStart(b[cut]) {
+		cut--
+	}
+	return string(b[:cut]) + "… (" + strconv.Itoa(len(b)) + " bytes)"
 }
 
 // show writes bytes for people: as they are when they are text, quoted when they

@@ -1,0 +1,207 @@
+package diff
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// sourceOf is a source in memory.
+func sourceOf(b []byte) source {
+	if b == nil {
+		b = []byte{}
+	}
+	return source{r: bytes.NewReader(b), size: int64(len(b)), mem: b}
+}
+
+// covers reports an anatomy whose cuts do not cover a file exactly once, in order.
+func covers(t *testing.T, a *anatomy, size int64) {
+	t.Helper()
+	at := int64(0)
+	for _, g := range a.groups {
+		if len(g.cuts) == 0 {
+			t.Fatalf("group %q has no cuts", g.key)
+		}
+		for _, k := range g.cuts {
+			if k.off != at || k.size <= 0 {
+				t.Fatalf("cut %q of group %q is [%d,%d), expected to begin at %d", k.id(), g.key, k.off, k.off+k.size, at)
+			}
+			at += k.size
+		}
+	}
+	if at != size {
+		t.Fatalf("cuts end at %d of %d", at, size)
+	}
+}
+
+// fuzzTake fuzzes one reader. Nothing is recovered here: a panic is a find.
+func fuzzTake(f *testing.F, take func(source) *anatomy, seeds ...string) {
+	base := samples(f)
+	for _, s := range seeds {
+		b := base[s]
+		f.Add(b)
+		f.Add(b[:len(b)/2])
+		f.Add(append(bytes.Clone(b), b...))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		a := take(sourceOf(b))
+		if a == nil {
+			return
+		}
+		covers(t, a, int64(len(b)))
+		for _, g := range a.groups {
+			for _, k := range g.cuts {
+				if k.mode != modePacked || k.unpack == nil {
+					continue
+				}
+				if r, err := k.unpack(); err == nil {
+					io.Copy(io.Discard, io.LimitReader(r, 1<<20))
+				}
+			}
+		}
+	})
+}
+
+func FuzzGzip(f *testing.F)     { fuzzTake(f, whenBegins(takeGzip, "\x1f\x8b"), "gz.gz") }
+func FuzzXz(f *testing.F)       { fuzzTake(f, takeXz, "xz.x") }
+func FuzzZstd(f *testing.F)     { fuzzTake(f, takeZstd, "zst.zst") }
+func FuzzBzip2(f *testing.F)    { fuzzTake(f, takeBzip2, "bzip2.x") }
+func FuzzZip(f *testing.F)      { fuzzTake(f, takeZip, "zip.zip") }
+func FuzzAr(f *testing.F)       { fuzzTake(f, takeAr, "ar.a") }
+func FuzzCpio(f *testing.F)     { fuzzTake(f, takeCpio, "cpio.cpio") }
+func FuzzElf(f *testing.F)      { fuzzTake(f, takeElf, "elf.x") }
+func FuzzPyc(f *testing.F)      { fuzzTake(f, takePyc, "pyc.x") }
+func FuzzClass(f *testing.F)    { fuzzTake(f, takeClass, "class.class") }
+func FuzzPng(f *testing.F)      { fuzzTake(f, takePng, "png.png") }
+func FuzzPdf(f *testing.F)      { fuzzTake(f, takePdf, "pdf.pdf") }
+func FuzzSquashfs(f *testing.F) { fuzzTake(f, takeSquashfs, "squashfs.x") }
+func FuzzJSON(f *testing.F)     { fuzzTake(f, takeJSON, "json.json") }
+
+func FuzzMo(f *testing.F) {
+	fuzzTake(f, func(s source) *anatomy {
+		if s.size < 28 {
+			return nil
+		}
+		return takeMo(s)
+	}, "mo.x")
+}
+
+func FuzzSqlite(f *testing.F) {
+	fuzzTake(f, func(s source) *anatomy {
+		rows, err := readSqlite(s)
+		if err == nil {
+			for i := range rows {
+				rows[i].values()
+			}
+		}
+		return takeSqlite(s)
+	}, "sqlite.x")
+}
+
+// whenBegins gives a reader only what it is given in earnest: files with the right magic.
+func whenBegins(take func(source) *anatomy, magic string) func(source) *anatomy {
+	return func(s source) *anatomy {
+		if !bytes.HasPrefix(s.mem, []byte(magic)) {
+			return nil
+		}
+		return take(s)
+	}
+}
+
+// FuzzTar holds that entries and tail cover the archive, and each header its blocks.
+func FuzzTar(f *testing.F) {
+	b := samples(f)["tar.tar"]
+	f.Add(b)
+	f.Add(b[:len(b)/2])
+	f.Add(bytes.Repeat(b[:512], 3))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s := sourceOf(b)
+		tree, err := scanSource(s, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := int64(0)
+		for i := range tree.list.entries {
+			e := &tree.list.entries[i]
+			if e.start != at {
+				t.Fatalf("entry %q begins at %d, expected %d", e.path, e.start, at)
+			}
+			h, err := tree.parse(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			off := int64(0)
+			for _, k := range h.cuts {
+				if k.off != off {
+					t.Fatalf("cut %q of %q begins at %d, expected %d", k.id(), e.path, k.off, off)
+				}
+				off += k.size
+			}
+			if off != e.head {
+				t.Fatalf("cuts of %q end at %d of %d", e.path, off, e.head)
+			}
+			at = e.end()
+		}
+		if tree.list.tail != at || tree.list.size != s.size {
+			t.Fatalf("tail begins at %d of %d, expected %d of %d", tree.list.tail, tree.list.size, at, s.size)
+		}
+		tarIndex(s)
+	})
+}
+
+// FuzzCompare holds the account of any two files.
+func FuzzCompare(f *testing.F) {
+	base := samples(f)
+	for _, name := range []string{"zip.zip", "tar.tar", "json.json", "text.txt", "elf.x", "sqlite.x", "ar.a"} {
+		b := bytes.Clone(base[name])
+		b[len(b)/2] ^= 0x41
+		f.Add(base[name], b)
+	}
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		left, right := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+		os.WriteFile(left, a, 0o600)
+		os.WriteFile(right, b, 0o600)
+		res, err := Compare([]string{left, right}, Options{Temp: dir})
+		if err != nil {
+			return
+		}
+		defer res.Close()
+		if res.Same() != bytes.Equal(a, b) {
+			t.Fatalf("same is %v", res.Same())
+		}
+		for _, p := range res.Pairs {
+			p.Root.Walk(func(n *Node) bool {
+				if err := n.Check(); err != nil {
+					t.Error(err)
+				}
+				return true
+			})
+		}
+	})
+}
+
+// FuzzAlign holds that what lies between runs is equal.
+func FuzzAlign(f *testing.F) {
+	f.Add([]byte("the quick brown fox"), []byte("the slow brown dog"))
+	f.Add(bytes.Repeat([]byte("0123456789abcdef"), 40), bytes.Repeat([]byte("123456789abcdef0"), 40))
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		if runs := align(a, b); !sound(a, b, runs) {
+			t.Errorf("%q and %q: %v", a, b, runs)
+		}
+		for _, list := range [][]Finding{text(a, b), stringsOf(a, b, terminated)} {
+			var runs []Run
+			for _, g := range list {
+				runs = append(runs, g.Runs...)
+			}
+			if !sound(a, b, runs) {
+				t.Errorf("%q and %q: %v", a, b, runs)
+			}
+		}
+		if runs := coalesce(align(a, b), 2); !sound(a, b, runs) || len(runs) > 2 {
+			t.Errorf("joined: %v", runs)
+		}
+	})
+}
