@@ -229,7 +229,7 @@ type Edit struct {
 const (
 	maxEvidence = 60       // pairs of values kept for a cause; a reader looks at three, a program at some more
 	maxValue    = 240      // bytes of a value kept: two fit a wide screen
-	maxText     = 16 << 20 // bytes of a text that is read whole; larger ones are judged by their findings
+	maxText     = 4 << 20  // bytes of a text that is read whole: its lines twice, sorted, take ten times as much; larger ones are read line by line
 	maxLine     = 16 << 10 // bytes of a line that is looked at
 	maxFacts    = 64       // facts of a host that are searched for
 	maxAreas    = 400      // files in the tree map

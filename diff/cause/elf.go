@@ -66,8 +66,8 @@ func (s *search) goInfo(p *program) bool {
 		return false
 	}
 	rest := 0
-	for name, list := range p.names {
-		for _, l := range list {
+	for _, name := range slices.Sorted(maps.Keys(p.names)) {
+		for _, l := range p.names[name] {
 			switch {
 			case name == ".go.buildinfo" && !s.handled[l.finding]:
 				s.handled[l.finding] = true
@@ -246,7 +246,7 @@ func (s *search) strings(p *program) bool {
 	if code := p.code(); code != "" && !tools {
 		// Code may differ because a string is part of it, such as a date of another length, but that is not known.
 		shifted := seen["3-build-path"] || seen["1-build-time"] || seen["18-host-facts"]
-		if !shifted || code == ".text bytes" {
+		if !shifted || p.has(".text") {
 			return false
 		}
 	}
@@ -274,9 +274,10 @@ func (s *search) strings(p *program) bool {
 	return true
 }
 
-// code names a section in which something other than strings and tables differs; "" for none.
+// code names the first section in which something other than strings and tables differs; "" for none.
 func (p *program) code() string {
-	for name, list := range p.names {
+	for _, name := range slices.Sorted(maps.Keys(p.names)) {
+		list := p.names[name]
 		switch {
 		case name == "" || strings.HasPrefix(name, ".debug_") || strings.HasPrefix(name, ".rela.debug_") || slices.Contains(stringSections, name),
 			strings.HasPrefix(name, ".note"), name == ".gnu_debuglink", name == ".symtab", name == ".shstrtab":
@@ -289,6 +290,11 @@ func (p *program) code() string {
 		}
 	}
 	return ""
+}
+
+// has reports whether a section differs in bytes that are no table.
+func (p *program) has(section string) bool {
+	return slices.ContainsFunc(p.names[section], func(l leftover) bool { return is(l.finding, diff.WhatBytes, diff.WhatUnexplained, diff.WhatFolded) })
 }
 
 // stringLists explains the strings that only one side has, by replacing what is

@@ -103,7 +103,7 @@ func firstLines(x, y []string) string {
 }
 
 // maxJSON bounds the texts that are parsed twice to compare their meaning.
-const maxJSON = 8 << 20
+const maxJSON = 2 << 20
 
 func sameJSON(a, b []byte) bool {
 	trim := bytes.TrimSpace(a)
