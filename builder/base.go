@@ -51,6 +51,9 @@ func (b *build) base(ctx context.Context) (*baseImage, error) {
 		return nil, err
 	}
 	shipped.adopt(all)
+	if err := b.complete(setImage, shipped, b.waived()); err != nil {
+		return nil, err
+	}
 	parts := divide(b.job.Definition.Image.Layers, shipped)
 	base := &baseImage{layers: make([]image.Layer, len(parts))}
 	trees := make([]*tree.Tree, len(parts))

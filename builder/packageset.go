@@ -2,6 +2,7 @@ package builder
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sort"
 	"strings"
@@ -36,6 +37,58 @@ func (b *build) load(ctx context.Context, s *packageSet) error {
 	packages, err := b.decodeAll(ctx, s.pins)
 	s.packages = packages
 	return err
+}
+
+// IncompleteError says that a locked set lacks packages that others of it need:
+// a line of the lock was lost, by hand or in a merge.
+type IncompleteError struct {
+	Set   string // "image", "step/compile"
+	Needs []deb.Need
+}
+
+func (e *IncompleteError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "the lock's packages for %s are not complete:", e.Set)
+	for i, n := range e.Needs {
+		if i == 10 { // as many as a person reads
+			fmt.Fprintf(&b, "\n  and %d more", len(e.Needs)-i)
+			break
+		}
+		fmt.Fprintf(&b, "\n  %s needs %s", n.Package, strings.Join(n.Needs, " or "))
+	}
+	return b.String()
+}
+
+// Hint says what to do.
+func (e *IncompleteError) Hint() string {
+	return "a line of quorate.lock is missing; run: quorate lock"
+}
+
+// complete checks that every dependency of a set is in it, or waived in the lock.
+func (b *build) complete(name string, s *packageSet, waived map[lockfile.Waiver]bool) error {
+	var needs []deb.Need
+	for _, n := range deb.Unmet(s.debs()) {
+		if !slices.ContainsFunc(n.Names, func(name string) bool { return waived[lockfile.Waiver{Package: n.Package, Needs: name}] }) {
+			needs = append(needs, n)
+		}
+	}
+	if len(needs) > 0 {
+		return &IncompleteError{Set: name, Needs: needs}
+	}
+	return nil
+}
+
+// waived is what the lock's platform says that image.without leaves unfulfilled.
+func (b *build) waived() map[lockfile.Waiver]bool {
+	out := map[lockfile.Waiver]bool{}
+	for _, p := range b.job.Lock.Platforms {
+		if p.Platform == b.platform {
+			for _, w := range p.Waived {
+				out[w] = true
+			}
+		}
+	}
+	return out
 }
 
 // adopt takes the decoded packages from a larger set.

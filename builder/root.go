@@ -48,6 +48,9 @@ func (b *build) makeRoot(ctx context.Context, name string, set *packageSet, r ro
 	if err := b.load(ctx, set); err != nil {
 		return err
 	}
+	if err := b.complete(name, set, nil); err != nil {
+		return err
+	}
 	done := b.phase("root", name, 0)
 	t, err := set.unconfigured(b.platform.DebianArchitecture(), b.epoch)
 	if err != nil {

@@ -5,19 +5,47 @@ import (
 	"testing"
 )
 
-func TestEssential(t *testing.T) {
-	packages := func(fields ...string) []*Package {
-		var out []*Package
-		for _, f := range fields {
-			p := &Package{}
-			for _, pair := range strings.Split(f, "; ") {
-				name, value, _ := strings.Cut(pair, "=")
-				p.Control = append(p.Control, Field{Name: name, Value: value})
-			}
-			out = append(out, p)
+// packages reads control paragraphs written as "Field=value; Field=value".
+func packages(fields ...string) []*Package {
+	var out []*Package
+	for _, f := range fields {
+		p := &Package{}
+		for _, pair := range strings.Split(f, "; ") {
+			name, value, _ := strings.Cut(pair, "=")
+			p.Control = append(p.Control, Field{Name: name, Value: value})
 		}
-		return out
+		out = append(out, p)
 	}
+	return out
+}
+
+func TestUnmet(t *testing.T) {
+	for _, tc := range []struct {
+		summary string
+		pkgs    []*Package
+		want    string
+	}{
+		{"all there", packages("Package=app; Depends=lib (>= 2), awk", "Package=lib; Version=2.1", "Package=mawk; Provides=awk"), ""},
+		{"one missing", packages("Package=app; Depends=lib, gone | also-gone"), "app: lib; app: gone | also-gone"},
+		{"too old", packages("Package=app; Pre-Depends=lib (>= 2)", "Package=lib; Version=1.9"), "app: lib (>= 2)"},
+		{"one alternative is enough", packages("Package=app; Depends=gone | lib", "Package=lib"), ""},
+		{"provided without a version", packages("Package=app; Depends=api (= 3)", "Package=lib; Provides=api"), "app: api (= 3)"},
+		{"provided in the version", packages("Package=app; Depends=api (= 3)", "Package=lib; Provides=api (= 3)"), ""},
+		{"of another architecture", packages("Package=app; Depends=lib:any", "Package=lib"), ""},
+	} {
+		t.Run(tc.summary, func(t *testing.T) {
+			var got []string
+			for _, n := range Unmet(tc.pkgs) {
+				got = append(got, n.Package+": "+strings.Join(n.Needs, " | "))
+			}
+			if s := strings.Join(got, "; "); s != tc.want {
+				t.Errorf("got %q, want %q", s, tc.want)
+			}
+		})
+	}
+}
+
+func TestEssential(t *testing.T) {
 	for _, tc := range []struct {
 		summary string
 		pkgs    []*Package
