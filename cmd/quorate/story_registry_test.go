@@ -46,6 +46,10 @@ import (
 //	noise REF N
 //	    attach N referrers that say nothing: junk, bundles of junk, statements
 //	    of strangers, things of other tools
+//	push-image REF DIR
+//	    push the image in an OCI layout, and nothing beside it, as crane does
+//	replay REF REF
+//	    attach everything that refers to the first image to the second
 //	copy-image REF REF
 //	    copy an image and what refers to it, as oras does
 var registryCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -54,6 +58,8 @@ var registryCommands = map[string]func(ts *testscript.TestScript, neg bool, args
 	"results":    makeResults,
 	"forget":     forget,
 	"noise":      makeNoise,
+	"push-image": pushImage,
+	"replay":     replay,
 	"copy-image": copyImage,
 }
 
@@ -219,4 +225,33 @@ func copyImage(ts *testscript.TestScript, neg bool, args []string) {
 	for _, d := range from.beside {
 		copyManifest(d.Digest.String(), d.Digest.String())
 	}
+}
+
+func pushImage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: push-image REF DIR")
+	}
+	ref, err := registry.Parse(args[0])
+	ts.Check(err)
+	layout, err := image.ReadOCI(ts.MkAbs(args[1]))
+	ts.Check(err)
+	c := registry.New(registry.Options{})
+	top, err := c.PushImages(context.Background(), ref, layout.Images, layout)
+	ts.Check(err)
+	ts.Check(c.Tag(context.Background(), ref, top.Digest))
+}
+
+func replay(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: replay REF REF")
+	}
+	from, to := behind(ts, args[0]), behind(ts, args[1])
+	var all []*registry.Artifact
+	for _, d := range from.beside {
+		a, err := from.client.Artifact(context.Background(), from.ref, d.Digest, from.top.Digest)
+		ts.Check(err)
+		all = append(all, a)
+	}
+	_, err := to.client.Attach(context.Background(), to.ref, to.top.Descriptor, all...)
+	ts.Check(err)
 }

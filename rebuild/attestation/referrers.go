@@ -82,19 +82,25 @@ func (r *Referrers) Judge(resource string, images ...digest.Digest) *Opened {
 	return best
 }
 
-// requests returns what there is to judge: one view for each agreement about
-// the images, newest first; without any, one for each request that the reports
-// answer, the most answered first. There is always one.
+// requests returns what there is to judge: one view for each agreement, newest
+// first, those about the images before others; without any, one for each
+// request that the reports answer, the most answered first. There is always one.
 func (r *Referrers) requests(images []digest.Digest) []*opener {
 	o := &r.opener
 	var views []*opener
 	seen := map[digest.Digest]bool{}
 	about := slices.Clone(o.agreements)
+	other := func(a *SignedAgreement) int { // sorts last
+		if namesAll(a.Subjects, images) {
+			return 0
+		}
+		return 1
+	}
 	slices.SortStableFunc(about, func(a, b *SignedAgreement) int {
-		return cmp.Or(b.AgreedOn.Compare(a.AgreedOn), bytes.Compare(a.StatementDigest[:], b.StatementDigest[:]))
+		return cmp.Or(cmp.Compare(other(a), other(b)), b.AgreedOn.Compare(a.AgreedOn), bytes.Compare(a.StatementDigest[:], b.StatementDigest[:]))
 	})
 	for _, a := range about {
-		if !seen[a.StatementDigest] && namesAll(a.Subjects, images) {
+		if !seen[a.StatementDigest] {
 			views = append(views, &opener{policy: o.policy, statements: o.statements, submissions: o.submissions, agreements: []*SignedAgreement{a}, late: true})
 		}
 		seen[a.StatementDigest] = true

@@ -286,6 +286,54 @@ func TestReferrers(t *testing.T) {
 	})
 }
 
+// What a signer, or somebody with a signer's or a rebuilder's key, could claim.
+func TestReferrersOfLiars(t *testing.T) {
+	p := policy(2)
+	ax, bx := signed(t, "a", "x"), signed(t, "b", "x")
+	agreed := agreementOf(t, p, "release", map[string][]byte{"a": ax, "b": bx})
+	all := []bundled{sigstore(t, "a", ax), sigstore(t, "b", bx), sigstore(t, "release", agreed)}
+	summary := string(payloadOf(t, summed(t, p, lines(ax, bx, agreed), all...)))
+	lie := func(who, old, new string) bundled {
+		if !strings.Contains(summary, old) {
+			t.Fatalf("%q is not in the summary", old)
+		}
+		return sigstore(t, who, forge(t, who, []byte(strings.Replace(summary, old, new, 1))))
+	}
+	const level = `"QUORATE_REBUILD_AGREE_2_OF_3"`
+	for _, test := range []struct {
+		summary  string
+		lie      bundled
+		image    string
+		want     string
+		rejected string
+	}{
+		{"reproduced, by one operator", lie("release", level, level+`,"SLSA_BUILD_REPRODUCED"`), "x", "claims SLSA_BUILD_REPRODUCED, but one operator is behind all that agree", ""},
+		{"failed", lie("release", "PASSED", "FAILED"), "x", "says FAILED", ""},
+		{"neither", lie("release", "PASSED", "PERHAPS"), "x", "", "verificationResult is"},
+		{"of a rebuilder", lie("a", level, level), "x", "", "not signed by any key of the policy"},
+		{"of a stranger", lie("stranger", level, level), "x", "", "not signed by any key of the policy"},
+		{"with a field of its own", lie("release", `"slsaVersion"`, `"more":1,"slsaVersion"`), "x", "", `unknown field "more"`},
+		{"statements of x beside y", lie("release", level, level), "y", "image " + of("y").String() + " is not what the rebuilders built", ""},
+	} {
+		t.Run(test.summary, func(t *testing.T) {
+			r, _ := GatherReferrers(p)
+			for _, b := range append(slices.Clone(all), test.lie) {
+				r.Add(b.manifest, b.data)
+			}
+			o := r.Judge(here, of(test.image))
+			err := o.Verify(of(test.image))
+			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("got %v, expected %q", err, test.want)
+			}
+			for _, s := range o.Statements {
+				if s.Referrer == test.lie.manifest && (s.Accepted != (test.rejected == "") || !strings.Contains(s.Reason, test.rejected)) {
+					t.Errorf("the lie: %+v, expected %q", s, test.rejected)
+				}
+			}
+		})
+	}
+}
+
 // The same image rebuilt for two requests: each has its own agreement, and the
 // order in which they come does not matter.
 func TestReferrersOfTwoRequests(t *testing.T) {
