@@ -18,13 +18,18 @@ func (c *comparer) archives(n *Node, a, b *blob) error {
 	n.A.Size, n.B.Size = x.list.size, y.list.size
 	pa, pb := packerOf(a.src.head(headSize)), packerOf(b.src.head(headSize))
 	if x.list.sum == y.list.sum && x.list.size == y.list.size {
+		if c.looseForm {
+			return nil
+		}
 		return c.repacked(n, a, b, pa, pb)
 	}
 	n.Format = "tar"
 	n.A.src, n.B.src = x.src, y.src
-	if pa != pb {
+	switch {
+	case c.looseForm:
+	case pa != pb:
 		c.add(n, Finding{What: WhatFormat, A: pa.String(), B: pb.String()})
-	} else if pa != nil {
+	case pa != nil:
 		c.packHeads(n, pa, a.src, b.src)
 	}
 	return c.trees(n, x, y, KindEntry)

@@ -24,18 +24,19 @@ const (
 
 // comparer is one comparison of two sides while it runs.
 type comparer struct {
-	o       Options
-	spool   *spool                        // unpacked contents
-	sides   [2]*spool                     // files of layers, which both sides fetch at once
-	heads   [2]*spool                     // tar headers
-	equal   func() (io.ReadCloser, error) // the packed streams at hand are known to unpack to this
-	closers *[]closer                     // what the result keeps open
-	toRead  int64
-	read    atomic.Int64
-	depth   int
-	moves   moves
-	found   int
-	total   Totals
+	o         Options
+	spool     *spool                        // unpacked contents
+	sides     [2]*spool                     // files of layers, which both sides fetch at once
+	heads     [2]*spool                     // tar headers
+	equal     func() (io.ReadCloser, error) // the packed streams at hand are known to unpack to this
+	closers   *[]closer                     // what the result keeps open
+	toRead    int64
+	read      atomic.Int64
+	looseForm bool // how layers are packed does not matter
+	depth     int
+	moves     moves
+	found     int
+	total     Totals
 }
 
 // stopped returns ErrStopped when nobody waits any longer.

@@ -293,13 +293,8 @@ func settle(n *Node) {
 	if n.Kind != KindEntry && n.Kind != KindRoot && n.Kind != KindLayer && n.Kind != KindDocument || hasReason(n) {
 		return
 	}
-	if n.Kind == KindDocument {
-		for i := range n.Findings {
-			if f := &n.Findings[i]; f.What == WhatSpacing {
-				f.Effect = false
-			}
-		}
-		return
+	if n.Kind == KindDocument && slices.ContainsFunc(n.Findings, func(f Finding) bool { return f.What != WhatSpacing }) {
+		return // its digests follow from layers
 	}
 	n.Walk(func(m *Node) bool {
 		for i := range m.Findings {

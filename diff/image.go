@@ -262,6 +262,8 @@ func (l *images) digests() []string {
 
 // images compares two sides that hold images.
 func (c *comparer) images(root *Node, a, b *images) error {
+	// Docker archives hold layers unpacked by their nature; that is nothing of the image.
+	c.looseForm = a.docker != b.docker
 	if a.docker == b.docker {
 		what := WhatIndex
 		if err := c.document(root, "index", a.index, b.index, what, func(path string) bool {
