@@ -17,6 +17,7 @@ import (
 	"quorate.dev/lockfile/digest"
 	"quorate.dev/rebuild/agreement"
 	"quorate.dev/rebuild/attestation"
+	"quorate.dev/rebuild/keyfile"
 )
 
 // Limits of the files that verify reads; the parsers have their own, which say more.
@@ -73,6 +74,10 @@ type verifyFlags struct {
 	registry registryFlags
 	policy   string
 	images   []string
+	vsa      string
+	key      string
+	verifier string
+	pass     passphraseFlags
 	asJSON   bool
 }
 
@@ -95,7 +100,12 @@ resolves it once, reads the statements that refer to it and judges them alike:
 the image, or every image of an index, must be what the rebuilders agree on.
 Statements that nobody of the policy signed change nothing. When a signer of the
 policy listed a statement (SLSA VSA) that is gone, the image is not verified.
-The answer is the reference by digest, which nobody can move any more.` +
+The answer is the reference by digest, which nobody can move any more.
+
+With --vsa what was verified of REF is written to FILE as a SLSA verification
+summary in a DSSE envelope, signed with --key, for tools that take those
+(slsa-verifier verify-vsa). It says SLSA_BUILD_REPRODUCED only when rebuilders
+of two operators agree.` +
 			exitStatus(
 				"verified: enough rebuilders built the same, and it is this image",
 				"not verified: they disagree, it is another image, or the bundle contradicts itself",
@@ -103,7 +113,8 @@ The answer is the reference by digest, which nobody can move any more.` +
 		Example: `  quorate verify results/agreement.intoto.jsonl --policy policy.yaml
   quorate verify agreement.intoto.jsonl --policy policy.yaml --image oci=results/image
   quorate verify agreement.intoto.jsonl --policy policy.yaml --json
-  quorate verify registry.example/app:v1 --policy policy.yaml`,
+  quorate verify registry.example/app:v1 --policy policy.yaml
+  quorate verify registry.example/app:v1 --policy policy.yaml --vsa vsa.json --key auditor.key`,
 		Args: takes("BUNDLE|REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.policy == "" {
@@ -114,8 +125,12 @@ The answer is the reference by digest, which nobody can move any more.` +
 	}
 	cmd.Flags().StringVar(&f.policy, "policy", "", "policy `FILE`: whose reports count, and how many must agree")
 	cmd.Flags().StringArrayVar(&f.images, "image", nil, "the image to verify, `oci=DIR`; may be repeated")
+	cmd.Flags().StringVar(&f.vsa, "vsa", "", "write a signed summary to `FILE` when REF is verified")
+	cmd.Flags().StringVar(&f.key, "key", "", "sign the summary with the private key in `FILE`")
+	cmd.Flags().StringVar(&f.verifier, "verifier-id", "", "`URI` that says in the summary who verified")
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "answer in JSON")
 	f.registry.register(cmd.Flags())
+	f.pass.add(cmd.Flags())
 	return cmd
 }
 
@@ -129,6 +144,9 @@ func runVerify(ctx context.Context, ui *terminal, what string, f verifyFlags) er
 			return verifyReference(ctx, ui, ref, policy, f)
 		}
 	}
+	if f.vsa != "" {
+		return &usageError{err: errors.New("--vsa is for images in a registry: a summary names where the image and its statements are"), command: "quorate verify"}
+	}
 	return verifyFile(ui, what, policy, f)
 }
 
@@ -136,6 +154,10 @@ func runVerify(ctx context.Context, ui *terminal, what string, f verifyFlags) er
 func verifyReference(ctx context.Context, ui *terminal, ref registry.Reference, policy *agreement.Policy, f verifyFlags) error {
 	if len(f.images) > 0 {
 		return &usageError{err: errors.New("--image is for bundles in files; a reference names its image"), command: "quorate verify"}
+	}
+	signer, err := f.summaryKey(ui) // before any work
+	if err != nil {
+		return err
 	}
 	p, err := lookUp(ctx, f.registry.client(ui), ref)
 	if err != nil {
@@ -148,6 +170,11 @@ func verifyReference(ctx context.Context, ui *terminal, ref registry.Reference, 
 	verdict := opened.Verify(p.images...)
 	tellStatements(ui, opened)
 	tellOutcomes(ui, opened)
+	if verdict == nil && signer != nil {
+		if err := p.writeSummary(ctx, opened, f, signer); err != nil {
+			return err
+		}
+	}
 	if f.asJSON {
 		answer := describeVerdict(opened, policy, p.images, verdict)
 		answer.Reference = p.pinned()
@@ -160,6 +187,35 @@ func verifyReference(ctx context.Context, ui *terminal, ref registry.Reference, 
 		ui.answer("%s", p.pinned())
 	}
 	return nil
+}
+
+// summaryKey loads the key for --vsa; nil without that.
+func (f *verifyFlags) summaryKey(ui *terminal) (keyfile.Signer, error) {
+	switch {
+	case (f.vsa == "") != (f.key == ""):
+		return nil, &usageError{err: errors.New("--vsa FILE and --key FILE go together: a summary is signed"), command: "quorate verify"}
+	case f.vsa == "":
+		return nil, nil
+	}
+	return keyfile.Load(f.key, f.pass.forOpening(ui, f.key))
+}
+
+// writeSummary signs what was found. It rests on every statement that counts.
+func (p *published) writeSummary(ctx context.Context, o *attestation.Opened, f verifyFlags, signer keyfile.Signer) error {
+	s := attestation.SummaryOptions{VerifierID: f.verifier, Version: version, Resource: resource(p.ref), Images: p.images, Time: time.Now()}
+	if p.top.IsIndex() {
+		s.Index = p.top.Digest
+	}
+	for _, st := range o.Statements {
+		if st.Accepted {
+			s.Inputs = append(s.Inputs, attestation.Input{URI: s.Resource + "@" + st.Referrer.String(), Digest: st.Referrer})
+		}
+	}
+	envelope, err := attestation.SignSummary(ctx, o, s, signer)
+	if err != nil {
+		return err
+	}
+	return replaceFile(f.vsa, append(envelope, '\n'))
 }
 
 // verifyFile judges a bundle in a file.
