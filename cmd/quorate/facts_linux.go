@@ -17,6 +17,11 @@ func hostFacts(workDir string) map[string]string {
 	if unix.Uname(&uts) == nil {
 		facts["kernel"] = unix.ByteSliceToString(uts.Release[:])
 	}
+	// Of the running kernel, seen from inside every container: two rebuilders with the
+	// same are one machine, whatever they are called.
+	if boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
+		facts["boot-id"] = strings.TrimSpace(string(boot))
+	}
 	facts["cpu-vendor"], facts["cpu-model"] = cpu()
 	facts["capabilities"], facts["seccomp"] = confinement()
 	var fs unix.Statfs_t

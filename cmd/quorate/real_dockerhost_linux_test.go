@@ -30,7 +30,10 @@ func TestRealDockerHost(t *testing.T) {
 	if got := d.there(t); got != before {
 		t.Errorf("before the rebuild the engine had\n%s\nand afterwards\n%s", before, got)
 	}
-	facts := d.facts(t)
+	facts, here := d.facts(t, "there"), d.facts(t, "here")
+	if facts["boot-id"] == "" || facts["boot-id"] != here["boot-id"] {
+		t.Errorf("boot ids %q and %q do not tell that both rebuilders are one machine", facts["boot-id"], here["boot-id"])
+	}
 	for name, want := range map[string]string{
 		// CAP_SETGID, CAP_SETUID, CAP_SETFCAP: the scripts of greeter's packages need real owners.
 		"isolation-row": "root-map", "capabilities": "00000000800000c0", "seccomp": "2", "sandbox-mapping": "identity", "work-folder": "/work/job",
@@ -117,10 +120,10 @@ func (d *dockerRebuild) there(t *testing.T) string {
 	return b.String()
 }
 
-// facts are the environment in the engine's report.
-func (d *dockerRebuild) facts(t *testing.T) map[string]string {
+// facts are the environment in a rebuilder's report.
+func (d *dockerRebuild) facts(t *testing.T, name string) map[string]string {
 	t.Helper()
-	text, err := os.ReadFile(d.path("results/rebuilders/there/report.intoto.json"))
+	text, err := os.ReadFile(d.path("results/rebuilders/" + name + "/report.intoto.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

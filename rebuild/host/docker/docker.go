@@ -48,7 +48,10 @@
 // Start first removes what dead processes of this machine left, and what is
 // past its time. A process on another machine cannot be asked whether it
 // lives, so its things go only by time. Images have the label
-// dev.quorate.program, and key volumes dev.quorate.key; they stay.
+// dev.quorate.program, and key volumes dev.quorate.key; they stay. Those of
+// older versions are removed with
+//
+//	docker image prune --all --filter label=dev.quorate.program
 //
 // # What is not promised
 //

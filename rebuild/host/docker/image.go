@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -83,7 +84,7 @@ func makeImage(executable, dir string) (*workerImage, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &workerImage{Image: *img, name: "quorate-worker/" + img.ConfigDigest().Hex()[:16], layer: file, mark: sum.String()}, nil
+	return &workerImage{Image: *img, name: "quorate-worker-" + img.ConfigDigest().Hex()[:16], layer: file, mark: sum.String()}, nil
 }
 
 // programFile is tree.Content of a file of this machine.
@@ -157,11 +158,12 @@ func (e *engine) wrapped(what string, err error) error {
 }
 
 // findImage finds the image by digest. Engines name an image by its
-// configuration, or, with containerd's store, by its manifest.
+// configuration, or, with containerd's store, by its manifest or by an index of
+// their own making; then the repository's name, which is a digest too, finds it.
 func (e *engine) findImage(ctx context.Context, img *workerImage) error {
 	var last error
-	for _, id := range []digest.Digest{img.ConfigDigest(), img.ManifestDigest} {
-		info, err := e.api.ImageInspect(ctx, id.String())
+	for _, id := range []string{img.ConfigDigest().String(), img.ManifestDigest.String(), img.name} {
+		info, err := e.api.ImageInspect(ctx, id)
 		if err != nil {
 			last = err
 			if errdefs.IsNotFound(err) {
@@ -169,8 +171,8 @@ func (e *engine) findImage(ctx context.Context, img *workerImage) error {
 			}
 			return err
 		}
-		if info.Config == nil || info.Config.Labels[programLabel] != img.mark {
-			return fmt.Errorf("its image %s is not what has that digest", id)
+		if info.Config == nil || info.Config.Labels[programLabel] != img.mark || !slices.Equal(info.RootFS.Layers, []string{img.Layers[0].DiffID.String()}) {
+			return fmt.Errorf("its image %s is not what was made here; remove it there", id)
 		}
 		e.image = info.ID
 		return nil

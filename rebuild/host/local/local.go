@@ -194,7 +194,7 @@ func environment(from []string, job host.Job) []string {
 		for _, k := range kept {
 			keep = keep || name == k
 		}
-		if keep && name != markVariable {
+		if keep && name != markVariable && name != host.IsolationVar {
 			env = append(env, v)
 		}
 	}
