@@ -26,7 +26,7 @@ func Markdown(w io.Writer, r *cause.Report) error {
 		_, err := io.WriteString(w, b.String())
 		return err
 	}
-	fmt.Fprintf(&b, "\n\n**%s**; %s. %s\n\n", capital(r.Depends.Says), built(r), md(inputsLine(r), 300))
+	fmt.Fprintf(&b, "\n\n**%s**; %s. %s\n\n", md(capital(r.Depends.Says), 200), built(r), md(inputsLine(r), 300))
 	b.WriteString("| build | output | |\n|---|---|---|\n")
 	for _, s := range r.Sides {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", md(s.Label, 60), code(short(s.Digest), 80), letter(s.Class))
@@ -42,7 +42,7 @@ func Markdown(w io.Writer, r *cause.Report) error {
 	if len(r.Causes) > 0 {
 		b.WriteString("\n| # | cause | files | proof | made by |\n|--:|---|--:|---|---|\n")
 		for _, k := range r.Causes {
-			fmt.Fprintf(&b, "| %d | %s | %d | %s | %s |\n", k.Number, md(k.Title, 80), len(k.Files), sure(k), md(made(k), 90))
+			fmt.Fprintf(&b, "| %d | %s | %d | %s | %s |\n", k.Number, md(k.Title, 80), len(k.Files), sure(k), md(made(k), 130))
 		}
 		b.WriteString("\n")
 	}

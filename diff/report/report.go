@@ -208,9 +208,21 @@ func inputsLine(r *cause.Report) string {
 func folded(k *cause.Cause) string {
 	var parts []string
 	for _, f := range k.Folded {
-		parts = append(parts, fmt.Sprintf("%s %s", group(int64(f.Count)), f.What))
+		name, ok := effectNames[f.What]
+		if !ok {
+			name = visible(f.What, 40)
+		}
+		parts = append(parts, fmt.Sprintf("%s %s", group(int64(f.Count)), name))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// effectNames are kinds of findings as people call what follows from others.
+var effectNames = map[string]string{
+	"checksum": "checksum(s)", "size": "size(s)", "padding": "padding", "bytes": "stretch(es) of code or data", "packed": "packed form(s)",
+	"content": "content(s)", "elf.header": "program header field(s)", "elf.sections": "section offset(s) and size(s)", "elf.segments": "segment offset(s) and size(s)",
+	"elf.address": "table(s) of addresses", "elf.symbol": "symbol(s)", "elf.buildid": "build-id(s)", "elf.debuglink": "debug link(s)", "string": "string(s)",
+	"ar.symbols": "symbol index(es)", "zip.offset": "zip offset(s)", "oci.manifest": "manifest digest(s)", "oci.config": "config digest(s)", "oci.index": "index digest(s)",
 }
 
 // made says which step and line made a cause's files.
@@ -218,7 +230,7 @@ func made(k *cause.Cause) string {
 	if k.Step == "" {
 		return ""
 	}
-	s := "step " + k.Step
+	s := "step " + visible(k.Step, 60)
 	if k.Line != "" {
 		s += " (run: " + visible(k.Line, 60) + ")"
 	}

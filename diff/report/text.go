@@ -45,7 +45,7 @@ func textHead(r *cause.Report) []string {
 		}
 		lines = append(lines, fmt.Sprintf("  %-14s %s  %s", visible(s.Label, 60), short(s.Digest), letter(s.Class)))
 	}
-	lines = append(lines, "  => "+r.Depends.Says, "  "+inputsLine(r), "  "+account(r), "")
+	lines = append(lines, "  => "+visible(r.Depends.Says, 200), "  "+inputsLine(r), "  "+account(r), "")
 	for i, c := range r.Inputs {
 		if i == 6 {
 			lines = append(lines, fmt.Sprintf("  … and %d more packages", len(r.Inputs)-6))
@@ -179,7 +179,7 @@ func textUnexplained(u *cause.Unexplained) []string {
 	if u.Inside != "" {
 		where += " → " + u.Inside
 	}
-	line := fmt.Sprintf("?  UNEXPLAINED   %s   %s", visible(where, pathWidth), u.What)
+	line := fmt.Sprintf("?  UNEXPLAINED   %s   %s", visible(where, pathWidth), visible(u.What, 40))
 	if u.Offset >= 0 {
 		line += fmt.Sprintf("   %s of %s at 0x%x", plural(int(u.Bytes), "byte"), group(u.Of), u.Offset)
 	}
@@ -195,8 +195,12 @@ func textFoot(r *cause.Report) []string {
 	if p := predicted(r); p != "" {
 		lines = append(lines, "", p)
 	}
-	if len(r.Next) > 0 {
-		lines = append(lines, "next:  "+strings.Join(r.Next, "\n       "))
+	for i, n := range r.Next {
+		label := "next:  "
+		if i > 0 {
+			label = "       "
+		}
+		lines = append(lines, label+visible(n, 400))
 	}
 	return lines
 }

@@ -25,6 +25,7 @@ type tile struct {
 	Title      string
 	Cause      int // number of its first cause; 0 unexplained, -1 a folder
 	area       float64
+	key        string // of a folder: whose files it holds
 }
 
 // tiles lays out where the differences lie: layers, in them folders' files, each as
@@ -49,7 +50,7 @@ func tiles(areas []cause.Area) []tile {
 		}
 		title := fmt.Sprintf("%s: %s differing", visible(a.Path, 200), plural(int(a.Bytes), "byte"))
 		if a.Layer != "" {
-			title = a.Layer + " → " + title
+			title = visible(a.Layer, 60) + " → " + title
 		}
 		groups[key] = append(groups[key], tile{
 			Label: visible(path.Base(a.Path), 40), Title: title, Cause: first, area: 2 + math.Log2(float64(max(a.Bytes, 1))+1),
@@ -62,7 +63,7 @@ func tiles(areas []cause.Area) []tile {
 		for _, t := range groups[n] {
 			sum += t.area
 		}
-		outer = append(outer, tile{Label: visible(n, 40), Title: visible(n, 200), Cause: -1, area: sum})
+		outer = append(outer, tile{Label: visible(n, 40), Title: visible(n, 200), Cause: -1, area: sum, key: n})
 	}
 	sort.SliceStable(outer, func(i, j int) bool { return outer[i].area > outer[j].area })
 	squarify(outer, 0, 0, mapWidth, mapHeight)
@@ -73,21 +74,12 @@ func tiles(areas []cause.Area) []tile {
 		if o.H < 40 || len(outer) == 1 && o.Label == "" {
 			head = 0
 		}
-		inner := groups[nameOf(names, o)]
+		inner := groups[o.key]
 		sort.SliceStable(inner, func(i, j int) bool { return inner[i].area > inner[j].area })
 		squarify(inner, o.X+2, o.Y+head, max(1, o.W-4), max(1, o.H-head-2))
 		all = append(all, inner...)
 	}
 	return all
-}
-
-func nameOf(names []string, t tile) string {
-	for _, n := range names {
-		if visible(n, 40) == t.Label {
-			return n
-		}
-	}
-	return ""
 }
 
 // squarify fills a rectangle with tiles as near to squares as it can (Bruls, Huizing
