@@ -55,6 +55,7 @@ type cut struct {
 	fold        bool                          // of modeBytes: one finding for all runs
 	inside      bool                          // its bytes are those of the member's node
 	split       func([]byte) []int            // of modeStrings: offsets behind each token; nil for NUL-terminated ones
+	say         func([]byte) string           // of modeStrings: tokens for people; nil joins strings by lines
 	unpack      func() (io.Reader, error)     // of modePacked
 	hint        string                        // file name for modeAuto and modePacked
 	method      string                        // of modePacked: "deflate", "gzip", "xz", "zstd", "bzip2"
@@ -511,7 +512,7 @@ func (c *comparer) cuts(n, m *Node, a, b source, k, l *cut) error {
 			list = list[:1]
 		}
 		for _, g := range list {
-			if g.What == "" {
+			if g.What == "" || k.mode == modeStrings && k.what != "" {
 				g.What = k.what
 			}
 			if g.Where == "" {
@@ -612,7 +613,10 @@ type moves struct {
 
 func (m *moves) add(a, b Range, nameA, nameB string) {
 	m.spans[A], m.spans[B] = append(m.spans[A], a), append(m.spans[B], b)
-	m.names[A], m.names[B] = append(m.names[A], nameA), append(m.names[B], nameB)
+	// A leaf and the space before it move together.
+	if n := len(m.names[A]); n == 0 || m.names[A][n-1] != nameA || m.names[B][n-1] != nameB {
+		m.names[A], m.names[B] = append(m.names[A], nameA), append(m.names[B], nameB)
+	}
 }
 
 // reordered owns what stands in another order and nothing else owns.

@@ -3,6 +3,7 @@ package diff
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 )
 
 // takeClass cuts a Java class file (JVM specification, chapter 4): version, constant
@@ -26,7 +27,7 @@ func takeClass(s source) *anatomy {
 	if len(ends) > 0 {
 		size = ends[len(ends)-1]
 	}
-	t.add(int64(size), cut{what: WhatClassConst, where: "pool", mode: modeStrings, split: func(b []byte) []int { return classConstants(b, 1<<16) }})
+	t.add(int64(size), cut{what: WhatClassConst, where: "pool", mode: modeStrings, split: func(b []byte) []int { return classConstants(b, 1<<16) }, say: classText})
 	t.add(t.left(), cut{what: WhatBytes, where: "code", mode: modeBytes})
 	return t.done("")
 }
@@ -61,4 +62,21 @@ func classConstants(b []byte, n int) []int {
 		ends = append(ends, at)
 	}
 	return ends
+}
+
+// classText shows constants: strings as they are, others in hexadecimal.
+func classText(b []byte) string {
+	var out []string
+	from := 0
+	for _, end := range classConstants(b, 1<<16) {
+		if c := b[from:end]; c[0] == 1 {
+			out = append(out, show(c[3:]))
+		} else {
+			out = append(out, hexOf(c))
+		}
+		if from = end; len(out) == 64 { // some screens
+			break
+		}
+	}
+	return clip(strings.Join(out, "\n"))
 }

@@ -190,7 +190,11 @@ func (c *comparer) leaf(x, y source, k *cut) ([]Finding, error) {
 		if split == nil {
 			split = terminated
 		}
-		return stringsOf(a, b, split), nil
+		say := k.say
+		if say == nil {
+			say = joined
+		}
+		return stringsOf(a, b, split, say), nil
 	}
 	runs, err := alignSources(x, y, c.o.Done)
 	if err != nil {
@@ -222,9 +226,25 @@ func byteFindings(x, y source, runs []Run) []Finding {
 			a, b = u, v
 		}
 		end = [2]int64{a.End(), b.End()}
-		out = append(out, Finding{A: showRange(x, a), B: showRange(y, b), Runs: []Run{r}})
+		f := Finding{A: showRange(x, a), B: showRange(y, b), Runs: []Run{r}}
+		if a == r.A && b == r.B { // not within text: a printable byte or two say nothing
+			f.A, f.B = hexRange(x, a, f.A), hexRange(y, b, f.B)
+		}
+		out = append(out, f)
 	}
 	return out
+}
+
+// hexRange shows a short range in hexadecimal; text of some length stays as it is.
+func hexRange(s source, r Range, shown string) string {
+	if r.Length >= 8 {
+		return shown
+	}
+	b, err := s.slice(r.Offset, r.Length)
+	if err != nil {
+		return ""
+	}
+	return hexOf(b)
 }
 
 // aroundMost is how far the text around a differing byte is looked for: a path's length, mostly.
@@ -275,8 +295,8 @@ func showRange(s source, r Range) string {
 	return v
 }
 
-// stringsOf compares two tables of strings, which split tells apart.
-func stringsOf(a, b []byte, split func([]byte) []int) []Finding {
+// stringsOf compares two tables of strings, which split tells apart and say says.
+func stringsOf(a, b []byte, split func([]byte) []int, say func([]byte) string) []Finding {
 	la, lb := split(a), split(b)
 	ids := map[string]int32{}
 	number := func(s []byte, ends []int) []int32 {
@@ -307,7 +327,7 @@ func stringsOf(a, b []byte, split func([]byte) []int) []Finding {
 			last.Runs = append(last.Runs, runs...)
 			continue
 		}
-		out = append(out, Finding{What: WhatString, A: joined(u), B: joined(v), Runs: runs})
+		out = append(out, Finding{What: WhatString, A: say(u), B: say(v), Runs: runs})
 	}
 	if len(out) > 0 {
 		last := &out[len(out)-1]

@@ -191,7 +191,7 @@ func FuzzAlign(f *testing.F) {
 		if runs := align(a, b); !sound(a, b, runs) {
 			t.Errorf("%q and %q: %v", a, b, runs)
 		}
-		for _, list := range [][]Finding{text(a, b), stringsOf(a, b, terminated)} {
+		for _, list := range [][]Finding{text(a, b), stringsOf(a, b, terminated, joined)} {
 			var runs []Run
 			for _, g := range list {
 				runs = append(runs, g.Runs...)

@@ -172,7 +172,7 @@ func TestLayers(t *testing.T) {
 			f[2].content = string(b)
 			return f
 		},
-		want: []string{"layer 0 → usr/bin/ping: bytes e|ff"},
+		want: []string{"layer 0 → usr/bin/ping: bytes 65|ff"},
 	}, {
 		summary: "every field of a header at once",
 		files: func(f []file) []file {
