@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	ocireg "github.com/google/go-containerregistry/pkg/registry"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -31,10 +32,12 @@ import (
 // The commands of stories about registries. The registries are real servers in
 // this process; what is done behind quorate's back goes through their API.
 //
-//	registry NAME [no-referrers] [tls] [password]
+//	registry NAME [no-referrers] [tls] [password] [full-after=N] [changes=TEXT]
 //	    start a registry and set the variable NAME to HOST:PORT. Without the
 //	    Referrers API; by HTTPS, with a certificate that SSL_CERT_FILE then
-//	    names; for nobody but ann, whose password is secret
+//	    names; for nobody but ann, whose password is secret; with room for N
+//	    writes, until .mended-NAME exists; that changes a bit of what it serves
+//	    under paths with the TEXT
 //	login HOST USER PASSWORD
 //	    what `docker login` would write
 //	results FOLDER REBUILDER… [OPTION…]
@@ -65,13 +68,23 @@ var registryCommands = map[string]func(ts *testscript.TestScript, neg bool, args
 
 func startRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
-		ts.Fatalf("usage: registry NAME [no-referrers] [tls] [password]")
+		ts.Fatalf("usage: registry NAME [no-referrers] [tls] [password] [full-after=N] [changes=TEXT]")
 	}
 	has := func(option string) bool { return slices.Contains(args[1:], option) }
 	quiet := log.New(io.Discard, "", 0)
 	h := ocireg.New(ocireg.WithReferrersSupport(!has("no-referrers")), ocireg.Logger(quiet))
 	if has("password") {
 		h = askPassword(h)
+	}
+	for _, option := range args[1:] {
+		if n, ok := strings.CutPrefix(option, "full-after="); ok {
+			room, err := strconv.ParseInt(n, 10, 64)
+			ts.Check(err)
+			h = fullAfter(h, room, ts.MkAbs(".mended-"+args[0]))
+		}
+		if text, ok := strings.CutPrefix(option, "changes="); ok {
+			h = changing(h, text)
+		}
 	}
 	s := httptest.NewUnstartedServer(h)
 	s.Config.ErrorLog = quiet
@@ -97,6 +110,39 @@ func askPassword(h http.Handler) http.Handler {
 			return
 		}
 		h.ServeHTTP(w, r)
+	})
+}
+
+// fullAfter is a registry whose disk is full after some writes, until the file is there.
+func fullAfter(h http.Handler, room int64, mended string) http.Handler {
+	var writes atomic.Int64
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead && writes.Add(1) > room {
+			if _, err := os.Stat(mended); err != nil {
+				http.Error(w, `{"errors":[{"code":"DENIED","message":"no space"}]}`, http.StatusInsufficientStorage)
+				return
+			}
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// changing is a registry that serves other bytes than it was given.
+func changing(h http.Handler, text string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet || !strings.Contains(r.URL.Path, text) {
+			h.ServeHTTP(w, r)
+			return
+		}
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, r)
+		body := rec.Body.Bytes()
+		if rec.Code == http.StatusOK && len(body) > 0 {
+			body[len(body)/2] ^= 1
+		}
+		w.Header().Set("Content-Type", rec.Header().Get("Content-Type"))
+		w.WriteHeader(rec.Code)
+		_, _ = w.Write(body)
 	})
 }
 
