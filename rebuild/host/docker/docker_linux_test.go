@@ -235,6 +235,7 @@ func TestUnpack(t *testing.T) {
 		{"a link", archive(t, dir("output/"), tar.Header{Typeflag: tar.TypeSymlink, Name: "output/l", Linkname: "/etc"}),
 			garbage + `its output holds "output/l", which is neither a file nor a folder`},
 		{"a way out", archive(t, dir("output/"), file("output/../../x")), garbage + `its output holds "output/../../x"`},
+		{"an absolute path", archive(t, dir("output/"), file("/etc/passwd")), garbage + `its output holds "/etc/passwd"`},
 		{"a neighbour", archive(t, dir("output/"), file("outputs/x")), garbage + `its output holds "outputs/x"`},
 		{"the whole is a file", archive(t, file("output")), garbage + `its output holds "output"`},
 		{"not a tar", []byte(strings.Repeat("x", 1024)), garbage + "its output is no archive: archive/tar: invalid tar header"},

@@ -218,11 +218,12 @@ func unpack(r io.Reader, base, to string) error {
 		if err != nil {
 			return &host.ProtocolError{Reason: fmt.Sprintf("its output is no archive: %v", err)}
 		}
-		name, ok := strings.CutPrefix(path.Clean(h.Name), base)
-		if name == "" && h.Typeflag == tar.TypeDir {
+		name := path.Clean(h.Name)
+		if name == base && h.Typeflag == tar.TypeDir {
 			continue // the folder itself
 		}
-		if name, ok = strings.CutPrefix(name, "/"); !ok || name == "" {
+		inside, ok := strings.CutPrefix(name, base+"/")
+		if !ok {
 			return &host.ProtocolError{Reason: fmt.Sprintf("its output holds %q", h.Name)}
 		}
 		if files++; files > maxOutputFiles {
@@ -231,7 +232,7 @@ func unpack(r io.Reader, base, to string) error {
 		if left -= h.Size; left < 0 {
 			return &host.ProtocolError{Reason: fmt.Sprintf("its output has more than %d bytes", int64(maxOutput))}
 		}
-		if err := unpackOne(root, name, h, t); err != nil {
+		if err := unpackOne(root, inside, h, t); err != nil {
 			return err
 		}
 	}
