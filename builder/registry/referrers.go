@@ -149,7 +149,7 @@ const attachTries = 6
 
 // Attach pushes artifacts that refer to the subject and returns their
 // descriptors, in order. What is there already is not pushed again; all of them
-// are in the registry's list when it returns.
+// are in the registry, and in its list, when it returns.
 func (c *Client) Attach(ctx context.Context, ref Reference, subject Descriptor, artifacts ...*Artifact) ([]Descriptor, error) {
 	wanted := make([]Descriptor, len(artifacts))
 	for i, a := range artifacts {
@@ -165,12 +165,16 @@ func (c *Client) Attach(ctx context.Context, ref Reference, subject Descriptor, 
 		}
 		missing := 0
 		for i, a := range artifacts {
-			if slices.ContainsFunc(there, func(d Descriptor) bool { return d.Digest == wanted[i].Digest }) {
+			kept, err := c.keeps(ctx, ref, there, wanted[i].Digest)
+			if err != nil {
+				return nil, fault("attach to", ref.At(subject.Digest), err)
+			}
+			if kept {
 				continue
 			}
 			missing++
 			if try == attachTries {
-				break
+				continue
 			}
 			if err := c.pushArtifact(ctx, ref, subject, a); err != nil {
 				return nil, fault("attach to", ref.At(subject.Digest), err)
@@ -187,6 +191,19 @@ func (c *Client) Attach(ctx context.Context, ref Reference, subject Descriptor, 
 			}
 		}
 	}
+}
+
+// keeps reports whether a registry lists a manifest and has it: a list that
+// clients keep themselves still names what was deleted.
+func (c *Client) keeps(ctx context.Context, ref Reference, list []Descriptor, d digest.Digest) (bool, error) {
+	if !slices.ContainsFunc(list, func(one Descriptor) bool { return one.Digest == d }) {
+		return false, nil
+	}
+	_, err := c.manifest(ctx, ref.At(d))
+	if e, ok := errors.AsType[*transport.Error](err); ok && e.StatusCode == http.StatusNotFound {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -132,15 +132,15 @@ type guard struct {
 // RoundTrip implements http.RoundTripper.
 func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme != "https" && !g.plain && !loopback(r.URL.Hostname()) {
-		return nil, &plainError{Host: r.URL.Host}
+		return nil, &PlainHTTPError{Host: r.URL.Host}
 	}
 	return g.inner.RoundTrip(r)
 }
 
-// plainError says that a registry, or where it sends us, does not speak HTTPS.
-type plainError struct{ Host string }
+// PlainHTTPError says that a registry, or where it sends us, does not speak HTTPS.
+type PlainHTTPError struct{ Host string }
 
-func (e *plainError) Error() string {
+func (e *PlainHTTPError) Error() string {
 	return fmt.Sprintf("%q does not answer by HTTPS, and plain HTTP is not allowed with other machines", e.Host)
 }
 

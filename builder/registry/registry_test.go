@@ -10,6 +10,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -380,6 +381,38 @@ func TestAttachOverwritten(t *testing.T) {
 	}
 }
 
+// What was deleted is attached again, also where the list still names it.
+func TestAttachDeleted(t *testing.T) {
+	for _, referrers := range []bool{true, false} {
+		host := inProcess(t, referrers, nil)
+		images, store := makeImages(t, "amd64")
+		ref := mustParse(t, host+"/app:v1")
+		c := New(Options{})
+		top, err := c.PushImages(context.Background(), ref, images, store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkArtifacts(t, c, ref, top)
+		list, err := c.Referrers(context.Background(), ref, top.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := http.NewRequest(http.MethodDelete, "http://"+host+"/v2/app/manifests/"+list[1].Digest.String(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil || resp.StatusCode != http.StatusAccepted {
+			t.Fatal(resp, err)
+		}
+		resp.Body.Close()
+		if _, err := c.Artifact(context.Background(), ref, list[1].Digest, top.Digest); !IsNotFound(err) {
+			t.Fatalf("deleted, and there: %v", err)
+		}
+		checkArtifacts(t, c, ref, top)
+	}
+}
+
 // A registry that takes artifacts and lists none is found out.
 func TestAttachNotListed(t *testing.T) {
 	host := inProcess(t, true, func(h http.Handler) http.Handler {
@@ -538,6 +571,7 @@ func FuzzDocuments(f *testing.F) {
 	f.Add([]byte(`{"schemaVersion":2,"manifests":[{"mediaType":"m","digest":"sha256:00","size":1}]}`))
 	f.Add([]byte(`{"manifests":null}`))
 	f.Add([]byte(`{"manifests":[{}]}`))
+	f.Add([]byte(`</v2/app/referrers/x?page=2>; rel="next", <https://evil.example/v2/app/referrers/x>; rel=next`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		list, err := appendIndex(nil, b)
 		if err == nil {
@@ -550,6 +584,11 @@ func FuzzDocuments(f *testing.F) {
 		m := Manifest{Descriptor: Descriptor{MediaType: image.IndexMediaType}, Bytes: b}
 		_, _ = m.Children()
 		_ = artifactType(b)
+		ref, _ := Parse("registry.example/app")
+		resp := &http.Response{Header: http.Header{"Link": {string(b)}}, Request: &http.Request{URL: &url.URL{Scheme: "https", Host: "registry.example", Path: "/v2/app/referrers/x"}}}
+		if next, err := nextPage(ref, resp); err == nil && next != "" && !strings.HasPrefix(next, "referrers/") {
+			t.Errorf("the next page is %q", next)
+		}
 	})
 }
 

@@ -101,6 +101,10 @@ var hints = []func(error) string{
 		return ""
 	}),
 
+	on(func(e *registry.PlainHTTPError) string {
+		return "if only you and people you trust are on the line, --plain-http allows it; passwords go unencrypted, too"
+	}),
+
 	// Keys.
 	func(err error) string {
 		if errors.Is(err, keyfile.ErrNoPassphrase) {
