@@ -122,7 +122,7 @@ func (s stretch) printable() (string, bool) {
 // pointers judges tables of addresses: eight bytes each, in the half of the
 // address space that processes have, apart by whole pages.
 func (p *pair) pointers(a, b stretch) ([]claim, bool) {
-	if a.length() != b.length() || a.length() > 4096 || a.start%8 != b.start%8 {
+	if a.length() != b.length() || a.length() > 4096 || a.start%8 != b.start%8 || inProgram(a.n) {
 		return nil, false
 	}
 	lead := a.start % 8
@@ -145,9 +145,21 @@ func (p *pair) pointers(a, b stretch) ([]claim, bool) {
 	return out, len(out) > 0
 }
 
-// userAddress reports whether v is where x86-64 and arm64 Linux put programs, libraries and stacks.
+// userAddress reports whether v is where Linux puts programs, libraries and stacks:
+// 0x7e and 0x7f, 0x55 and 0x56 on x86-64, 0xaaaa and 0xffff on arm64.
 func userAddress(v uint64) bool {
-	return v>>40 == 0x7f || v>>40 == 0x7e || v>>40 == 0x55 || v>>40 == 0x56 || v>>40 == 0xff || v>>40 == 0xaa
+	return v>>40 == 0x7f || v>>40 == 0x7e || v>>40 == 0x55 || v>>40 == 0x56 || v>>32 == 0xffff || v>>32 == 0xaaaa || v>>32 == 0xaaab
+}
+
+// inProgram reports whether the bytes are of a linked program, which has addresses
+// of its own and none of a process.
+func inProgram(n *diff.Node) bool {
+	for ; n != nil; n = n.Parent {
+		if n.Format == "elf" {
+			return true
+		}
+	}
+	return false
 }
 
 // binaryTime judges four or eight bytes that are seconds since 1970 within each build.

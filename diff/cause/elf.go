@@ -26,10 +26,15 @@ type program struct {
 // those alone that it does not understand.
 func (s *search) elfFile(n *diff.Node) {
 	p := &program{node: n, names: map[string][]leftover{}}
+	var links []leftover
 	n.Walk(func(m *diff.Node) bool {
 		for i := range m.Findings {
 			f := &m.Findings[i]
 			if f.Effect || m == n && f.Outer {
+				continue
+			}
+			if f.What == diff.WhatElfDebug { // named after the build-id, with a checksum of what it names
+				links = append(links, leftover{m, f})
 				continue
 			}
 			p.own = append(p.own, leftover{m, f})
@@ -41,10 +46,15 @@ func (s *search) elfFile(n *diff.Node) {
 		}
 		return true
 	})
-	if len(p.own) == 0 {
-		return
+	if len(p.own) == 0 && !s.buildIDDiffers(n) {
+		return // a link alone is left to be unexplained
+	}
+	for _, l := range links {
+		s.handled[l.finding] = true
+		s.file(n).effects[l.finding.What]++
 	}
 	switch {
+	case len(p.own) == 0:
 	case s.goInfo(p), s.buildIDOnly(p), s.emptiedRpath(p), s.strings(p), s.linkOrder(p):
 	}
 }
@@ -82,6 +92,15 @@ func (s *search) goInfo(p *program) bool {
 	}
 	s.follow(p)
 	return true
+}
+
+func (s *search) buildIDDiffers(n *diff.Node) bool {
+	found := false
+	n.Walk(func(m *diff.Node) bool {
+		found = found || slices.ContainsFunc(m.Findings, func(f diff.Finding) bool { return f.What == diff.WhatElfBuildID })
+		return !found
+	})
+	return found
 }
 
 // take claims a finding and marks it as done.

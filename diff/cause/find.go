@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"path"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -160,6 +162,9 @@ const (
 func (s *search) index(root *diff.Node) {
 	budget := int64(allDigested)
 	root.Walk(func(n *diff.Node) bool {
+		if n.Kind == diff.KindEntry || n.Kind == diff.KindMember {
+			s.pair.changed[path.Base(n.Name)] = true
+		}
 		for _, w := range []diff.Which{diff.A, diff.B} {
 			part := n.Part(w)
 			if part == nil {
@@ -186,27 +191,27 @@ func (s *search) index(root *diff.Node) {
 }
 
 func (s *search) file(n *diff.Node) *fileState {
-	path, layer := "", ""
+	name, layer := "", ""
 	for m := n; m != nil; m = m.Parent {
 		switch {
 		case m.Kind == diff.KindEntry:
-			path = m.Name // the outermost: entries do not hold entries, but a file given as a side is one
+			name = m.Name // the outermost: entries do not hold entries, but a file given as a side is one
 		case m.Kind == diff.KindLayer:
 			layer = m.Name
-		case m.Kind == diff.KindDocument && path == "":
-			path = "image " + m.Name
+		case m.Kind == diff.KindDocument && name == "":
+			name = "image " + m.Name
 		}
 	}
-	if path == "" {
-		path = "image"
+	if name == "" {
+		name = "image"
 		if layer != "" {
-			path = "image " + layer
+			name = "image " + layer
 		}
 	}
-	key := layer + "\x00" + path
+	key := layer + "\x00" + name
 	f := s.files[key]
 	if f == nil {
-		f = &fileState{path: path, layer: layer, claims: map[string]float64{}, effects: map[string]int{}, node: n.File()}
+		f = &fileState{path: name, layer: layer, claims: map[string]float64{}, effects: map[string]int{}, node: n.File()}
 		s.files[key] = f
 	}
 	return f
@@ -424,7 +429,7 @@ func (s *search) one(n *diff.Node, f *diff.Finding) ([]claim, bool) {
 	case is(f, diff.WhatUnexplained, diff.WhatMalformed, diff.WhatFormat, diff.WhatType):
 		list, ok = s.pair.runs(n, f)
 	default:
-		if f.A != "" && f.B != "" && !is(f, diff.WhatBytes, diff.WhatFolded, diff.WhatPadding, diff.WhatContent) {
+		if f.A != "" && f.B != "" && !is(f, diff.WhatBytes, diff.WhatFolded, diff.WhatPadding, diff.WhatContent, diff.WhatElfAddress, diff.WhatElfSymbol, diff.WhatElfSections, diff.WhatElfSegments, diff.WhatElfHeader) && !hexDump.MatchString(f.A) {
 			list, ok = s.pair.line(f.A, f.B)
 			for i := range list {
 				list[i].where = fieldLabel(f)
@@ -442,6 +447,9 @@ func (s *search) one(n *diff.Node, f *diff.Finding) ([]claim, bool) {
 	}
 	return list, ok
 }
+
+// hexDump is how findings show bytes that are no text.
+var hexDump = regexp.MustCompile(`^[0-9a-f]{2}(?: [0-9a-f]{2})*$`)
 
 // hunk explains changed lines.
 func (s *search) hunk(n *diff.Node, f *diff.Finding) ([]claim, bool) {

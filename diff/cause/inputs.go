@@ -18,13 +18,14 @@ const maxStatus = 64 << 20
 func inputs(root *diff.Node) []InputChange {
 	var out []InputChange
 	root.Walk(func(n *diff.Node) bool {
-		if n.Kind != diff.KindEntry {
+		if n.Kind != diff.KindEntry && (n.Kind != diff.KindMember || strings.TrimPrefix(n.Name, "./") != "control") {
 			return true
 		}
 		var parse func([]byte) map[string]string
 		name := strings.TrimPrefix(n.Name, "./")
 		switch {
-		case name == "var/lib/dpkg/status", strings.HasPrefix(name, "var/lib/dpkg/status.d/") && !strings.HasSuffix(name, ".md5sums"):
+		case name == "control" && n.Kind == diff.KindMember, // of a .deb
+			name == "var/lib/dpkg/status", strings.HasPrefix(name, "var/lib/dpkg/status.d/") && !strings.HasSuffix(name, ".md5sums"):
 			parse = dpkgStatus
 		case name == "lib/apk/db/installed", name == "usr/lib/apk/db/installed":
 			parse = apkInstalled

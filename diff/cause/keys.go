@@ -15,6 +15,10 @@ var jarKeys = regexp.MustCompile(`(?i)^(?:built-(?:by|jdk|on|at|date|host|os)|bu
 // keyed claims lines whose key alone says what they are.
 func (s *search) keyed(n *diff.Node, f *diff.Finding) ([]claim, bool) {
 	c := claim{a: f.A, b: f.B, where: fieldLabel(f), confidence: 1}
+	if everyLine(f, s.sumOfChanged) {
+		c.effect = "digests of other files"
+		return []claim{c}, true
+	}
 	e := n.File()
 	switch name := strings.ToLower(n.Name); {
 	case strings.HasSuffix(name, "meta-inf/manifest.mf") || strings.HasSuffix(name, ".properties"):
@@ -35,6 +39,21 @@ func (s *search) keyed(n *diff.Node, f *diff.Finding) ([]claim, bool) {
 		return nil, false
 	}
 	return []claim{c}, true
+}
+
+// sumLine is a line of md5sums, SHA256SUMS and the like; recordLine one of a wheel's RECORD.
+var (
+	sumLine    = regexp.MustCompile(`^([0-9a-f]{32,128})\s+\*?(\S.*)$`)
+	recordLine = regexp.MustCompile(`^(.*),sha(?:256|384|512)=[A-Za-z0-9_-]{40,90},\d+$`)
+)
+
+// sumOfChanged reports whether two lines of a list of digests are of one file, which differs itself.
+func (s *search) sumOfChanged(a, b string) bool {
+	if x, y := sumLine.FindStringSubmatch(a), sumLine.FindStringSubmatch(b); x != nil && y != nil {
+		return x[2] == y[2] && len(x[1]) == len(y[1]) && s.pair.changed[path.Base(x[2])]
+	}
+	x, y := recordLine.FindStringSubmatch(a), recordLine.FindStringSubmatch(b)
+	return x != nil && y != nil && x[1] == y[1] && s.pair.changed[path.Base(x[1])]
 }
 
 func keySign(line string) string {

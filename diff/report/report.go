@@ -171,7 +171,11 @@ func account(r *cause.Report) string {
 	t := r.Total
 	s := fmt.Sprintf("%s of %s differ", plural(t.Differing, "file"), group(int64(t.Files)))
 	if len(r.Causes) > 0 {
-		s += fmt.Sprintf(". %s explain %s, %s of differing bytes", plural(len(r.Causes), "cause"), plural(t.Explained, "file"), share(t.ExplainedBytes, t.Bytes))
+		verb := "explain"
+		if len(r.Causes) == 1 {
+			verb = "explains"
+		}
+		s += fmt.Sprintf(". %s %s %s, %s of differing bytes", plural(len(r.Causes), "cause"), verb, plural(t.Explained, "file"), share(t.ExplainedBytes, t.Bytes))
 	}
 	switch n := t.Differing - t.Explained; {
 	case n > 0:
