@@ -9,6 +9,7 @@ import (
 	"regexp"
 
 	"quorate.dev/builder/tree"
+	"quorate.dev/lockfile/digest"
 )
 
 // Withheld is a file that maintainer scripts made and that no image holds.
@@ -69,15 +70,19 @@ func withhold(entries []tree.Entry, lower *tree.Tree) ([]tree.Entry, []Withheld,
 		}
 	}
 	shipped := map[string]bool{}
+	copies := map[digest.Digest]bool{} // of files that packages ship: base-files' first info index is one
 	for _, e := range lower.Entries() {
 		shipped[e.Path] = true
+		if e.Kind == tree.File {
+			copies[e.Digest] = true
+		}
 	}
 	var kept []tree.Entry
 	var withheld []Withheld
 	told := map[string]bool{}
 	for _, e := range entries {
 		name, reason := byChance(e.Path)
-		if shipped[e.Path] || reason == "" {
+		if reason == "" || shipped[e.Path] || e.Kind == tree.File && copies[e.Digest] {
 			name, reason = e.Path, why[e.Path]
 		}
 		switch {

@@ -54,6 +54,7 @@ func TestWithhold(t *testing.T) {
 	lower := treeOf(t,
 		textEntry("usr/lib/python3/test/key.pem", otherKey),
 		textEntry("etc/tool/sample.key.dpkg-new", otherKey),
+		textEntry("usr/share/base-files/info.dir", "the first index"),
 		tree.Entry{Path: "etc/shipped.pem", Kind: tree.Symlink, Mode: 0o777, Link: "ssl/private/made.key"},
 	)
 	made := treeOf(t,
@@ -69,6 +70,7 @@ func TestWithhold(t *testing.T) {
 		textEntry("etc/ssh/ssh_host_key.pub", "ssh-ed25519 AAAA\n"),
 		textEntry("etc/ssh/known.pub", "ssh-ed25519 BBBB\n"),
 		textEntry("etc/aliases.db", "\x00"),
+		textEntry("usr/share/info/dir", "the first index"),
 		textEntry("var/lib/mysql/ibdata1", "\x00"),
 		textEntry("var/lib/mysql/sys/table", "\x00"),
 		textEntry("etc/motd", "about -----BEGIN PRIVATE KEY-----\n"),
@@ -93,7 +95,7 @@ func TestWithhold(t *testing.T) {
 	}
 	want = []string{
 		"etc/motd", "etc/shipped.pem", "etc/ssh/known.pub", "etc/ssl/certs/5678abcd.0", "etc/ssl/certs/authority.pem",
-		"etc/tool/sample.key", "usr/lib/python3/test/key.pem",
+		"etc/tool/sample.key", "usr/lib/python3/test/key.pem", "usr/share/info/dir",
 	}
 	if !slices.Equal(left, want) {
 		t.Errorf("kept %q, expected %q", left, want)
