@@ -64,6 +64,7 @@ const maxRequests = 64
 // resource is where it was found (oci://REPOSITORY).
 func (r *Referrers) Judge(resource string, images ...digest.Digest) *Opened {
 	o := &r.opener
+	r.dropCopies()
 	slices.SortStableFunc(o.statements, func(a, b Statement) int { return bytes.Compare(a.Referrer[:], b.Referrer[:]) })
 	var best *Opened
 	for _, view := range r.requests(images) {
@@ -82,13 +83,31 @@ func (r *Referrers) Judge(resource string, images ...digest.Digest) *Opened {
 	return best
 }
 
+// dropCopies keeps one of each statement: whoever may push can attach a true
+// one a thousand times, in a thousand wrappings.
+func (r *Referrers) dropCopies() {
+	o := &r.opener
+	type said struct { // one statement may be signed by two, one of them wrongly
+		by   string
+		what digest.Digest
+	}
+	seen := map[said]bool{}
+	again := func(by string, what digest.Digest) bool {
+		was := seen[said{by, what}]
+		seen[said{by, what}] = true
+		return was
+	}
+	o.submissions = slices.DeleteFunc(o.submissions, func(s agreement.Submission) bool { return s.Report != nil && again(s.Rebuilder, s.Report.Statement) })
+	o.agreements = slices.DeleteFunc(o.agreements, func(a *SignedAgreement) bool { return again(a.Signer, a.StatementDigest) })
+	o.summaries = slices.DeleteFunc(o.summaries, func(s *SignedSummary) bool { return again(s.Signer, s.Statement) })
+}
+
 // requests returns what there is to judge: one view for each agreement, newest
 // first, those about the images before others; without any, one for each
 // request that the reports answer, the most answered first. There is always one.
 func (r *Referrers) requests(images []digest.Digest) []*opener {
 	o := &r.opener
 	var views []*opener
-	seen := map[digest.Digest]bool{}
 	about := slices.Clone(o.agreements)
 	other := func(a *SignedAgreement) int { // sorts last
 		if namesAll(a.Subjects, images) {
@@ -100,10 +119,7 @@ func (r *Referrers) requests(images []digest.Digest) []*opener {
 		return cmp.Or(cmp.Compare(other(a), other(b)), b.AgreedOn.Compare(a.AgreedOn), bytes.Compare(a.StatementDigest[:], b.StatementDigest[:]))
 	})
 	for _, a := range about {
-		if !seen[a.StatementDigest] {
-			views = append(views, &opener{policy: o.policy, statements: o.statements, submissions: o.submissions, agreements: []*SignedAgreement{a}, late: true})
-		}
-		seen[a.StatementDigest] = true
+		views = append(views, &opener{policy: o.policy, statements: o.statements, submissions: o.submissions, agreements: []*SignedAgreement{a}, late: true})
 	}
 	if len(views) == 0 {
 		for _, job := range r.jobs(images) {

@@ -255,6 +255,33 @@ func TestReferrers(t *testing.T) {
 		})
 	}
 
+	t.Run("the same a hundred times", func(t *testing.T) {
+		r, _ := GatherReferrers(p)
+		for i := range 100 {
+			for _, b := range whole {
+				r.Add(digest.Of(fmt.Appendf(nil, "%d %s", i, b.manifest)), b.data)
+			}
+		}
+		for _, b := range whole {
+			r.Add(b.manifest, b.data)
+		}
+		o := r.Judge(here, of("x"))
+		if err := o.Verify(of("x")); err != nil || len(o.Summaries) != 1 || len(r.opener.submissions) != 2 || len(o.Statements) != 101*len(whole) {
+			t.Errorf("%v; %d summaries, %d reports, %d statements", err, len(o.Summaries), len(r.opener.submissions), len(o.Statements))
+		}
+	})
+	t.Run("a report that another rebuilder signs too", func(t *testing.T) {
+		stolen := sigstore(t, "b", forge(t, "b", payloadOf(t, ax)))
+		for _, list := range [][]bundled{append([]bundled{stolen}, whole...), append(slices.Clone(whole), stolen)} {
+			r, _ := GatherReferrers(p)
+			for _, b := range list {
+				r.Add(b.manifest, b.data)
+			}
+			if err := r.Judge(here, of("x")).Verify(of("x")); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 	t.Run("copied", func(t *testing.T) {
 		r, _ := GatherReferrers(p)
 		for _, b := range whole {
