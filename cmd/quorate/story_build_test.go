@@ -52,6 +52,7 @@ func TestRealScript(t *testing.T) {
 	all := storyMakers(t)
 	maps.Copy(all, storyCommands)
 	maps.Copy(all, buildCommands)
+	maps.Copy(all, registryCommands)
 	testscript.Run(t, testscript.Params{
 		Files: stories(t, true),
 		Setup: func(env *testscript.Env) error {

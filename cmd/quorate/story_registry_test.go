@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -53,6 +54,9 @@ import (
 //	    push the image in an OCI layout, and nothing beside it, as crane does
 //	replay REF REF
 //	    attach everything that refers to the first image to the second
+//	program NAME PACKAGE@VERSION
+//	    put a program of somebody else's into the PATH, built by go install
+//	    unless it is there already
 //	copy-image REF REF
 //	    copy an image and what refers to it, as oras does
 var registryCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -63,6 +67,7 @@ var registryCommands = map[string]func(ts *testscript.TestScript, neg bool, args
 	"noise":      makeNoise,
 	"push-image": pushImage,
 	"replay":     replay,
+	"program":    installProgram,
 	"copy-image": copyImage,
 }
 
@@ -300,4 +305,21 @@ func replay(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	_, err := to.client.Attach(context.Background(), to.ref, to.top.Descriptor, all...)
 	ts.Check(err)
+}
+
+func installProgram(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: program NAME PACKAGE@VERSION")
+	}
+	if _, err := exec.LookPath(args[0]); err == nil {
+		return
+	}
+	bin := ts.MkAbs(".programs")
+	build := exec.Command("go", "install", args[1])
+	build.Dir = os.TempDir() // outside of our module
+	build.Env = append(os.Environ(), "GOBIN="+bin, "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		ts.Fatalf("cannot build %s: %v\n%s", args[0], err, out)
+	}
+	ts.Setenv("PATH", bin+string(os.PathListSeparator)+ts.Getenv("PATH"))
 }
