@@ -303,6 +303,9 @@ func (s *search) wholeNode(n *diff.Node, rest []*diff.Finding) ([]claim, bool) {
 			return nil, false
 		}
 	}
+	if n.A != nil && n.B != nil && max(n.A.Size, n.B.Size) > maxText {
+		return s.stream(n)
+	}
 	a, err1 := n.Bytes(diff.A, maxText)
 	b, err2 := n.Bytes(diff.B, maxText)
 	if err1 != nil || err2 != nil {
@@ -321,8 +324,8 @@ func (s *search) wholeNode(n *diff.Node, rest []*diff.Finding) ([]claim, bool) {
 	if list, ok := s.pair.whole(n.Name, a, b); ok {
 		return s.inContext(n, list), true
 	}
-	if list, ok := s.pair.lines(a, b, 0); ok {
-		return s.inContext(n, list), true
+	if list, ok := s.stream(n); ok {
+		return list, true
 	}
 	if list, ok := beginning(a, b); ok {
 		return []claim{list}, true
@@ -418,6 +421,8 @@ func (s *search) one(n *diff.Node, f *diff.Finding) ([]claim, bool) {
 	var list []claim
 	var ok bool
 	switch {
+	case f.More > 0: // its values are those of the first place only
+		list, ok = s.pair.runs(n, f)
 	case f.What == diff.WhatText:
 		if list, ok = s.keyed(n, f); !ok {
 			list, ok = s.hunk(n, f)
@@ -487,7 +492,7 @@ func (s *search) claim(n *diff.Node, f *diff.Finding, list ...claim) {
 	file := s.file(n)
 	for i, c := range list {
 		if c.effect != "" {
-			file.effects[c.effect]++
+			file.effects[c.effect] += 1 + c.more
 			continue
 		}
 		s.corroborate(n, &c)
@@ -504,7 +509,7 @@ func (s *search) claim(n *diff.Node, f *diff.Finding, list ...claim) {
 			file.claims[c.entry] = c.confidence
 		}
 		k.files[file.path] = true
-		k.Sites += 1
+		k.Sites += 1 + c.more
 		if i == 0 {
 			k.Sites += f.More
 			k.Bytes += owned(f)

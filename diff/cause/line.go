@@ -22,6 +22,7 @@ type claim struct {
 	why        string  // why it is only likely, or how it is proven beyond the entry's own words
 	confidence float64 // 1: of this cause and no other
 	confirm    string  // command that decides
+	more       int     // so many further places like it
 	effect     string  // not "": follows from another difference; folded under this name
 }
 
