@@ -7,9 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"quorate.dev/rebuild"
 	"quorate.dev/rebuild/agreement"
 	"quorate.dev/rebuild/host/docker"
 	"quorate.dev/rebuild/keyfile"
@@ -34,7 +38,128 @@ known hosts, and the docker command on the other side.
 Whoever has the socket of a Docker Engine owns its machine, and with it the key
 that its workers sign with. Name as operator who holds that socket: three
 engines that one person reaches are one operator's.`,
-	}, rebuildersInitCmd(ui))
+	}, rebuildersCheckCmd(ui), rebuildersInitCmd(ui))
+}
+
+func rebuildersCheckCmd(ui *terminal) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check [FILE]",
+		Short: "See whether every rebuilder is ready",
+		Long: `Check asks every rebuilder of FILE, by default rebuilders.yaml, whether it is
+ready: whether it can be reached and what it is, which row of isolation its
+workers get, whether its key is the enrolled one, what its disk has left and how
+far its clock is off. Nothing is built.` +
+			exitStatus("all are ready", "", "one is not, or the file is bad"),
+		Example: `  quorate rebuilders check
+  quorate rebuilders check ci/rebuilders.yaml`,
+		Args: takes("[FILE]"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path := rebuild.FileName
+			if len(args) > 0 {
+				path = args[0]
+			}
+			return checkRebuilders(cmd.Context(), ui, path)
+		},
+	}
+}
+
+// checked is one line of the table.
+type checked struct {
+	where   string
+	what    string // engine and isolation, when it could be asked
+	trouble string // "" when it is ready
+}
+
+func checkRebuilders(ctx context.Context, ui *terminal, path string) error {
+	asked, _, err := readRebuilders(path)
+	if err != nil {
+		return err
+	}
+	m := &machine{ui: ui}
+	found := make([]checked, len(asked))
+	var all sync.WaitGroup
+	for i, r := range asked {
+		all.Go(func() {
+			if r.Docker == nil {
+				found[i] = m.checkHere(r)
+			} else {
+				found[i] = checkEngine(ctx, r)
+			}
+		})
+	}
+	all.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	bad := 0
+	w := tabwriter.NewWriter(ui, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "REBUILDER\tOPERATOR\tHOST\tREADY\tWHAT")
+	for i, r := range asked {
+		ready, what := "yes", found[i].what
+		if found[i].trouble != "" {
+			bad++
+			ready, what = "no", found[i].trouble
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Name, r.Operator, printable(found[i].where), ready, printable(what))
+	}
+	_ = w.Flush() // the terminal keeps its own errors
+	if bad > 0 {
+		return fmt.Errorf("%d of %d rebuilders are not ready", bad, len(asked))
+	}
+	return nil
+}
+
+// checkHere checks a rebuilder on this machine. It reads public keys only.
+func (m *machine) checkHere(r rebuild.FileRebuilder) checked {
+	c := checked{where: "local"}
+	s, err := m.isolate()
+	if err != nil {
+		c.trouble = err.Error()
+		return c
+	}
+	if _, err := os.Stat(r.KeyFile); err != nil {
+		c.trouble = fmt.Sprintf("cannot find the key that it signs with: %v", err)
+		return c
+	}
+	if key, err := keyfile.LoadPublic(publicPath(r.KeyFile)); err == nil && key != r.Key {
+		c.trouble = otherKey(key, r.Key)
+		return c
+	}
+	c.what = "mapping " + string(s.Mapping())
+	return c
+}
+
+func otherKey(has, enrolled keyfile.PublicKey) string {
+	return fmt.Sprintf("its key is %.16s…, but %.16s… is enrolled", has.Fingerprint(), enrolled.Fingerprint())
+}
+
+// checkEngine checks a rebuilder in a Docker Engine.
+func checkEngine(ctx context.Context, r rebuild.FileRebuilder) checked {
+	h := &docker.Host{Endpoint: endpointOf(r.Docker)}
+	c := checked{where: "docker " + h.Endpoint.String()}
+	facts, err := h.Check(ctx, r.Name)
+	if err != nil {
+		c.trouble = err.Error()
+		return c
+	}
+	key, err := keyfile.ParsePublic(facts.Key)
+	switch {
+	case err != nil:
+		c.trouble = "its key is none: " + err.Error()
+	case key != r.Key:
+		c.trouble = otherKey(key, r.Key)
+	case facts.Trouble != "":
+		c.trouble = facts.Trouble
+	default:
+		c.what = fmt.Sprintf("engine %s, API %s, kernel %s, isolation %s, clock off by %s, %d GiB free",
+			facts.Engine, facts.API, facts.Kernel, facts.Row, facts.Skew.Abs().Round(10*time.Millisecond), facts.Free>>30)
+	}
+	return c
+}
+
+// endpointOf is where the engine of a file is.
+func endpointOf(d *rebuild.FileDocker) docker.Endpoint {
+	return docker.Endpoint{Address: d.Endpoint, TLS: d.TLS, Context: d.Context}
 }
 
 // initFlags say which engine.

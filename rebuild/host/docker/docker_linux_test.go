@@ -200,6 +200,27 @@ func TestHow(t *testing.T) {
 	}
 }
 
+func TestFacts(t *testing.T) {
+	for answer, want := range map[string]int64{"identity\nfree 12\n": 12, "identity\n": -1, "free -1": -1, "free x": -1, "": -1, "free 9999999999999999999": -1} {
+		if got := freeBytes(answer); got != want {
+			t.Errorf("%q: got %d, want %d", answer, got, want)
+		}
+	}
+	for _, test := range []struct {
+		facts Facts
+		want  string
+	}{
+		{Facts{Free: 5 << 30}, ""},
+		{Facts{Free: -1, Skew: -4 * time.Minute}, ""},
+		{Facts{Free: 1 << 30}, "its disk has 1.0 GiB left, expected 4"},
+		{Facts{Free: 5 << 30, Skew: -24 * time.Hour}, "its clock is off by -24h0m0s"},
+	} {
+		if got := test.facts.trouble(); got != test.want {
+			t.Errorf("%+v: got %q, want %q", test.facts, got, test.want)
+		}
+	}
+}
+
 func archive(t testing.TB, headers ...tar.Header) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
