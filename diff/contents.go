@@ -36,6 +36,7 @@ type comparer struct {
 	depth     int
 	moves     moves
 	found     int
+	nodes     int // entries that became nodes
 	total     Totals
 }
 

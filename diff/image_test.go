@@ -77,7 +77,7 @@ func (s *imageSide) write(t testing.TB) string {
 }
 
 func (s *imageSide) archive(t testing.TB, pack bool) string {
-	var files []file
+	files := []file{{tar.Header{Typeflag: tar.TypeDir, Name: "./", Mode: 0o755}, ""}}
 	all := s.blobs()
 	for _, name := range slices.Sorted(func(yield func(string) bool) {
 		for n := range all {

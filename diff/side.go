@@ -136,32 +136,26 @@ func (in *input) imageSide() error {
 func (c *opener) archive(in *input) error {
 	s := in.src
 	packer := packerOf(s.head(headSize))
-	first, packed := "", s
+	packed := s
+	var plain io.ReadCloser = io.NopCloser(s.reader())
 	if packer != nil {
-		r, err := packer.open(s.reader())
-		if err == nil {
-			head := make([]byte, tarBlock)
-			_, err = io.ReadFull(r, head)
-			r.Close()
-			if err == nil && tarChecksum(head) && !allZero(head) {
-				first = cleanPath(tarString(head[:100]))
-			}
-		}
-		if first == "" {
+		var err error
+		if plain, err = packer.open(s.reader()); err != nil {
 			in.Kind = KindFile
 			return in.sum()
 		}
-	} else if head := s.head(tarBlock); len(head) < tarBlock || allZero(head) || !tarChecksum(head) {
+	}
+	first := firstName(plain)
+	plain.Close()
+	if first == "" {
 		in.Kind = KindFile
 		return in.sum()
-	} else {
-		first = cleanPath(tarString(head[:100]))
 	}
 	in.Kind = KindTar
+	if !imageName(first) {
+		return in.sum()
+	}
 	if packer != nil {
-		if !imageName(first) {
-			return in.sum()
-		}
 		// Parts of an image are read in any order.
 		var err error
 		if in.spool, err = newSpool(c.o.Temp); err != nil {
@@ -216,12 +210,32 @@ func isDockerManifest(f files) bool {
 	return err == nil && bytes.Contains(b, []byte(`"Layers"`)) && bytes.Contains(b, []byte(`"Config"`))
 }
 
+// firstName is the first name in a tar, "" for what is none. "." stands before
+// everything else when a folder was packed whole.
+func firstName(r io.Reader) string {
+	t := newTarReader(r, nil)
+	name := ""
+	for range 3 {
+		e, err := t.next()
+		if err != nil {
+			return name
+		}
+		if name = e.path; name != "." || e.size != 0 {
+			return name
+		}
+	}
+	return name
+}
+
 // imageName reports whether an archive that begins with this name may hold an image.
 func imageName(name string) bool {
 	if name == "index.json" || name == "manifest.json" || name == "oci-layout" || name == "repositories" || name == "blobs" || strings.HasPrefix(name, "blobs/") {
 		return true
 	}
-	stem, _, _ := strings.Cut(strings.TrimSuffix(name, ".json"), "/")
+	stem := strings.TrimPrefix(name, "sha256:") // docker save, and other writers of its format
+	if i := strings.IndexAny(stem, "./"); i >= 0 {
+		stem = stem[:i]
+	}
 	_, err := hex.DecodeString(stem)
 	return err == nil && len(stem) == 64
 }
@@ -241,8 +255,9 @@ func (in *input) sum() error {
 func tarIndex(s source) (map[string]Range, error) {
 	out := map[string]Range{}
 	at := int64(0)
+	t := newTarReader(nil, nil)
 	for len(out) < maxEntries && at < s.size {
-		t := newTarReader(s.sub(at, s.size-at).reader(), nil)
+		t.r, t.at = s.sub(at, s.size-at).reader(), 0
 		e, err := t.next()
 		if err != nil {
 			return out, nil

@@ -272,7 +272,7 @@ func (t *tarReader) next() (*entry, error) {
 				}
 			}
 		}
-		h := parseTarHead(t.raw)
+		h := readTarHead(t.raw, false)
 		if h.size < 0 || h.size > 1<<50 {
 			return nil, errTarBad
 		}
@@ -370,15 +370,18 @@ var tarFields = []struct {
 var at0 = map[string]int{"uid": 108, "gid": 116, "user": 265, "group": 297}
 
 // parseTarHead reads header blocks as next collects them; blocks that are cut short give zero values.
-func parseTarHead(raw []byte) *tarHead {
+func parseTarHead(raw []byte) *tarHead { return readTarHead(raw, true) }
+
+// readTarHead is parseTarHead with or without cuts, which most entries never need.
+func readTarHead(raw []byte, cuts bool) *tarHead {
 	h := &tarHead{}
-	pax := map[string]string{}
+	var pax map[string]string
 	var longName, longLink string
 	at := int64(0)
 	add := func(size int64, c cut) {
 		c.off, c.size = at, min(size, int64(len(raw))-at)
 		at += c.size
-		if c.size > 0 {
+		if c.size > 0 && cuts {
 			h.cuts = append(h.cuts, c)
 		}
 	}
@@ -392,7 +395,12 @@ func parseTarHead(raw []byte) *tarHead {
 		size = min(max(size, 0), int64(len(raw))-at-tarBlock)
 		payload := raw[at+tarBlock : at+tarBlock+size]
 		id := string(kind)
-		for _, f := range tarFields {
+		fields := tarFields
+		if !cuts {
+			at += tarBlock
+			fields = nil
+		}
+		for _, f := range fields {
 			k := cut{what: WhatPAXName, where: f.what, key: id + " head " + f.what + f.where, effect: f.effect}
 			switch f.what {
 			case WhatName:
@@ -420,7 +428,14 @@ func parseTarHead(raw []byte) *tarHead {
 			add(size, cut{what: WhatLink, key: "K"})
 		default:
 			paxRecords(payload, func(n int, k, v string) {
+				if pax == nil {
+					pax = map[string]string{}
+				}
 				pax[k] = v
+				if !cuts {
+					at += int64(n)
+					return
+				}
 				add(int64(n), paxCut(id, k, v))
 			})
 		}
@@ -432,6 +447,9 @@ func parseTarHead(raw []byte) *tarHead {
 	}
 	p := raw[at : at+tarBlock]
 	h.main(p, pax, longName, longLink)
+	if !cuts {
+		return h
+	}
 	gnu := string(p[257:265]) == "ustar  \x00"
 	for _, f := range tarFields {
 		k := cut{what: f.what, where: f.where, key: "main " + f.what + strconv.FormatInt(at, 10), effect: f.effect}

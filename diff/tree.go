@@ -53,7 +53,8 @@ func (t *tree) meta(e *entry) (*Meta, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &h.meta, nil
+	meta := h.meta // a copy: the head itself is large
+	return &meta, nil
 }
 
 // scanSource lists a tar that can be read anywhere.
@@ -151,13 +152,36 @@ func (c *comparer) trees(n *Node, x, y *tree, kind Kind) error {
 }
 
 type treeWork struct {
-	c              *comparer
-	n              *Node
-	x, y           *tree
-	kind           Kind
-	p              pairing
-	left, right    map[int]source // contents
-	foldedA, foldB int64
+	c           *comparer
+	n           *Node
+	x, y        *tree
+	kind        Kind
+	p           pairing
+	left, right map[int]source // contents
+	folded      Finding        // entries beyond the budget
+}
+
+// maxNodes bounds the entries of one comparison that become nodes, at some 1.3 kB each. The
+// largest images have some 100,000 entries; when more than these differ, it is in the same way.
+const maxNodes = 20_000
+
+// fold owns what differs in an entry beyond the budget.
+func (w *treeWork) fold(e, f *entry) {
+	g := &w.folded
+	if g.What == "" {
+		*g = Finding{What: WhatFolded, Where: "entries beyond the budget of nodes", A: e.path, B: f.path, More: -1}
+	}
+	g.More++
+	add := func(a, b Range) { g.Runs = append(g.Runs, Run{a, b}) }
+	if e.headSum != f.headSum || e.path != f.path {
+		add(Range{e.start, e.head}, Range{f.start, f.head})
+	}
+	if e.dataSum != f.dataSum || e.size != f.size {
+		add(Range{e.data(), e.size}, Range{f.data(), f.size})
+	}
+	if e.headSum != f.headSum || e.size != f.size {
+		add(Range{e.data() + e.size, e.padding()}, Range{f.data() + f.size, f.padding()})
+	}
 }
 
 // lonely are the regular files without a partner.
@@ -306,12 +330,24 @@ func (w *treeWork) say() error {
 	if err := w.tails(); err != nil {
 		return err
 	}
+	if w.folded.What != "" {
+		c.add(w.n, w.folded)
+	}
 	c.ownOrder(w.n, moved)
 	return nil
 }
 
 // alone says that only one side has an entry.
 func (w *treeWork) alone(side Which, t *tree, e *entry) error {
+	if w.c.nodes++; w.c.nodes > maxNodes && !t.isFolder() {
+		none := entry{}
+		if side == A {
+			w.fold(e, &none)
+		} else {
+			w.fold(&none, e)
+		}
+		return nil
+	}
 	meta, err := t.meta(e)
 	if err != nil {
 		return err
@@ -344,6 +380,10 @@ func (w *treeWork) pair(i, j int, e, f *entry) error {
 	folder := w.x.isFolder() || w.y.isFolder()
 	equalData := e.dataSum == f.dataSum && e.size == f.size
 	if !folder && equalData && e.headSum == f.headSum && e.path == f.path {
+		return nil
+	}
+	if w.c.nodes++; w.c.nodes > maxNodes && !folder {
+		w.fold(e, f)
 		return nil
 	}
 	m := &Node{Name: e.path, Kind: w.kind, Parent: w.n}
@@ -398,7 +438,8 @@ func (w *treeWork) headers(m *Node, e, f *entry) error {
 	if err != nil {
 		return err
 	}
-	m.A.Meta, m.B.Meta = &a.meta, &b.meta
+	x, y := a.meta, b.meta // copies: the head itself is large
+	m.A.Meta, m.B.Meta = &x, &y
 	m.A.Offset, m.B.Offset = e.data(), f.data()
 	if e.headSum == f.headSum {
 		return nil
