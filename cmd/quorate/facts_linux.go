@@ -72,6 +72,16 @@ func asOwnerOf(dir string, f func()) {
 	<-done
 }
 
+// freeHere is what the working folder's file system has for us, in bytes; -1
+// when that is not known. In a container's own root it is the engine's disk.
+func freeHere() int64 {
+	var fs unix.Statfs_t
+	if unix.Statfs(".", &fs) != nil {
+		return -1
+	}
+	return int64(fs.Bavail) * int64(fs.Bsize)
+}
+
 // filesystemName names the file systems that builds are seen on (statfs(2)).
 func filesystemName(magic int64) string {
 	switch magic {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,10 @@ func TestRealDockerHost(t *testing.T) {
 	d := &dockerRebuild{world: w, engine: e, dir: enterable(t)}
 	d.enrol(t)
 	before := d.there(t)
+	ready := d.run(t, "rebuilders", "check", d.path("rebuilders.yaml")).stdout
+	if !regexp.MustCompile(`(?m)^there +acme +docker unix:\S+ +yes +engine \S+, API 1\.\d+, kernel \S+, isolation root-map, clock off by \S+, [1-9]\d* GiB free$`).MatchString(ready) {
+		t.Errorf("check says\n%s", ready)
+	}
 	out := d.rebuild(t)
 	if !strings.Contains(out.stdout, "AGREED: 2 of 2 rebuilders, of one operator") {
 		t.Fatalf("no agreement:\n%s%s", out.stdout, out.stderr)

@@ -290,7 +290,7 @@ func (m *machine) hosts() func(*rebuild.FileDocker) host.Host {
 			return here
 		}
 		if engines[*d] == nil {
-			engines[*d] = &docker.Host{Endpoint: docker.Endpoint{Address: d.Endpoint, TLS: d.TLS, Context: d.Context}}
+			engines[*d] = &docker.Host{Endpoint: endpointOf(d)}
 		}
 		return engines[*d]
 	}

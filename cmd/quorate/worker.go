@@ -53,6 +53,9 @@ signs a report with its own key and ends. People do not type this.` +
 					return err
 				}
 				ui.answer("%s", s.Mapping())
+				if free := freeHere(); free >= 0 {
+					ui.answer("free %d", free)
+				}
 				return nil
 			}
 			if makeKey != "" {
@@ -72,7 +75,7 @@ signs a report with its own key and ends. People do not type this.` +
 		},
 	}
 	cmd.Flags().StringVar(&makeKey, "make-key", "", "only make the private key `FILE` if there is none, and print its public half")
-	cmd.Flags().BoolVar(&check, "check", false, "only make an empty sandbox, and print its mapping of ids")
+	cmd.Flags().BoolVar(&check, "check", false, "only make an empty sandbox, and print its mapping of ids and what the disk of this folder has free")
 	return cmd
 }
 
