@@ -12,6 +12,9 @@
 //	defer res.Close()
 //	res.Pairs[0].Root.Walk(func(n *diff.Node) bool { … return true })
 //
+// Images are compared as images, whatever holds them: how an archive packs an image's
+// parts is nothing of the image.
+//
 // # The account
 //
 // A node has bytes on two sides. Its findings own stretches of them ([Run]), no byte

@@ -11,15 +11,16 @@ import (
 const (
 	// Of a value the text shows so many lines and bytes: both sides of a finding stay on one screen.
 	shownLines, shownBytes = 6, 400
-	// maxShown bounds the findings that the text shows for one path.
-	maxShown = 40
+	// maxShown bounds the findings that the text shows for one path, maxListed the bytes of all of them:
+	// nobody reads more, and programs read JSON.
+	maxShown, maxListed = 40, 90 << 10
 )
 
 // WriteText writes the result as plain text, the same bytes for the same result.
 // Names from the images are quoted when they hold anything that a terminal might obey.
 // show chooses what is shown (nil: all); the counts are of everything.
 func (r *Result) WriteText(w io.Writer, show func(*Node, *Finding) bool) error {
-	b := bufio.NewWriter(w)
+	b := &listing{Writer: bufio.NewWriter(w)}
 	for i, s := range r.Sides {
 		fmt.Fprintf(b, "%s  %s  (%s)  %s\n", r.label(i), Quote(s.Name), s.Kind, s.Digest)
 		for _, d := range s.Images {
@@ -46,6 +47,17 @@ func (r *Result) WriteText(w io.Writer, show func(*Node, *Finding) bool) error {
 	return b.Flush()
 }
 
+// listing counts what was written.
+type listing struct {
+	*bufio.Writer
+	bytes int
+}
+
+func (l *listing) Write(p []byte) (int, error) {
+	l.bytes += len(p)
+	return l.Writer.Write(p)
+}
+
 // label names a side: A, B, C … and numbers beyond.
 func (r *Result) label(i int) string {
 	if i < 26 {
@@ -54,11 +66,11 @@ func (r *Result) label(i int) string {
 	return strconv.Itoa(i + 1)
 }
 
-func (c *Comparison) write(b *bufio.Writer, x, y string, show func(*Node, *Finding) bool) {
+func (c *Comparison) write(b *listing, x, y string, show func(*Node, *Finding) bool) {
 	t := c.Total
 	fmt.Fprintf(b, "\n%s and %s: %s in %s of %d; %s\n", x, y, plural(t.Findings, "difference", "differences"),
 		plural(t.Differing, "path", "paths"), t.Files, plural(int(t.Bytes), "differing byte", "differing bytes"))
-	hidden, effects := 0, 0
+	hidden, effects, beyond := 0, 0, 0
 	c.Root.Walk(func(n *Node) bool {
 		shown := 0
 		for i := range n.Findings {
@@ -69,6 +81,10 @@ func (c *Comparison) write(b *bufio.Writer, x, y string, show func(*Node, *Findi
 			}
 			if f.Effect {
 				effects++
+				continue
+			}
+			if b.bytes > maxListed {
+				beyond++
 				continue
 			}
 			if shown == 0 {
@@ -83,6 +99,9 @@ func (c *Comparison) write(b *bufio.Writer, x, y string, show func(*Node, *Findi
 		}
 		return true
 	})
+	if beyond > 0 {
+		fmt.Fprintf(b, "\n%s not listed, for there are so many\n", plural(beyond, "further difference is", "further differences are"))
+	}
 	if effects > 0 {
 		fmt.Fprintf(b, "\n%s: sizes, offsets, checksums, digests, packed forms\n", plural(effects, "further difference follows from these", "further differences follow from these"))
 	}
@@ -111,7 +130,7 @@ func (n *Node) size() string {
 	return fmt.Sprintf("   %d of %d | %d of %d bytes", a.Differing, a.Size, b.Differing, b.Size)
 }
 
-func (f *Finding) write(b *bufio.Writer, x, y string) {
+func (f *Finding) write(b io.Writer, x, y string) {
 	fmt.Fprintf(b, "  %s", f.What)
 	if f.Where != "" {
 		fmt.Fprintf(b, " %s", Quote(f.Where))
@@ -134,7 +153,7 @@ func (f *Finding) write(b *bufio.Writer, x, y string) {
 }
 
 // value writes one side's value, one line of it a line.
-func value(b *bufio.Writer, label, v string) {
+func value(b io.Writer, label, v string) {
 	if v == "" {
 		fmt.Fprintf(b, "    %s -\n", label)
 		return
