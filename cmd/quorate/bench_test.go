@@ -145,16 +145,16 @@ func BenchmarkRealLarge(b *testing.B) {
 		"apiVersion: quorate/v1", "name: large", "platforms: [linux/amd64]", "epoch: 2026-11-01T00:00:00Z",
 		"inputs: {debian: {suite: bookworm}}", "image: {packages: [default-jdk-headless, gcc, g++, python3-numpy, texlive-latex-base, clang]}", "",
 	}, "\n")
-	if err := os.MkdirAll(filepath.Join(w.dir, "large"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(w.dir, "examples", "large"), 0o755); err != nil {
 		b.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(w.dir, "large", "quorate.yaml"), []byte(definition), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(w.dir, "examples", "large", "quorate.yaml"), []byte(definition), 0o644); err != nil {
 		b.Fatal(err)
 	}
-	w.run("quorate lock large")
+	w.run("quorate lock examples/large")
 	w.prepare("large")
 	for b.Loop() {
 		w.forget()
-		report(b, "large", w.run("quorate build large"), cost{})
+		report(b, "large", w.run("quorate build examples/large"), cost{})
 	}
 }
