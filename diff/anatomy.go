@@ -420,6 +420,9 @@ func (c *comparer) alonecut(m *Node, s source, w Which, k *cut, outer bool) {
 	} else {
 		f.B, f.Runs = k.shown(s), []Run{{B: r}}
 	}
+	if k.what == WhatPadding && zeros(s.sub(k.off, k.size)) {
+		f.Effect = true // alignment follows from what stands before
+	}
 	c.merge(m, f)
 }
 
@@ -518,7 +521,7 @@ func (c *comparer) cuts(n, m *Node, a, b source, k, l *cut) error {
 			if g.Where == "" {
 				g.Where = k.where
 			}
-			g.Effect = g.Effect || f.Effect
+			g.Effect = g.Effect || f.Effect || k.what == WhatPadding && zeros(x) && zeros(y)
 			if !k.inside || !l.inside || !outer {
 				g.Outer, g.Runs = outer, shift(g.Runs, k.off, l.off)
 			}
@@ -535,6 +538,15 @@ func (c *comparer) cuts(n, m *Node, a, b source, k, l *cut) error {
 	}
 	c.merge(m, f)
 	return nil
+}
+
+// zeros reports whether a stretch, of a page at most, holds nothing but zeros.
+func zeros(s source) bool {
+	if s.size > 64<<10 {
+		return false
+	}
+	b, err := s.load()
+	return err == nil && allZero(b)
 }
 
 // section is a new child for a stretch that is a file of its own.

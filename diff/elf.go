@@ -88,8 +88,13 @@ func takeElf(s source) *anatomy {
 	}
 	a := t.done()
 	a.data = t
-	if t.goInfo {
-		a.after = goBuildInfo
+	a.after = func(c *comparer, n *Node, b *anatomy) {
+		if t.goInfo {
+			goBuildInfo(c, n)
+		}
+		if u, ok := b.data.(*elfTaking); ok {
+			elfSymbols(c, n, t, u)
+		}
 	}
 	return a
 }
@@ -158,7 +163,7 @@ func (t *elfTaking) sectionHeader(x *elfSection, size int64) {
 	names := []string{"name", "type", "flags", "address", "offset", "size", "link", "info", "alignment", "entry size"}
 	at := x.header
 	for i, n := range sizes {
-		effect := i != 1 && i != 2 && i != 8 && i != 9
+		effect := i != 1 && i != 2 && i != 9
 		t.add("header of "+x.name, "", "", at, n, cut{what: WhatElfSections, where: x.name + " " + names[i], effect: effect})
 		at += n
 	}
@@ -225,7 +230,7 @@ func hexPlain(b []byte) string { return strings.ReplaceAll(hexOf(b), " ", "") }
 
 // goBuildInfo compares what Go wrote about the build into both files. The bytes are
 // owned by the section; these findings say what they mean.
-func goBuildInfo(c *comparer, n *Node, _ *anatomy) {
+func goBuildInfo(c *comparer, n *Node) {
 	a, err := goSettings(n.A.src)
 	if err != nil {
 		return
@@ -267,4 +272,92 @@ func module(m *debug.Module) string {
 		s += " => " + module(m.Replace)
 	}
 	return s
+}
+
+const (
+	// maxSymbols bounds the symbols that are compared by name; a browser with debug symbols has some million.
+	maxSymbols = 300_000
+	// maxSymbolFindings bounds those that are said one by one.
+	maxSymbolFindings = 40
+)
+
+// elfSymbols compares two symbol tables by name. Addresses shift with every
+// change before them and say nothing; names and their order do. These findings own no
+// bytes: .symtab does.
+func elfSymbols(c *comparer, n *Node, t, u *elfTaking) {
+	x, y := t.symbols(n.A.src), u.symbols(n.B.src)
+	if len(x) == 0 || len(y) == 0 {
+		return
+	}
+	p := pair(len(x), len(y), func(i int) string { return x[i] }, func(j int) string { return y[j] })
+	said := 0
+	say := func(f Finding) {
+		if said++; said <= maxSymbolFindings {
+			c.add(n, f)
+		}
+	}
+	var moved []string
+	for i, j := range p.a {
+		if j < 0 {
+			say(Finding{What: WhatElfSymbol, Where: "presence", A: x[i]})
+		} else if p.moved[i] {
+			moved = append(moved, x[i])
+		}
+	}
+	for j, i := range p.b {
+		if i < 0 {
+			say(Finding{What: WhatElfSymbol, Where: "presence", B: y[j]})
+		}
+	}
+	if said > maxSymbolFindings {
+		n.Findings[len(n.Findings)-1].More += said - maxSymbolFindings
+	}
+	if len(moved) > 0 {
+		f := Finding{What: WhatElfSymbol, Where: "order", A: list(moved), B: list(moved), More: len(moved) - 1}
+		if said == 0 {
+			f.Note = "the same symbols in another order"
+		}
+		c.add(n, f)
+	}
+}
+
+// symbols are the names of .symtab, or of .dynsym without one, in order.
+func (t *elfTaking) symbols(s source) []string {
+	var table, names *elfSection
+	for _, want := range [][2]string{{".symtab", ".strtab"}, {".dynsym", ".dynstr"}} {
+		table, names = nil, nil
+		for i := range t.sections {
+			switch x := &t.sections[i]; x.name {
+			case want[0]:
+				table = x
+			case want[1]:
+				names = x
+			}
+		}
+		if table != nil && names != nil {
+			break
+		}
+	}
+	if table == nil || names == nil || table.size > maxSymbols*24 || names.size > maxLoad {
+		return nil
+	}
+	size := int64(16)
+	if t.wide {
+		size = 24
+	}
+	b, err := s.slice(table.off, table.size)
+	if err != nil {
+		return nil
+	}
+	text, err := s.slice(names.off, names.size)
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for ; int64(len(b)) >= size; b = b[size:] {
+		if at := int64(t.number(b[:4])); at > 0 && at < int64(len(text)) {
+			out = append(out, tarString(text[at:min(at+1000, int64(len(text)))]))
+		}
+	}
+	return out
 }

@@ -71,13 +71,22 @@ func FuzzBzip2(f *testing.F)    { fuzzTake(f, takeBzip2, "bzip2.x") }
 func FuzzZip(f *testing.F)      { fuzzTake(f, takeZip, "zip.zip") }
 func FuzzAr(f *testing.F)       { fuzzTake(f, takeAr, "ar.a") }
 func FuzzCpio(f *testing.F)     { fuzzTake(f, takeCpio, "cpio.cpio") }
-func FuzzElf(f *testing.F)      { fuzzTake(f, takeElf, "elf.x") }
 func FuzzPyc(f *testing.F)      { fuzzTake(f, takePyc, "pyc.x") }
 func FuzzClass(f *testing.F)    { fuzzTake(f, takeClass, "class.class") }
 func FuzzPng(f *testing.F)      { fuzzTake(f, takePng, "png.png") }
 func FuzzPdf(f *testing.F)      { fuzzTake(f, takePdf, "pdf.pdf") }
 func FuzzSquashfs(f *testing.F) { fuzzTake(f, takeSquashfs, "squashfs.x") }
 func FuzzJSON(f *testing.F)     { fuzzTake(f, takeJSON, "json.json") }
+
+func FuzzElf(f *testing.F) {
+	fuzzTake(f, func(s source) *anatomy {
+		a := takeElf(s)
+		if a != nil {
+			a.data.(*elfTaking).symbols(s)
+		}
+		return a
+	}, "elf.x")
+}
 
 func FuzzMo(f *testing.F) {
 	fuzzTake(f, func(s source) *anatomy {

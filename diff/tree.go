@@ -631,6 +631,7 @@ func (w *treeWork) tails() error {
 		f.What, f.Where, f.Runs = what, "after the last entry", shift(f.Runs, x.tail, y.tail)
 		if what == WhatPadding {
 			f.A, f.B = fmt.Sprintf("%d bytes", na), fmt.Sprintf("%d bytes", nb)
+			f.Effect = zeros(a) && zeros(b) // archives are filled up to a number of blocks
 		}
 		w.c.add(w.n, f)
 	}
