@@ -31,11 +31,7 @@
 // The same result and context give the same report, byte for byte.
 package cause
 
-import (
-	"time"
-
-	"quorate.dev/diff"
-)
+import "time"
 
 // Context is what is known about the builds beside their outputs.
 type Context struct {
@@ -234,5 +230,3 @@ const (
 	maxFacts    = 64       // facts of a host that are searched for
 	maxAreas    = 400      // files in the tree map
 )
-
-var _ = diff.WhatText

@@ -103,7 +103,6 @@ func since1970(s string) (time.Time, bool) {
 
 var (
 	daysName = regexp.MustCompile(`^` + weekday + `[a-z]*,? `)
-	spaces   = regexp.MustCompile(`[ ,_T]+`)
 	comma    = regexp.MustCompile(`(:\d\d),(\d)`)
 	ymd      = regexp.MustCompile(`^(\d{4})[/.](\d\d)[/.](\d\d)`)
 	dmy      = regexp.MustCompile(`^(\d{1,2})[/.](\d{1,2})[/.](\d{4})`)

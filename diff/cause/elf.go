@@ -1,6 +1,7 @@
 package cause
 
 import (
+	"bytes"
 	"debug/elf"
 	"fmt"
 	"maps"
@@ -228,44 +229,94 @@ func only(a, b []string) (x, y []string) {
 	return x, y
 }
 
-// stringSections are the sections in which causes are to be read.
-var stringSections = []string{".comment", ".debug_str", ".debug_line_str", ".rodata", ".rodata.str1.1", ".rodata.str1.8", ".data.rel.ro", ".data", ".strtab", ".dynstr", ".symtab", ".note.go.buildid", ".GCC.command.line"}
+// stringGroups are the beginnings of names of sections in which causes are to be read; a
+// string may move from one section of a group to another as its length changes.
+var stringGroups = []string{".comment", ".debug_str", ".debug_line_str", ".rodata", ".data", ".gopclntab", ".strtab", ".dynstr", ".GCC.command.line"}
+
+// isStrings reports whether a section is one of a group, or tables that go with them.
+func isStrings(name string) bool {
+	return slices.ContainsFunc(stringGroups, func(g string) bool { return strings.HasPrefix(name, g) }) || name == ".symtab" || name == ".dynsym"
+}
+
+// ownStrings returns the strings of a group's sections that only one side has.
+func (p *program) ownStrings(group string) (x, y []string, ok bool) {
+	var all [2][]string
+	for _, c := range p.node.Children {
+		if !strings.HasPrefix(c.Name, group) {
+			continue
+		}
+		for _, w := range []diff.Which{diff.A, diff.B} {
+			if c.Part(w) == nil {
+				continue
+			}
+			b, err := c.Bytes(w, maxStrings)
+			if err != nil {
+				return nil, nil, false
+			}
+			all[w] = append(all[w], legible(b)...)
+		}
+	}
+	slices.Sort(all[0])
+	slices.Sort(all[1])
+	x, y = only(all[0], all[1])
+	return x, y, true
+}
+
+// legible are the strings of a section that a person could have written: tables
+// between them are none.
+func legible(b []byte) []string {
+	var out []string
+	for _, s := range bytes.Split(b, []byte{0}) {
+		if len(s) >= 4 && printable(s) {
+			out = append(out, string(s))
+		}
+	}
+	return out
+}
+
+// sameCodeSize reports whether the sections of code are as long on both sides.
+func (p *program) sameCodeSize() bool {
+	for _, c := range p.node.Children {
+		if c.Name == ".text" && (c.A == nil || c.B == nil || c.A.Size != c.B.Size) {
+			return false
+		}
+	}
+	return true
+}
 
 // strings explains the strings of a program. When all differing ones are explained, the
 // differences of offsets and sizes follow; those of code do when flags or tools differ.
 func (s *search) strings(p *program) bool {
 	var claims []claim
 	seen := map[string]bool{}
-	for _, name := range stringSections {
-		if len(p.names[name]) == 0 || name == ".symtab" {
-			continue
-		}
-		a, b, ok := stringTables(p.node, name)
+	moved := false
+	for _, group := range stringGroups {
+		x, y, ok := p.ownStrings(group)
 		if !ok {
 			return false
 		}
-		x, y := only(a.names, b.names)
 		if len(x) == 0 && len(y) == 0 {
-			continue // the same strings in another order
+			continue // the same strings, perhaps in another order
 		}
 		list, ok := s.pair.stringLists(x, y)
 		if !ok {
 			return false
 		}
 		for _, c := range list {
-			c.where = name
+			c.where = group
 			claims = append(claims, c)
 			seen[c.entry] = true
+			moved = moved || len(c.a) != len(c.b)
 		}
 	}
 	if len(claims) == 0 {
 		return false
 	}
 	tools := seen["38-toolchain"] || seen["21-cpu-features"] || seen["35-inputs"]
-	if code := p.code(); code != "" && !tools {
-		// Code may differ because a string is part of it, such as a date of another length, but that is not known.
-		shifted := seen["3-build-path"] || seen["1-build-time"] || seen["18-host-facts"]
-		if !shifted || p.has(".text") {
+	shifted := false
+	if p.code() != "" && !tools {
+		// A string of another length moves what stands behind it, and code that points there differs.
+		if shifted = moved && p.sameCodeSize(); !shifted {
 			return false
 		}
 	}
@@ -275,9 +326,14 @@ func (s *search) strings(p *program) bool {
 			c.why = "other tools or flags make other code; whether all of the code differs for that alone is not proven"
 			c.confirm = "build both with the same tools and flags"
 		}
+		if shifted && c.confidence > 0.85 {
+			c.confidence = 0.85
+			c.why = "code differs too, by no byte in length: it points to strings that moved, but that was not followed"
+			c.confirm = "mend this and compare again"
+		}
 		l := p.own[0]
 		for _, x := range p.own {
-			if x.node.Name == c.where && !s.handled[x.finding] {
+			if strings.HasPrefix(x.node.Name, c.where) && !s.handled[x.finding] {
 				l = x
 				break
 			}
@@ -298,8 +354,8 @@ func (p *program) code() string {
 	for _, name := range slices.Sorted(maps.Keys(p.names)) {
 		list := p.names[name]
 		switch {
-		case name == "" || strings.HasPrefix(name, ".debug_") || strings.HasPrefix(name, ".rela.debug_") || slices.Contains(stringSections, name),
-			strings.HasPrefix(name, ".note"), name == ".gnu_debuglink", name == ".symtab", name == ".shstrtab":
+		case name == "" || strings.HasPrefix(name, ".debug_") || strings.HasPrefix(name, ".rela") || isStrings(name),
+			strings.HasPrefix(name, ".note"), name == ".gnu_debuglink", name == ".shstrtab", name == ".go.buildinfo":
 			continue
 		}
 		for _, l := range list {
@@ -309,11 +365,6 @@ func (p *program) code() string {
 		}
 	}
 	return ""
-}
-
-// has reports whether a section differs in bytes that are no table.
-func (p *program) has(section string) bool {
-	return slices.ContainsFunc(p.names[section], func(l leftover) bool { return is(l.finding, diff.WhatBytes, diff.WhatUnexplained, diff.WhatFolded) })
 }
 
 // stringLists explains the strings that only one side has, by replacing what is

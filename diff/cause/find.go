@@ -42,7 +42,6 @@ type search struct {
 	pair    *pair
 	sideNo  [2]int
 	files   map[string]*fileState
-	nowhere int                    // effects that lie in no file: digests of layers and the like
 	handled map[*diff.Finding]bool // claimed or folded together with others
 }
 
@@ -427,10 +426,7 @@ func (s *search) one(n *diff.Node, f *diff.Finding) ([]claim, bool) {
 		if list, ok = s.keyed(n, f); !ok {
 			list, ok = s.hunk(n, f)
 		}
-	case is(f, diff.WhatPresence):
-		var c claim
-		c, ok = s.presence(n, f)
-		list = []claim{c}
+	case f.What == diff.WhatPresence: // nothing stands on the other side to tell why
 	case is(f, diff.WhatUnexplained, diff.WhatMalformed, diff.WhatFormat, diff.WhatType):
 		list, ok = s.pair.runs(n, f)
 	default:
@@ -480,12 +476,6 @@ func (s *search) hunk(n *diff.Node, f *diff.Finding) ([]claim, bool) {
 
 // maxHunk is where diff cuts the values of a finding; longer ones are not whole.
 const maxHunk = 4096
-
-// presence judges a file that is on one side only: one whose name holds a time,
-// random characters or a process number has its like on the other side.
-func (s *search) presence(n *diff.Node, f *diff.Finding) (claim, bool) {
-	return claim{}, false
-}
 
 // claim notes that a finding is of a cause.
 func (s *search) claim(n *diff.Node, f *diff.Finding, list ...claim) {

@@ -55,6 +55,7 @@ var shapes = []struct {
 	confidence   float64
 	fact         string
 }{
+	{"rust hash", "39-go-rust", regexp.MustCompile(`17h[0-9a-f]{16}E|-[0-9a-f]{16}\.(?:rlib|rmeta|so|o|d)\b`), 0.9, "hashes that rustc makes of crate metadata and paths"},
 	{"uuid", "22-random", regexp.MustCompile(`\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\b`), 1, "UUIDs"},
 	{"temporary name", "22-random", regexp.MustCompile(`(?:/tmp|/var/tmp)/(?:tmp\.?[A-Za-z0-9_]{6,12}|[a-z]+[.-][A-Za-z0-9]{6,12})|\bcc[A-Za-z0-9]{6}\.[sorcl]\w*`), 1, "names of temporary files"},
 	{"pointer", "24-address", regexp.MustCompile(`\b0x(?:0000)?(?:7[ef]|5[56])[0-9a-f]{10}\b`), 1, "addresses of a process"},
@@ -606,13 +607,14 @@ func (p *pair) paths(a, b string) ([]claim, bool) {
 	x, y := a, b
 	var out []claim
 	for i := range fa {
-		if fa[i] == fb[i] {
+		u, v := ownFolders(fa[i], fb[i])
+		if u == v {
 			continue
 		}
-		x, y = strings.ReplaceAll(x, fa[i], "\x00"), strings.ReplaceAll(y, fb[i], "\x00")
-		c := claim{entry: "3-build-path", a: fa[i], b: fb[i], confidence: 0.95, fact: "folders where builds are made",
+		x, y = strings.Replace(x, u, "\x00", 1), strings.Replace(y, v, "\x00", 1)
+		c := claim{entry: "3-build-path", a: u, b: v, confidence: 0.95, fact: "folders where builds are made",
 			why: "the folders of the builds are not known", confirm: "build twice in one folder"}
-		if strings.HasPrefix(fa[i], "/home/") && !strings.Contains(a, fa[i]+"/") {
+		if strings.HasPrefix(u, "/home/") && u == fa[i] && strings.Count(u, "/") == 2 {
 			c.entry, c.confidence, c.fact, c.why = "18-host-facts", 0.8, "home folders", "what the hosts' were is not known"
 		}
 		out = append(out, c)
@@ -620,5 +622,17 @@ func (p *pair) paths(a, b string) ([]claim, bool) {
 	return out, len(out) > 0 && x == y
 }
 
-// folders are the first steps of a path in which builds are usually made.
-var folders = regexp.MustCompile(`/(?:tmp|var/tmp|build|builds|work|workspace|home|root|src|usr/src|mnt|run/build|github/workspace|__w)/[A-Za-z0-9._+~-]+`)
+// ownFolders cuts off the steps that two paths end in alike.
+func ownFolders(a, b string) (string, string) {
+	for a != b {
+		i, j := strings.LastIndexByte(a, '/'), strings.LastIndexByte(b, '/')
+		if i <= 0 || j <= 0 || a[i:] != b[j:] || strings.Count(a, "/") < 3 || strings.Count(b, "/") < 3 {
+			break
+		}
+		a, b = a[:i], b[:j]
+	}
+	return a, b
+}
+
+// folders are paths in places where builds are usually made.
+var folders = regexp.MustCompile(`/(?:tmp|var/tmp|build|builds|work|workspace|home|root|src|usr/src|mnt|run/build|github/workspace|__w)(?:/[A-Za-z0-9._+~@%-]+)+`)

@@ -63,6 +63,7 @@ func TestLine(t *testing.T) {
 		{"temporary file", "cc1 /tmp/ccAbC123.s", "cc1 /tmp/ccXyZ789.s", true, "22-random", 1},
 		{"hex", "8978a61781b5ed5f", "eae2f8a4608bf7ad", true, "22-random", 0.8},
 		{"as long as a digest", "8978a61781b5ed5ff1eb6962e39d4a50", "eae2f8a4608bf7ad91ed727668852af2", true, "22-random", 0.6},
+		{"Rust's symbols", "_ZN3lib3two17h0123456789abcdefE", "_ZN3lib3two17hfedcba9876543210E", true, "39-go-rust", 0.9},
 		{"words", "alpha", "gamma", true, "", 0},
 		{"process number", "pid 123", "pid 2222", false, "23-pid", 1},
 		{"address", "at 0x7fe84cb80980", "at 0x7f321cf70980", true, "24-address", 1},
