@@ -341,7 +341,7 @@ func (m *machine) localLayer(name string, archive digest.Digest) (registry.Artif
 	size, err := io.Copy(io.Discard, r)
 	return registry.ArtifactLayer{
 		MediaType: localType, Digest: archive, Size: size,
-		Annotations: map[string]string{"org.opencontainers.image.title": "local/" + name + ".tar"},
+		Annotations: map[string]string{"org.opencontainers.image.title": localTitle(name)},
 		Open:        func() (io.ReadCloser, error) { return m.store.Open(archive) },
 	}, err
 }

@@ -195,7 +195,7 @@ func (s *showing) findProject(ctx context.Context) error {
 		a, err := s.client.Artifact(ctx, s.ref, d.Digest, s.top.Digest)
 		if err != nil {
 			if ctx.Err() != nil {
-				return err
+				return context.Cause(ctx)
 			}
 			continue // listed, and not to be had: nothing to show
 		}

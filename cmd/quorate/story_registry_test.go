@@ -228,7 +228,7 @@ func makeNoise(ts *testscript.TestScript, neg bool, args []string) {
 	p := behind(ts, args[0])
 	stranger, err := keyfile.Generate()
 	ts.Check(err)
-	l := &rebuildLab{ts: ts, how: map[string]string{}, good: &image.Image{ManifestDigest: p.top.Digest}}
+	l := &rebuildLab{ts: ts, job: storyJob, how: map[string]string{}, good: &image.Image{ManifestDigest: p.top.Digest}}
 	report, err := attestation.SignReport(context.Background(), l.record("ams"), stranger)
 	ts.Check(err)
 	signed, err := attestation.SigstoreBundle(report, stranger.Public())

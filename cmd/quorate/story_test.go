@@ -59,6 +59,7 @@ import (
 //	      signers=none      the policy wants no signed agreement
 //	      threshold=N       of the policy; the number of rebuilders by default
 //	      operators=N       distinct operators that the policy wants
+//	      project=FOLDER    say that it was built from the project there
 func storyMakers(t *testing.T) map[string]func(ts *testscript.TestScript, neg bool, args []string) {
 	lab := &lab{dir: t.TempDir()}
 	return map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -173,6 +174,7 @@ type rebuildLab struct {
 	keys      map[string]*keyfile.Key
 	options   map[string]string // agreement, signers, threshold, operators
 	good, bad *image.Image
+	job       agreement.Job // that the reports answer
 }
 
 // The job that every bundle of a story answers, and the project it is about.
@@ -191,19 +193,23 @@ func makeBundle(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: bundle FOLDER REBUILDER… [OPTION…]")
 	}
-	l := &rebuildLab{ts: ts, dir: ts.MkAbs(args[0]), how: map[string]string{}, keys: map[string]*keyfile.Key{}, options: map[string]string{}}
+	l := &rebuildLab{ts: ts, dir: ts.MkAbs(args[0]), how: map[string]string{}, keys: map[string]*keyfile.Key{}, options: map[string]string{}, job: storyJob}
 	for _, arg := range args[1:] {
 		name, value, option := strings.Cut(arg, "=")
 		switch {
 		case !option:
 			l.names = append(l.names, name)
-		case slices.Contains([]string{"agreement", "signers", "threshold", "operators"}, name):
+		case slices.Contains([]string{"agreement", "signers", "threshold", "operators", "project"}, name):
 			l.options[name] = value
 		case slices.Contains(l.names, name):
 			l.how[name] = value
 		default:
 			ts.Fatalf("option %q is about no rebuilder", arg)
 		}
+	}
+	if dir := l.options["project"]; dir != "" {
+		l.job.Definition = digest.Of([]byte(ts.ReadFile(filepath.Join(dir, "quorate.yaml"))))
+		l.job.Lock = digest.Of([]byte(ts.ReadFile(filepath.Join(dir, "quorate.lock"))))
 	}
 	ts.Check(os.MkdirAll(l.dir, 0o755))
 	for _, name := range append(slices.Clone(l.names), "release", "stranger") {
@@ -308,7 +314,7 @@ func (l *rebuildLab) makeReports() (envelopes [][]byte, submissions []agreement.
 }
 
 func (l *rebuildLab) record(name string) attestation.BuildRecord {
-	manifest, lock := l.good.ManifestDigest, storyJob.Lock
+	manifest, lock := l.good.ManifestDigest, l.job.Lock
 	switch l.how[name] {
 	case "other":
 		manifest = l.bad.ManifestDigest
@@ -316,9 +322,9 @@ func (l *rebuildLab) record(name string) attestation.BuildRecord {
 		lock = digest.Of([]byte("another lock"))
 	}
 	return attestation.BuildRecord{
-		Rebuilder: name, BuilderID: "https://example.org/builders/" + name, Nonce: storyJob.Nonce, Attempt: 1, Version: version,
+		Rebuilder: name, BuilderID: "https://example.org/builders/" + name, Nonce: l.job.Nonce, Attempt: 1, Version: version,
 		Name: "greeter", Platforms: []definition.Platform{storyPlatform}, Epoch: time.Unix(1793491200, 0), Assembler: 1,
-		Definition: storyJob.Definition, LockDigest: lock,
+		Definition: l.job.Definition, LockDigest: lock,
 		Lock:     &lockfile.Lock{Format: lockfile.FormatVersion, Assembler: 1, Platforms: []lockfile.Platform{{Platform: storyPlatform}}},
 		Subjects: []agreement.Subject{{Name: "greeter", Platform: storyPlatform.String(), Digest: manifest}},
 		Started:  time.Unix(1793500000, 0), Finished: time.Unix(1793500060, 0),
@@ -350,7 +356,7 @@ func (l *rebuildLab) alter(envelope []byte, key *keyfile.Key, change func(statem
 
 // makeAgreement signs what Judge says; nil when there is no agreement.
 func (l *rebuildLab) makeAgreement(policy *agreement.Policy, submissions []agreement.Submission) []byte {
-	_, agreed := agreement.Judge(storyJob, policy, submissions)
+	_, agreed := agreement.Judge(l.job, policy, submissions)
 	if !agreed.Valid() || l.options["agreement"] == "none" {
 		return nil
 	}

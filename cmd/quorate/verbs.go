@@ -11,6 +11,7 @@ func verbs(ui *terminal) []*cobra.Command {
 		rebuildersCmd(ui),
 		publishCmd(ui),
 		showCmd(ui),
+		reproduceCmd(ui),
 		diffCmd(ui),
 		verifyCmd(ui),
 		keyCmd(ui),
