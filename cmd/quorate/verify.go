@@ -168,6 +168,9 @@ func verifyReference(ctx context.Context, ui *terminal, ref registry.Reference, 
 		return err
 	}
 	verdict := opened.Verify(p.images...)
+	if len(p.beside) == 0 {
+		ui.say("nothing refers to %s: it was not published by quorate, or was copied without what lies beside it", p.pinned())
+	}
 	tellStatements(ui, opened)
 	tellOutcomes(ui, opened)
 	if verdict == nil && signer != nil {
