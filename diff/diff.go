@@ -61,6 +61,9 @@ type Options struct {
 	// Temp is the folder of the scratch files, "" for the system's. They take as much room
 	// as the files that differ, unpacked.
 	Temp string
+	// NoIndex leaves index.json of layouts out: a side that was pulled from a registry has none of
+	// its own. Images are compared all the same.
+	NoIndex bool
 	// Progress is called now and then, from several goroutines, with the bytes read of layers and archives so far and
 	// how many there are to read. Nil is fine.
 	Progress func(done, total int64)

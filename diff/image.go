@@ -264,7 +264,7 @@ func (l *images) digests() []string {
 func (c *comparer) images(root *Node, a, b *images) error {
 	// Docker archives hold layers unpacked by their nature; that is nothing of the image.
 	c.looseForm = a.docker != b.docker
-	if a.docker == b.docker {
+	if a.docker == b.docker && !c.o.NoIndex {
 		what := WhatIndex
 		if err := c.document(root, "index", a.index, b.index, what, func(path string) bool {
 			return strings.HasPrefix(path, "manifests[") && (strings.HasSuffix(path, ".digest") || strings.HasSuffix(path, ".size")) ||

@@ -57,7 +57,7 @@ func (c *opener) openInput(name string) (in *input, err error) {
 		if isLayout(name) {
 			in.Kind = KindLayout
 			in.images, err = openOCI(name, folderFiles{name})
-			return in, errOr(err, in.imageSide)
+			return in, errOr(err, func() error { return in.imageSide(c.o) })
 		}
 		in.Kind = KindFolder
 		return in, c.folder(in, name)
@@ -97,12 +97,12 @@ func looksRemote(name string) bool {
 type RemoteError struct{ Side string }
 
 func (e *RemoteError) Error() string {
-	return fmt.Sprintf("cannot compare %q: there is no such file or folder, and images in registries are not read directly", e.Side)
+	return fmt.Sprintf("cannot compare %q: no such file or folder; an image from elsewhere has to be brought here first", e.Side)
 }
 
 // Hint says what to do about it.
 func (e *RemoteError) Hint() string {
-	return "bring the image here first: `skopeo copy docker://" + strings.TrimPrefix(e.Side, "docker://") + " oci:image`, then compare the folder \"image\""
+	return "name the image's registry, as in registry.example/app:1, or save the image: `docker save " + e.Side + " -o image.tar`"
 }
 
 func isLayout(dir string) bool {
@@ -119,9 +119,13 @@ func isLayout(dir string) bool {
 }
 
 // imageSide fills in what a side with images says of itself.
-func (in *input) imageSide() error {
+func (in *input) imageSide(o Options) error {
 	h := sha256.New()
-	h.Write(in.images.index)
+	if o.NoIndex {
+		fmt.Fprintln(h, in.images.digests())
+	} else {
+		h.Write(in.images.index)
+	}
 	if in.images.docker {
 		for _, i := range in.images.list {
 			h.Write(i.config)
@@ -189,7 +193,7 @@ func (c *opener) archive(in *input) error {
 	default:
 		return in.sum()
 	}
-	return errOr(err, in.imageSide)
+	return errOr(err, func() error { return in.imageSide(c.o) })
 }
 
 func hasBlobs(members map[string]Range) bool {

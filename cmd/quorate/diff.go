@@ -33,6 +33,7 @@ type diffFlags struct {
 	output   string
 	file     string
 	findings bool
+	registry registryFlags
 	only     []string
 	ignore   []string
 	fix      []int
@@ -46,9 +47,9 @@ func diffCmd(ui *terminal) *cobra.Command {
 		Use:   "diff A B [C…]",
 		Short: "Say why outputs differ, and own every differing byte",
 		Long: `Diff compares two or more outputs of builds, whoever made them: folders in the OCI
-image layout, OCI and docker archives, other tar archives (also packed with gzip,
-zstd, xz or bzip2), folders, and single files. Three or more are split into
-classes of equal outputs.
+image layout, OCI and docker archives, images in registries, other tar archives
+(also packed with gzip, zstd, xz or bzip2), folders, and single files. Three or more
+are split into classes of equal outputs.
 
 The answer names the causes, each with evidence and how to mend it. --findings
 lists the differences themselves instead, and --file shows one path in depth,
@@ -85,6 +86,7 @@ as unexplained.` +
 	flags.IntSliceVar(&f.fix, "fix", nil, "mend the causes of these `NUMBERS` in quorate.yaml: shows the patch")
 	flags.BoolVar(&f.write, "write", false, "with --fix, write the patch into quorate.yaml")
 	flags.StringVar(&f.project, "definition", definition.FileName, "the definition that the sides were built from, in `FILE`")
+	f.registry.register(flags)
 	return cmd
 }
 
@@ -119,8 +121,15 @@ func runDiff(cmd *cobra.Command, ui *terminal, sides []string, f *diffFlags) err
 	debug.SetMemoryLimit(diffMemory)
 	const key = "diff"
 	var shown atomic.Bool // small sides are compared before anyone could look
-	res, err := diff.Compare(sides, diff.Options{
+	local, done, err := localSides(cmd.Context(), ui, &f.registry, sides)
+	defer done()
+	if err != nil {
+		return err
+	}
+	res, err := diff.Compare(local, diff.Options{
 		Done: cmd.Context().Done(),
+		// A pulled image has no index.json of its own that one on disk could differ from.
+		NoIndex: !slices.Equal(local, sides),
 		Progress: func(done, total int64) {
 			shown.Store(true)
 			ui.report(event{Key: key, Text: "compare", Current: done, Total: total, Bytes: true})
@@ -133,6 +142,9 @@ func runDiff(cmd *cobra.Command, ui *terminal, sides []string, f *diffFlags) err
 		return err
 	}
 	defer res.Close()
+	for i := range res.Sides { // what was pulled keeps its name
+		res.Sides[i].Name = sides[i]
+	}
 	if res.Same() && f.format == "text" && f.output == "" {
 		return nil // silent, as cmp(1) is
 	}
