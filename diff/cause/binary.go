@@ -18,7 +18,7 @@ const around = 192
 // runs explains the differing bytes of one finding, each run by itself. It is
 // true when every run is claimed.
 func (p *pair) runs(n *diff.Node, f *diff.Finding) ([]claim, bool) {
-	if len(f.Runs) == 0 || len(f.Runs) > maxRuns || f.Outer {
+	if len(f.Runs) == 0 || len(f.Runs) > maxRuns || f.Outer || n.A == nil || n.B == nil {
 		return nil, false
 	}
 	var out []claim

@@ -155,6 +155,7 @@ type Cause struct {
 	entry *entry
 	files map[string]bool
 	least float64
+	clean bool // some file is identical without what is claimed
 }
 
 // Fold is a kind of effect that was folded into a cause.

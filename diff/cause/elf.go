@@ -250,6 +250,9 @@ func (p *program) ownStrings(group string) (x, y []string, ok bool) {
 				continue
 			}
 			b, err := c.Bytes(w, maxStrings)
+			if r := lone(c, w); err != nil && r.Length > 0 && r.Length <= maxStrings { // sections on one side only have no bytes of their own
+				b, err = p.node.Slice(w, r, maxStrings)
+			}
 			if err != nil {
 				return nil, nil, false
 			}
@@ -260,6 +263,16 @@ func (p *program) ownStrings(group string) (x, y []string, ok bool) {
 	slices.Sort(all[1])
 	x, y = only(all[0], all[1])
 	return x, y, true
+}
+
+// lone is where a section that one side lacks lies in the program.
+func lone(n *diff.Node, w diff.Which) diff.Range {
+	for _, f := range n.Findings {
+		if f.What == diff.WhatPresence && f.Outer && len(f.Runs) > 0 {
+			return f.Runs[0].On(w)
+		}
+	}
+	return diff.Range{}
 }
 
 // legible are the strings of a section that a person could have written: tables

@@ -602,18 +602,11 @@ func isUUID4(h string) bool {
 	return len(h) == 32 && hexRun.MatchString(h) && h[12] == '4' && strings.ContainsRune("89ab", rune(h[16]))
 }
 
-// prove cuts the claimed bytes out of both sides of a file and compares the rest:
-// where they are equal, nothing but these causes differs. Where not, nothing is proven.
+// prove notes for which causes the counterfactual holds in this file: nothing is left, and what no finding owns
+// is equal on both sides (diff.Node.Check), so that without what is claimed both are identical.
 func (s *search) prove(f *fileState) {
-	if len(f.left) == 0 {
-		return // Node.Check holds: what no finding owns is equal
-	}
 	for id := range f.claims {
-		k := s.causes[id]
-		if len(f.claims) == 1 && k.least == 1 && len(k.files) == 1 {
-			k.least = 0.9
-			k.How = "other bytes of the file are unexplained, so that the cause is not the only one"
-		}
+		s.causes[id].clean = s.causes[id].clean || len(f.left) == 0
 	}
 }
 
@@ -663,6 +656,10 @@ func (s *search) finish() {
 	r := s.report
 	for _, k := range s.causes {
 		k.Files = slices.Sorted(maps.Keys(k.files))
+		if k.least >= 1 && !k.clean {
+			k.least = 0.9
+			k.How = "other bytes of its files are unexplained, so that nothing becomes identical without it alone"
+		}
 		k.Confidence = k.least
 		k.Proof = Likely
 		if k.least >= 1 {
