@@ -53,12 +53,14 @@ are split into classes of equal outputs.
 
 The answer names the causes, each with evidence and how to mend it. --findings
 lists the differences themselves instead, and --file shows one path in depth,
-with the bytes around each difference. --only and --ignore choose what is listed, by
-a finding's name (mtime, gzip.mtime, text …) or a path (usr/bin/*); they never change the
-verdict. --fix mends causes in quorate.yaml by their number in the answer: it shows
-the patch, and --write applies it. Sides in a results folder of quorate rebuild are
-explained with what their signed reports say of hosts and times. Findings own every byte that differs; what could not be read is listed
-as unexplained.` +
+with the bytes around each difference. --only and --ignore choose what is listed,
+by a finding's name (mtime, gzip.mtime, text …) or a path (usr/bin/*); they never
+change the verdict. Findings own every byte that differs; what could not be read
+is listed as unexplained.
+
+--fix mends causes in quorate.yaml by their number in the answer: it shows the
+patch, and --write applies it. Sides in a results folder of quorate rebuild are
+explained with what their signed reports say of hosts and times.` +
 			exitStatus(
 				"identical",
 				"different",
