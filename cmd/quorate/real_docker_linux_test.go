@@ -7,13 +7,13 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"quorate.dev/rebuild/host/docker/dockertest"
 )
 
 // engine is a Docker Engine of the suite's own, beside any that the machine has.
@@ -22,58 +22,10 @@ type engine struct {
 	socket string
 }
 
-// startEngine starts dockerd and, when the test ends, stops it and checks that nothing is left.
+// startEngine starts an engine, which ends with the test and leaves nothing.
 func startEngine(t *testing.T) *engine {
 	t.Helper()
-	dir := enterable(t)
-	e := &engine{docker: tool(t, "docker"), socket: "unix://" + filepath.Join(dir, "docker.sock")}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	// No bridge and no iptables: the machine's own network stays as it is.
-	cmd := exec.Command(tool(t, "dockerd"), "--host", e.socket, "--data-root", filepath.Join(dir, "data"),
-		"--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"),
-		"--bridge=none", "--iptables=false", "--ip6tables=false", "--containerd-namespace", "quorate-real")
-	cmd.Stdout, cmd.Stderr = log, log
-	// In mounts of its own, because dockerd leaves its network namespace mounted.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Unshareflags: syscall.CLONE_NEWNS}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { stopEngine(t, cmd, dir) })
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		if exec.Command(e.docker, "--host", e.socket, "version").Run() == nil {
-			return e
-		}
-		if time.Now().After(deadline) {
-			text, _ := os.ReadFile(log.Name())
-			t.Fatalf("dockerd does not answer:\n%s", text)
-		}
-	}
-}
-
-// stopEngine ends dockerd as its documentation says, which also ends its containerd.
-func stopEngine(t *testing.T, cmd *exec.Cmd, dir string) {
-	_ = cmd.Process.Signal(syscall.SIGTERM)
-	killer := time.AfterFunc(30*time.Second, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
-	defer killer.Stop()
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("dockerd ended with %v", err)
-	}
-	mounts, _ := os.ReadFile("/proc/self/mountinfo")
-	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, dir) {
-			t.Errorf("the engine left a mount: %s", line)
-		}
-	}
-	processes, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, p := range processes {
-		if text, _ := os.ReadFile(p); strings.Contains(string(text), dir) {
-			t.Errorf("the engine left a process: %q", text)
-		}
-	}
+	return &engine{docker: tool(t, "docker"), socket: dockertest.Start(t).Socket}
 }
 
 // run runs docker against this engine.

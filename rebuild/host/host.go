@@ -2,7 +2,7 @@
 //
 // A worker is one process that is given one [Job], fetches, builds, hashes and
 // signs what it built, and ends. A [Host] is a place where workers can be
-// started: this machine (host/local), later a Docker engine or a cluster.
+// started: this machine (host/local) or a Docker Engine (host/docker), later a cluster.
 //
 // # What a host promises
 //

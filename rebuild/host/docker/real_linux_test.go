@@ -45,7 +45,7 @@ func orchestrator(t *testing.T, e *testEngine) *exec.Cmd {
 	t.Helper()
 	begun := filepath.Join(t.TempDir(), "begun")
 	c := exec.Command(os.Args[0], "-test.run=^TestOrchestrator$")
-	c.Env = append(os.Environ(), orchestratorVar+"="+e.socket+"|"+e.program+"|"+begun)
+	c.Env = append(os.Environ(), orchestratorVar+"="+e.Socket+"|"+e.program+"|"+begun)
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestRealEngineKilled(t *testing.T) {
 			warnings = append(warnings, ev.Message)
 			return
 		}
-		e.crash(t)
+		e.Crash(t)
 	})
 	var lost *host.LostError
 	if !errors.As(err, &lost) || !strings.Contains(err.Error(), "docker engine ") {
@@ -128,7 +128,7 @@ func TestRealEngineKilled(t *testing.T) {
 	if _, err := e.host().Start(t.Context(), job(t, "ok"), nil); err == nil || !strings.Contains(err.Error(), "cannot be reached") {
 		t.Errorf("while the engine is down: %v", err)
 	}
-	e.start(t)
+	e.Again(t)
 	if _, err := h.Start(t.Context(), job(t, "ok"), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -141,18 +141,18 @@ func TestRealEngineKilled(t *testing.T) {
 func TestRealDiskFull(t *testing.T) {
 	real(t)
 	e := newEngine(t)
-	e.halt(t)
-	data := filepath.Join(e.dir, "data")
+	e.Stop(t)
+	data := filepath.Join(e.Dir, "data")
 	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", data).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	t.Cleanup(func() {
-		e.halt(t)
+		e.Stop(t)
 		if out, err := exec.Command("umount", data).CombinedOutput(); err != nil {
 			t.Errorf("%v\n%s", err, out)
 		}
 	})
-	e.start(t)
+	e.Again(t)
 	_, err := e.host().Start(t.Context(), job(t, "ok"), nil)
 	var failed *EngineError
 	if !errors.As(err, &failed) || !strings.Contains(err.Error(), "no space left on device") || !strings.Contains(failed.Hint(), "make room") {
@@ -328,7 +328,7 @@ func TestRealSSH(t *testing.T) {
 		}
 	}
 	// The engine that docker finds on the other side is the test's.
-	write("authorized", fmt.Sprintf("environment=%q %s", "DOCKER_HOST="+e.socket, public))
+	write("authorized", fmt.Sprintf("environment=%q %s", "DOCKER_HOST="+e.Socket, public))
 	write("known", fmt.Sprintf("[127.0.0.1]:%s %s", port, hostPublic))
 	daemon := func(hostKey string) *exec.Cmd {
 		t.Helper()
