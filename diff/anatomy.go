@@ -468,6 +468,13 @@ func (c *comparer) groups(n, m *Node, a, b source, g, h *group) error {
 			c.alonecut(m, b, B, &h.cuts[j], m != n)
 		}
 	}
+	if g.member != h.member {
+		for i := range m.Findings {
+			if f := &m.Findings[i]; f.What == WhatName {
+				f.What, f.A, f.B = WhatRenamed, clip(g.member), clip(h.member)
+			}
+		}
+	}
 	return nil
 }
 

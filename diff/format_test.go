@@ -47,7 +47,7 @@ func TestFormats(t *testing.T) {
 			"b.txt: zip.time " + t1 + "|" + t2 + "", "b.txt: zip.extra 5455 " + t1 + "|" + t2, "b.txt: text two\n|too\n"}},
 		{"ar: time and contents", "x.a", arOf(one), arOf(two), []string{"b.txt: mtime " + t1 + "|" + t2, "b.txt: text two\n|too\n"}},
 		{"ar: order", "x.a", arOf(one), arOf(turned), []string{": order a.txt|a.txt"}},
-		{"ar: a member renamed", "x.a", arOf(one), arOf([]member{one[0], {"c.txt", "two\n", 1700000000}}), []string{"b.txt: name b.txt/|c.txt/"}},
+		{"ar: a member renamed", "x.a", arOf(one), arOf([]member{one[0], {"c.txt", "two\n", 1700000000}}), []string{"b.txt: renamed b.txt|c.txt"}},
 		{"cpio: time and contents", "x.cpio", cpioOf(one), cpioOf(two), []string{"b.txt: mtime " + t1 + "|" + t2, "b.txt: text two\n|too\n"}},
 		{"elf: paths in strings and constants", "x.o", sample(t, "elf-a"), sample(t, "elf-b"), []string{
 			".rodata: bytes /tmp/dd/x/e/a/longaa/m.c|/tmp/dd/x/e/b/longbb/m.c",
@@ -142,5 +142,38 @@ func TestWriteDepth(t *testing.T) {
 	}
 	if found, _ := res.WriteDepth(&strings.Builder{}, filepath.Join("in", "b.txt")); found {
 		t.Error("found what is not there")
+	}
+}
+
+// Files within files end at a depth, archives that lie end with a finding; both keep the account.
+func TestHostileFiles(t *testing.T) {
+	deep := func(b []byte) []byte {
+		for range maxNesting + 5 {
+			b = gzipOf(b, gzip.Header{}, 1)
+		}
+		return b
+	}
+	lie := zipOf([]member{{"a", "a", 1}, {"b", strings.Repeat("b", 100), 2}})
+	lied := slices.Clone(lie)
+	copy(lied[len(lied)-22-14-4:], "\xff\xff\xff\x7f") // the offset of the last member, from its name and the end record back
+	tests := []struct {
+		summary, name string
+		a, b          []byte
+		want          string
+	}{
+		{"nested too deep", "x.gz", deep([]byte("one")), deep([]byte("two")), "nested too deep"},
+		{"a stream cut short", "x.gz", gzipOf([]byte("one"), gzip.Header{}, 1), gzipOf([]byte("one"), gzip.Header{}, 1)[:20], "cannot be unpacked"},
+		{"an ar that claims too much", "x.a", arOf([]member{{"a", "aaaa", 1}}), []byte(strings.Replace(string(arOf([]member{{"a", "aaaa", 1}})), "4         `", "9999      `", 1)), "broken member header at offset 8"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.summary, func(t *testing.T) {
+			got := strings.Join(formatBriefs(t, tt.name, tt.a, tt.b), "\n")
+			if !strings.Contains(got, "malformed") || !strings.Contains(got, tt.want) {
+				t.Errorf("no %q in\n%s", tt.want, got)
+			}
+		})
+	}
+	if got := formatBriefs(t, "x.zip", lie, lied); len(got) == 0 {
+		t.Error("a lying directory is no difference")
 	}
 }

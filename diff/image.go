@@ -623,13 +623,15 @@ func (c *comparer) scanPacked(s source, digest string, w Which) (*tree, error) {
 
 // maxKept is up to which size an unpacked layer is kept in the scratch file, so that it
 // need not be unpacked twice: writing costs a tenth of that. Larger ones are read again.
-const maxKept = 3 << 30
+// (A variable so that a test can go the other way.)
+var maxKept int64 = 3 << 30
 
 // keeper writes a layer into the spool as long as it is not too large.
 type keeper struct {
 	s    *spool
 	mark int64
 	buf  *bufio.Writer
+	n    int64
 	gone bool
 }
 
@@ -641,7 +643,7 @@ func (k *keeper) Write(p []byte) (int, error) {
 	if k.gone {
 		return len(p), nil
 	}
-	if k.s.size-k.mark > maxKept {
+	if k.n += int64(len(p)); k.n > maxKept {
 		k.gone = true
 		k.s.size = k.mark // what follows is written over it
 		return len(p), nil

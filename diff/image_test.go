@@ -241,23 +241,31 @@ func TestLayers(t *testing.T) {
 		want:    []string{"layer 0 → etc/motd: presence |file 0644 0:0, 14 bytes"},
 	}}
 	for _, tt := range tests {
-		t.Run(tt.summary, func(t *testing.T) {
-			files := base()
-			if tt.files != nil {
-				files = tt.files(files)
-			}
-			var got []string
-			for _, s := range briefs(t, imageOf(t, base()).write(t), imageOf(t, files).write(t)) {
-				if !strings.HasPrefix(s, "layer 0: padding after the last entry") {
-					got = append(got, s)
-				}
-			}
-			slices.Sort(got)
-			slices.Sort(tt.want)
-			if d := cmp.Diff(tt.want, got); d != "" {
-				t.Errorf("(-want +got)\n%s", d)
-			}
+		t.Run(tt.summary, func(t *testing.T) { testLayers(t, tt.files, tt.want) })
+		t.Run(tt.summary+", layers unpacked twice", func(t *testing.T) {
+			before := maxKept
+			maxKept = 0
+			defer func() { maxKept = before }()
+			testLayers(t, tt.files, tt.want)
 		})
+	}
+}
+
+func testLayers(t *testing.T, change func([]file) []file, want []string) {
+	files := base()
+	if change != nil {
+		files = change(files)
+	}
+	var got []string
+	for _, s := range briefs(t, imageOf(t, base()).write(t), imageOf(t, files).write(t)) {
+		if !strings.HasPrefix(s, "layer 0: padding after the last entry") {
+			got = append(got, s)
+		}
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
 	}
 }
 
