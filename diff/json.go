@@ -11,6 +11,8 @@ const (
 	maxJSONDepth = 200
 	// maxJSON bounds the documents that are taken apart; larger ones are compared as text.
 	maxJSON = 8 << 20
+	// maxJSONPaths bounds the bytes of all paths: deep documents with long keys have more of them than of bytes.
+	maxJSONPaths = 32 << 20
 )
 
 func isJSON(head []byte, _ string) bool {
@@ -54,6 +56,8 @@ type jsonReader struct {
 	b  []byte
 	at int
 	t  *taking
+
+	paths int
 }
 
 // flush makes what lies before end, and is no leaf, a cut that goes with the next leaf.
@@ -146,7 +150,7 @@ func (r *jsonReader) list(path string, depth int, end byte, object bool) bool {
 				sub = path + "." + k
 			}
 		}
-		if len(sub) > maxValue || !r.value(sub, depth+1) {
+		if r.paths += len(sub); len(sub) > maxValue || r.paths > maxJSONPaths || !r.value(sub, depth+1) {
 			return false
 		}
 		r.blank()

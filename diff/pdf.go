@@ -64,12 +64,20 @@ func takePdf(s source) *anatomy {
 
 // streams cuts the streams that are packed with zlib.
 func (t *scattered) streams(b []byte) {
+	end := -1 // of the stream at hand; searched for once, however many beginnings there are
 	for i, at := range pdfStream.FindAllIndex(b, 20_000) {
 		start := at[1]
 		if start >= 9+at[1]-at[0] && bytes.HasSuffix(b[:at[0]], []byte("end")) {
 			continue
 		}
-		n := bytes.Index(b[start:], []byte("endstream"))
+		if end < start {
+			k := bytes.Index(b[start:], []byte("endstream"))
+			if k < 0 {
+				return
+			}
+			end = start + k
+		}
+		n := end - start
 		dict := b[max(0, at[0]-400):at[0]]
 		if k := bytes.LastIndex(dict, []byte(" obj")); k >= 0 {
 			dict = dict[k:]
