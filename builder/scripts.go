@@ -148,7 +148,7 @@ func (b *build) constantEnv() []string {
 	return []string{
 		"PATH=" + searchPath, "LC_ALL=C.UTF-8", "TZ=UTC", "USER=root", "LOGNAME=root", "SHELL=/bin/sh",
 		fmt.Sprintf("SOURCE_DATE_EPOCH=%d", b.epoch),
-		"FORCE_SOURCE_DATE=1", // TeX's \\today and the dates in its formats follow the epoch only then
+		"FORCE_SOURCE_DATE=1", // the dates in TeX formats follow the epoch only then
 	}
 }
 
