@@ -59,7 +59,7 @@ demo-tools:
 		echo "newuidmap is missing; if a step says so too, as root: apt-get install uidmap" >&2; fi
 
 .PHONY: test
-test: tools build lint unit selfcheck real ## everything; installs what is missing
+test: tools build lint unit selfcheck real demo ## everything; installs what is missing
 
 .PHONY: unit
 unit: go ## the tests that need nothing but Go

@@ -2,7 +2,11 @@ package main
 
 import (
 	"bytes"
+	"encoding/pem"
 	"errors"
+	"io"
+	"log"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	ggcr "github.com/google/go-containerregistry/pkg/registry"
 )
 
 // TestRealReadme types every command of the README's ```console blocks, in
@@ -38,6 +44,7 @@ func TestRealReadme(t *testing.T) {
 	shell := &readmeShell{t: t, dir: dir, env: append(os.Environ(),
 		"PATH="+bin+":"+os.Getenv("PATH"), "HOME="+dir, "XDG_STATE_HOME="+dir+"/state", "XDG_CACHE_HOME="+dir+"/cache",
 		"QUORATE_STORE="+dir+"/store", "QUORATE_PASSPHRASE=correct horse battery staple")}
+	shell.registry()
 	shell.freshLocks()
 	commands := readmeCommands(string(readme))
 	if len(commands) < 10 {
@@ -95,6 +102,20 @@ func (s *readmeShell) run(line string) (stdout, stderr string, exit int) {
 		s.t.Fatal(err)
 	}
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// registry starts the registry that the README calls $REGISTRY: with TLS, in
+// this process, and with the Referrers API.
+func (s *readmeShell) registry() {
+	quiet := ggcr.Logger(log.New(io.Discard, "", 0))
+	server := httptest.NewTLSServer(ggcr.New(ggcr.WithReferrersSupport(true), quiet))
+	s.t.Cleanup(server.Close)
+	ca := filepath.Join(s.dir, "ca.pem")
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(ca, cert, 0o644); err != nil {
+		s.t.Fatal(err)
+	}
+	s.env = append(s.env, "REGISTRY="+server.Listener.Addr().String(), "SSL_CERT_FILE="+ca)
 }
 
 // freshLocks locks the examples anew when the archives have dropped what they
