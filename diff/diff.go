@@ -158,8 +158,7 @@ func article(k SideKind) string {
 
 // opener opens sides and runs comparisons.
 type opener struct {
-	o           Options
-	done, total int64
+	o Options
 }
 
 // compare compares two sides that are not known to be equal.

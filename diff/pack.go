@@ -6,8 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"path"
-	"strings"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -77,17 +75,6 @@ func openXz(r io.Reader) (io.ReadCloser, error) {
 }
 
 func openBzip2(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(bzip2.NewReader(r)), nil }
-
-// inner is the name that a packed file unpacks to.
-func inner(name string) string {
-	base := path.Base(name)
-	for _, end := range []string{".gz", ".xz", ".zst", ".bz2", ".tgz", ".z", ".lzma"} {
-		if s, ok := strings.CutSuffix(base, end); ok && s != "" {
-			return s
-		}
-	}
-	return "content"
-}
 
 // takeGzip cuts the header of the first member (RFC 1952, section 2.3), its data and
 // the trailer; further members are part of the data.

@@ -126,13 +126,6 @@ func (c *comparer) tarFiles(n *Node, a, b source) error {
 	return c.trees(n, x, y, KindMember)
 }
 
-// twins are two entries that are compared.
-type twins struct {
-	i, j    int // number in A's and B's list
-	node    *Node
-	renamed bool
-}
-
 // trees compares two lists of entries.
 func (c *comparer) trees(n *Node, x, y *tree, kind Kind) error {
 	w := &treeWork{c: c, n: n, x: x, y: y, kind: kind}
