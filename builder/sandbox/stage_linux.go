@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -198,12 +199,24 @@ func report(m message, fds ...int) {
 	}
 }
 
+// defaultInternalSignals undoes what glibc's posix_spawn does to whatever make(1)
+// and others start: it ignores the signals that glibc keeps to itself, 32 and
+// 33. Go leaves those alone, and a command would see who started us.
+func defaultInternalSignals() {
+	var action [4]uint64 // a kernel's struct sigaction: SIG_DFL, no flags, an empty mask
+	for sig := uintptr(32); sig <= 34; sig++ {
+		// A signal that the kernel does not know stays as it is, which is the default.
+		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0) //nolint:gosec // the kernel's own interface
+	}
+}
+
 // runInit makes the sandbox, runs the command in it, and answers its wait status
 // once every other process is gone.
 func runInit(s *spec, r *root) (int, error) {
 	// Signals that the caller's caller ignores would stay ignored across exec;
 	// caught ones do not.
 	signal.Notify(make(chan os.Signal, 1))
+	defaultInternalSignals()
 	unix.Umask(0o022)
 	if s.MapGroup {
 		if _, _, e := unix.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0); e != 0 {
