@@ -24,7 +24,12 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What the tests hold us against, as command=Debian package.
 TOOLS := skopeo=skopeo umoci=umoci newuidmap=uidmap dockerd=docker.io sshd=openssh-server \
-	mmdebstrap=mmdebstrap diffoscope=diffoscope-minimal
+	mmdebstrap=mmdebstrap diffoscope=diffoscope-minimal chromium=chromium npm=npm git=git
+
+# What makes the pairs of testdata/pairs, the same way.
+TOOLS += gcc=gcc ar=binutils zip=zip cpio=cpio sqlite3=sqlite3 javac=default-jdk-headless perl=perl pigz=pigz \
+	xz=xz-utils zstd=zstd msgfmt=gettext mksquashfs=squashfs-tools mke2fs=e2fsprogs groff=groff cmake=cmake \
+	faketime=faketime uuidgen=uuid-runtime convert=imagemagick python3=python3
 
 .PHONY: all
 all: build
