@@ -23,7 +23,7 @@ CRANE := github.com/google/go-containerregistry/cmd/crane@v0.22.1
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What the tests hold us against, as command=Debian package.
-TOOLS := skopeo=skopeo umoci=umoci newuidmap=uidmap dockerd=docker.io sshd=openssh-server \
+TOOLS := skopeo=skopeo umoci=umoci newuidmap=uidmap dockerd=docker.io sshd=openssh-server pgrep=procps \
 	mmdebstrap=mmdebstrap diffoscope=diffoscope-minimal chromium=chromium npm=npm git=git
 
 # What makes the pairs of testdata/pairs, the same way.
