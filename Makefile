@@ -119,6 +119,11 @@ tools: go ## install what the tests hold us against, where it is missing
 		"$${sudo[@]}" apt-get update -qq; \
 		"$${sudo[@]}" apt-get install -qq -y --no-install-recommends "$${lacks[@]}" >/dev/null; \
 	fi
+	@# Some tests ask the machine's own apt, which knows nothing before its first update.
+	@if ! compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null && command -v apt-get >/dev/null; then \
+		sudo=(); if (($$(id -u))); then sudo=(sudo -n); fi; \
+		"$${sudo[@]}" apt-get update -qq; \
+	fi
 	@command -v crane >/dev/null || GOBIN="$(CURDIR)/bin" $(GO) install $(CRANE)
 
 .PHONY: clean
