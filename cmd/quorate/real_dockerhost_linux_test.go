@@ -41,7 +41,7 @@ func TestRealDockerHost(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		// CAP_SETGID, CAP_SETUID, CAP_SETFCAP: the scripts of greeter's packages need real owners.
-		"isolation-row": "root-map", "capabilities": "00000000800000c0", "seccomp": "2", "sandbox-mapping": "identity", "work-folder": "/work/job",
+		"isolation-row": "root-map", "capabilities": "00000000800000c0", "seccomp": "2", "sandbox-mapping": "identity", "work-folder": "/build/job",
 	} {
 		if facts[name] != want {
 			t.Errorf("the report says %s is %q, want %q", name, facts[name], want)

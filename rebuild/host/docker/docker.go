@@ -107,10 +107,10 @@ const (
 
 // The places in a container.
 const (
-	workVolume = "/work"        // the anonymous volume
-	workDir    = "/work/job"    // Job.WorkDir
-	inputsDir  = "/work/inputs" // Job.InputStore
-	keysDir    = "/keys"        // the key's volume
+	workVolume = "/build"        // the anonymous volume
+	workDir    = "/build/job"    // Job.WorkDir
+	inputsDir  = "/build/inputs" // Job.InputStore
+	keysDir    = "/keys"         // the key's volume
 )
 
 // Start runs one worker; see host.Host. Errors beside those: *EngineError,

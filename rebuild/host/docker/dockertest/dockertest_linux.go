@@ -10,6 +10,7 @@
 package dockertest
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -94,6 +95,12 @@ func (e *Engine) Stop(t testing.TB) {
 	defer killer.Stop()
 	if err := e.daemon.Wait(); err != nil {
 		t.Errorf("dockerd ended with %v", err)
+	}
+	// After a container on the host's network, dockerd leaves its handle of that
+	// network namespace mounted, by design: its next start would use it again.
+	handle := filepath.Join(e.Dir, "exec", "netns", "default")
+	if err := syscall.Unmount(handle, 0); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOENT) {
+		t.Errorf("cannot unmount %s: %v", handle, err)
 	}
 }
 
