@@ -12,9 +12,11 @@
 // Each step gets a root of exactly its locked packages, runs in the sandbox
 // and leaves its $OUT (step.go). The image's packages are configured in a root
 // of their own, and what their scripts changed is read from the overlay's upper
-// folder (root.go, scan.go). What is shipped is decided on the tree (ship.go)
-// and divided into layers (layers.go): groups of packages, whose bytes depend
-// on those packages alone; the state that scripts made; the copies.
+// folder (base.go, root.go). What is shipped is decided on the tree: logs and
+// caches are forgotten (ship.go), secrets that scripts made are left out
+// (withhold.go). The rest is divided into layers (layers.go): groups of
+// packages, whose bytes depend on those packages alone; the state that scripts
+// made; the copies.
 //
 // Nothing here chooses: a build refuses an input that the lock does not hold,
 // and it has no network. Whatever is derived from inputs may be cached in the
