@@ -499,7 +499,7 @@ func (p *publication) check(ctx context.Context, top registry.Descriptor) error 
 		return err
 	}
 	if err := opened.Verify(there.images...); err != nil {
-		tellStatements(p.ui, opened)
+		there.tellStatements(p.ui, opened)
 		return fmt.Errorf("what %s has now: %w", strings.TrimSpace(p.ref.Repository()), codeOfVerdict(err))
 	}
 	return nil

@@ -48,12 +48,57 @@ func (f *registryFlags) client(ui *terminal) *registry.Client {
 // takes less than two seconds on any line.
 const worthShowing = 1 << 20
 
+// readerFlags are the flags of verbs that read what is published.
+type readerFlags struct {
+	registry registryFlags
+	policy   string
+	from     []string // --attestations-from
+}
+
+func (f *readerFlags) register(flags *pflag.FlagSet, policyUse string) {
+	f.registry.register(flags)
+	flags.StringVar(&f.policy, "policy", "", policyUse)
+	flags.StringArrayVar(&f.from, "attestations-from", nil, "also read statements about the image in `REPO`, where others keep theirs; may be repeated")
+}
+
+// open looks an image up, and reads the policy, which is nil without --policy.
+func (f *readerFlags) open(ctx context.Context, ui *terminal, refText string) (*published, *agreement.Policy, error) {
+	ref, err := registry.Parse(refText)
+	if err != nil {
+		return nil, nil, err
+	}
+	var policy *agreement.Policy
+	if f.policy != "" {
+		if policy, err = readPolicy(f.policy); err != nil {
+			return nil, nil, err
+		}
+	}
+	p, err := lookUp(ctx, f.registry.client(ui), ref)
+	if err != nil {
+		return nil, nil, changed(err)
+	}
+	for _, text := range f.from {
+		if err := p.lookElsewhere(ctx, text); err != nil {
+			return nil, nil, changed(err)
+		}
+	}
+	return p, policy, nil
+}
+
 // published is an image in a registry with what lies beside it.
 type published struct {
-	client *registry.Client
-	ref    registry.Reference // as it was asked for
-	top    *registry.Manifest // image or index that it names now
-	images []digest.Digest    // the image's manifest, or those of the index
+	client    *registry.Client
+	ref       registry.Reference // as it was asked for
+	top       *registry.Manifest // image or index that it names now
+	images    []digest.Digest    // the image's manifest, or those of the index
+	beside    []registry.Descriptor
+	elsewhere []place                              // other repositories with statements about it
+	foundIn   map[digest.Digest]registry.Reference // where statements read elsewhere came from
+}
+
+// place is a repository in which statements about an image lie.
+type place struct {
+	ref    registry.Reference
 	beside []registry.Descriptor
 }
 
@@ -83,6 +128,30 @@ func lookUp(ctx context.Context, client *registry.Client, ref registry.Reference
 	return p, err
 }
 
+// lookElsewhere lists what another repository has about the image, which itself
+// need not be there.
+func (p *published) lookElsewhere(ctx context.Context, text string) error {
+	ref, err := attestationsIn(text)
+	if err != nil {
+		return err
+	}
+	beside, err := p.client.Referrers(ctx, ref, p.top.Digest)
+	if err != nil {
+		return err
+	}
+	p.elsewhere = append(p.elsewhere, place{ref, beside})
+	return nil
+}
+
+// attestationsIn reads the name of a repository.
+func attestationsIn(text string) (registry.Reference, error) {
+	ref, err := registry.Parse(text)
+	if err == nil && (ref.Tag() != "" || !ref.Digest().IsZero()) {
+		err = &registry.ReferenceError{Text: text, Reason: "a repository for statements has neither tag nor digest; they are found by the image's own"}
+	}
+	return ref, err
+}
+
 // pinned names the image by its digest, which nobody can move.
 func (p *published) pinned() string { return p.ref.At(p.top.Digest).String() }
 
@@ -96,37 +165,104 @@ const (
 	manyFacts = 20       // rejected statements shown on a terminal; --json has all
 )
 
-// statements reads every Sigstore bundle beside the image. take is called for
-// each, lose for those that cannot be had, never both at once. The error is for
-// a registry that does not answer.
+// statements reads every Sigstore bundle about the image, here and elsewhere.
+// take is called for each, lose for those that cannot be had, never both at
+// once. The error is for a registry that does not answer.
 func (p *published) statements(ctx context.Context, take func(manifest digest.Digest, bundle []byte), lose func(digest.Digest, error)) error {
 	var mu sync.Mutex
 	room := semaphore.NewWeighted(inFlight)
+	p.foundIn = map[digest.Digest]registry.Reference{}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(readers)
-	for _, d := range p.beside {
-		if !maybeBundle(d) {
-			continue
-		}
+	for _, r := range p.referrers() {
 		g.Go(func() error {
-			err := p.bundle(ctx, d.Digest, room, func(b []byte) {
-				mu.Lock()
-				defer mu.Unlock()
-				take(d.Digest, b)
+			var at registry.Reference
+			err := tryEach(r.in, func(ref registry.Reference) error {
+				at = ref
+				return p.bundle(ctx, ref, r.digest, room, func(b []byte) {
+					mu.Lock()
+					defer mu.Unlock()
+					take(r.digest, b)
+				})
 			})
-			if err == nil || errors.Is(err, errNoBundle) {
-				return nil
-			}
-			if e, ok := errors.AsType[*registry.Error](err); ok && e.Kind == registry.Unreachable || ctx.Err() != nil {
+			if err != nil && ctx.Err() != nil {
 				return err
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			lose(d.Digest, err)
+			switch e, unreachable := errors.AsType[*registry.Error](err); {
+			case errors.Is(err, errNoBundle):
+			case unreachable && e.Kind == registry.Unreachable:
+				return err
+			case err != nil:
+				lose(r.digest, err)
+			case at.Repository() != p.ref.Repository():
+				p.foundIn[r.digest] = at
+			}
 			return nil
 		})
 	}
 	return g.Wait()
+}
+
+// referrer is a manifest that refers to the image, and the repositories that list it.
+type referrer struct {
+	digest digest.Digest
+	in     []registry.Reference
+}
+
+// referrers lists what may be a Sigstore bundle, each once: the same statement
+// may lie in several repositories.
+func (p *published) referrers() []referrer {
+	var all []referrer
+	at := map[digest.Digest]int{}
+	for _, in := range append([]place{{p.ref, p.beside}}, p.elsewhere...) {
+		for _, d := range in.beside {
+			if !maybeBundle(d) {
+				continue
+			}
+			i, seen := at[d.Digest]
+			if !seen {
+				i = len(all)
+				at[d.Digest] = i
+				all = append(all, referrer{digest: d.Digest})
+			}
+			all[i].in = append(all[i].in, in.ref)
+		}
+	}
+	return all
+}
+
+// listed is what refers to the image in any of the repositories.
+func (p *published) listed() map[digest.Digest]bool {
+	all := map[digest.Digest]bool{}
+	for _, in := range append([]place{{p.ref, p.beside}}, p.elsewhere...) {
+		for _, d := range in.beside {
+			all[d.Digest] = true
+		}
+	}
+	return all
+}
+
+// tryEach tries repositories until one has what is wanted; the error is the first one's.
+func tryEach(refs []registry.Reference, try func(registry.Reference) error) error {
+	var first error
+	for _, ref := range refs {
+		err := try(ref)
+		if err == nil {
+			return nil
+		}
+		first = cmp.Or(first, err)
+	}
+	return first
+}
+
+// where is the repository of a statement, as summaries name it.
+func (p *published) where(d digest.Digest) string {
+	if ref, ok := p.foundIn[d]; ok {
+		return resource(ref)
+	}
+	return resource(p.ref)
 }
 
 // maybeBundle leaves out what says that it is something else. Some registries
@@ -138,8 +274,8 @@ func maybeBundle(d registry.Descriptor) bool {
 var errNoBundle = errors.New("not a Sigstore bundle")
 
 // bundle reads one referrer, whose single layer is the bundle.
-func (p *published) bundle(ctx context.Context, d digest.Digest, room *semaphore.Weighted, take func([]byte)) error {
-	a, err := p.client.Artifact(ctx, p.ref, d, p.top.Digest)
+func (p *published) bundle(ctx context.Context, in registry.Reference, d digest.Digest, room *semaphore.Weighted, take func([]byte)) error {
+	a, err := p.client.Artifact(ctx, in, d, p.top.Digest)
 	if err != nil {
 		return err
 	}
@@ -154,7 +290,7 @@ func (p *published) bundle(ctx context.Context, d digest.Digest, room *semaphore
 		return err
 	}
 	defer room.Release(size)
-	b, err := p.client.Bytes(ctx, p.ref, a.Layers[0].Digest, a.Layers[0].Size, attestation.MaxSigstoreBundle)
+	b, err := p.client.Bytes(ctx, in, a.Layers[0].Digest, a.Layers[0].Size, attestation.MaxSigstoreBundle)
 	if err != nil {
 		return err
 	}
@@ -174,17 +310,42 @@ func (p *published) judge(ctx context.Context, policy *agreement.Policy) (*attes
 	return r.Judge(resource(p.ref), p.images...), nil
 }
 
+// silent says of the first repository named by --attestations-from that has no
+// report that agrees: whoever names one wants to hear it.
+func (p *published) silent(o *attestation.Opened) error {
+	agrees := map[digest.Digest]bool{}
+	for _, r := range o.Verdict.Outcomes {
+		for _, s := range o.Statements {
+			if r.Result == agreement.Agrees && s.Accepted && s.Kind == attestation.KindReport && s.Name == r.Rebuilder {
+				agrees[s.Referrer] = true
+			}
+		}
+	}
+	for _, in := range p.elsewhere {
+		if !slices.ContainsFunc(in.beside, func(d registry.Descriptor) bool { return agrees[d.Digest] }) {
+			return &attestation.VerifyError{Decision: agreement.Inconclusive, Reasons: []string{
+				fmt.Sprintf("%s has no report that agrees, of a rebuilder of the policy, and --attestations-from asks for one", in.ref.Repository()),
+			}}
+		}
+	}
+	return nil
+}
+
 // tellStatements tells what became of every statement, and why.
-func tellStatements(ui *terminal, o *attestation.Opened) {
+func (p *published) tellStatements(ui *terminal, o *attestation.Opened) {
 	rejected := 0
 	for _, s := range o.Statements {
+		where := s.Where()
+		if in, ok := p.foundIn[s.Referrer]; ok {
+			where += " in " + in.Repository()
+		}
 		if s.Accepted {
 			ui.say("%s: %s of %s counts: signed with the key %.16s… of the policy, %s",
-				s.Where(), s.Kind, s.Name, s.Fingerprint, s.Time.Format("2006-01-02 15:04:05Z"))
+				where, s.Kind, s.Name, s.Fingerprint, s.Time.Format("2006-01-02 15:04:05Z"))
 			continue
 		}
 		if rejected++; rejected <= manyFacts {
-			ui.warn("%s (%s) does not count: %s", s.Where(), s.Kind, s.Reason)
+			ui.warn("%s (%s) does not count: %s", where, s.Kind, s.Reason)
 		}
 	}
 	if rejected > manyFacts {
@@ -197,8 +358,9 @@ func tellStatements(ui *terminal, o *attestation.Opened) {
 
 // saidStatement is one statement in JSON.
 type saidStatement struct {
-	Referrer    string `json:"referrer,omitempty"` // digest of its manifest
-	Line        int    `json:"line,omitempty"`     // of a bundle in a file
+	Referrer    string `json:"referrer,omitempty"`   // digest of its manifest
+	Repository  string `json:"repository,omitempty"` // of --attestations-from, when it was read there
+	Line        int    `json:"line,omitempty"`       // of a bundle in a file
 	Kind        string `json:"kind"`
 	Name        string `json:"name,omitempty"` // in the policy; for what is not accepted, as it claims
 	Fingerprint string `json:"fingerprint,omitempty"`

@@ -21,10 +21,9 @@ import (
 
 // reproduceFlags are the flags of `quorate reproduce`.
 type reproduceFlags struct {
-	inputs   inputFlags
-	registry registryFlags
-	policy   string
-	asJSON   bool
+	inputs inputFlags
+	reader readerFlags
+	asJSON bool
 }
 
 func reproduceCmd(ui *terminal) *cobra.Command {
@@ -49,16 +48,11 @@ sandbox, without network; what its lock names is fetched).` +
   quorate reproduce registry.example/app@sha256:… --policy policy.yaml --json`,
 		Args: takes("REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ref, err := registry.Parse(args[0])
-			if err != nil {
-				return err
-			}
-			return runReproduce(cmd.Context(), ui, ref, f)
+			return runReproduce(cmd.Context(), ui, args[0], f)
 		},
 	}
 	f.inputs.register(cmd, true)
-	f.registry.register(cmd.Flags())
-	cmd.Flags().StringVar(&f.policy, "policy", "", "build only what a rebuilder of the policy in `FILE` reported")
+	f.reader.register(cmd.Flags(), "build only what a rebuilder of the policy in `FILE` reported")
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "answer in JSON")
 	return cmd
 }
@@ -76,17 +70,10 @@ type reproducedImage struct {
 	Built     string `json:"built"`
 }
 
-func runReproduce(ctx context.Context, ui *terminal, ref registry.Reference, f reproduceFlags) error {
-	var policy *agreement.Policy
-	if f.policy != "" {
-		var err error
-		if policy, err = readPolicy(f.policy); err != nil {
-			return err
-		}
-	}
-	p, err := lookUp(ctx, f.registry.client(ui), ref)
+func runReproduce(ctx context.Context, ui *terminal, refText string, f reproduceFlags) error {
+	p, policy, err := f.reader.open(ctx, ui, refText)
 	if err != nil {
-		return changed(err)
+		return err
 	}
 	m, err := openMachine(ui)
 	if err != nil {

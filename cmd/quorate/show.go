@@ -70,8 +70,7 @@ type shownSummary struct {
 
 func showCmd(ui *terminal) *cobra.Command {
 	var (
-		reg    registryFlags
-		policy string
+		reader readerFlags
 		asJSON bool
 	)
 	cmd := &cobra.Command{
@@ -90,28 +89,16 @@ verify" is the same as an exit code.` +
   quorate show registry.example/app:v1 --policy policy.yaml --json`,
 		Args: takes("REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ref, err := registry.Parse(args[0])
-			if err != nil {
-				return err
-			}
-			return runShow(cmd.Context(), ui, reg.client(ui), ref, policy, asJSON)
+			return runShow(cmd.Context(), ui, args[0], reader, asJSON)
 		},
 	}
-	cmd.Flags().StringVar(&policy, "policy", "", "check signatures with the keys of the policy in `FILE`")
+	reader.register(cmd.Flags(), "check signatures with the keys of the policy in `FILE`")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
-	reg.register(cmd.Flags())
 	return cmd
 }
 
-func runShow(ctx context.Context, ui *terminal, client *registry.Client, ref registry.Reference, policyPath string, asJSON bool) error {
-	var policy *agreement.Policy
-	if policyPath != "" {
-		var err error
-		if policy, err = readPolicy(policyPath); err != nil {
-			return err
-		}
-	}
-	p, err := lookUp(ctx, client, ref)
+func runShow(ctx context.Context, ui *terminal, refText string, reader readerFlags, asJSON bool) error {
+	p, policy, err := reader.open(ctx, ui, refText)
 	if err != nil {
 		return err
 	}
@@ -175,7 +162,7 @@ func (s *showing) read(ctx context.Context, policy *agreement.Policy) error {
 	if err != nil {
 		return err
 	}
-	s.answer.Unreadable, s.answer.Others = seen-len(claims), len(s.beside)-seen
+	s.answer.Unreadable, s.answer.Others = seen-len(claims), len(s.listed())-seen
 	if s.answer.Project != "" {
 		s.answer.Others--
 	}
@@ -224,6 +211,7 @@ func (s *showing) check(o *attestation.Opened) {
 
 // add sorts the claims into the answer, newest first.
 func (s *showing) add(claims map[digest.Digest]*attestation.Claim) {
+	listed := s.listed()
 	for manifest, c := range claims {
 		st := shownStatement{Referrer: manifest.String(), Time: c.Time.Format(time.RFC3339), Signer: s.signer[manifest]}
 		switch c.Kind {
@@ -237,7 +225,7 @@ func (s *showing) add(claims map[digest.Digest]*attestation.Claim) {
 		case attestation.KindSummary:
 			missing := 0
 			for _, in := range c.Summary.Inputs {
-				if !slices.ContainsFunc(s.beside, func(d registry.Descriptor) bool { return d.Digest == in.Digest }) {
+				if !listed[in.Digest] {
 					missing++
 				}
 			}

@@ -71,8 +71,7 @@ type verifiedOutcome struct {
 
 // verifyFlags are the flags of `quorate verify`.
 type verifyFlags struct {
-	registry registryFlags
-	policy   string
+	reader   readerFlags
 	images   []string
 	vsa      string
 	key      string
@@ -102,6 +101,11 @@ Statements that nobody of the policy signed change nothing. When a signer of the
 policy listed a statement (SLSA VSA) that is gone, the image is not verified.
 The answer is the reference by digest, which nobody can move any more.
 
+Others may have built the image, too, and keep their reports in repositories of
+their own (quorate reproduce --attest-to). --attestations-from REPO reads what
+REPO has about the image, which need not be there itself; they count as your
+policy says, and at least one report there has to agree.
+
 With --vsa what was verified of REF is written to FILE as a SLSA verification
 summary in a DSSE envelope, signed with --key, for tools that take those
 (slsa-verifier verify-vsa). It says SLSA_BUILD_REPRODUCED only when rebuilders
@@ -114,44 +118,42 @@ of two operators agree.` +
   quorate verify agreement.intoto.jsonl --policy policy.yaml --image oci=results/image
   quorate verify agreement.intoto.jsonl --policy policy.yaml --json
   quorate verify registry.example/app:v1 --policy policy.yaml
+  quorate verify registry.example/app:v1 --policy policy.yaml --attestations-from audit.example/app
   quorate verify registry.example/app:v1 --policy policy.yaml --vsa vsa.json --key auditor.key`,
 		Args: takes("BUNDLE|REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if f.policy == "" {
+			if f.reader.policy == "" {
 				return &usageError{err: errors.New("say whom you trust: --policy FILE"), command: cmd.CommandPath()}
 			}
 			return runVerify(cmd.Context(), ui, args[0], f)
 		},
 	}
-	cmd.Flags().StringVar(&f.policy, "policy", "", "policy `FILE`: whose reports count, and how many must agree")
+	f.reader.register(cmd.Flags(), "policy `FILE`: whose reports count, and how many must agree")
 	cmd.Flags().StringArrayVar(&f.images, "image", nil, "the image to verify, `oci=DIR`; may be repeated")
 	cmd.Flags().StringVar(&f.vsa, "vsa", "", "write a signed summary to `FILE` when REF is verified")
 	cmd.Flags().StringVar(&f.key, "key", "", "sign the summary with the private key in `FILE`")
 	cmd.Flags().StringVar(&f.verifier, "verifier-id", "", "`URI` that says in the summary who verified")
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "answer in JSON")
-	f.registry.register(cmd.Flags())
 	f.pass.add(cmd.Flags())
 	return cmd
 }
 
 func runVerify(ctx context.Context, ui *terminal, what string, f verifyFlags) error {
-	policy, err := readPolicy(f.policy)
-	if err != nil {
-		return err
-	}
 	if _, err := os.Stat(what); err != nil {
-		if ref, err := registry.Parse(what); err == nil {
-			return verifyReference(ctx, ui, ref, policy, f)
+		if _, err := registry.Parse(what); err == nil {
+			return verifyReference(ctx, ui, what, f)
 		}
 	}
-	if f.vsa != "" {
-		return &usageError{err: errors.New("--vsa is for images in a registry: a summary names where the image and its statements are"), command: "quorate verify"}
+	for flag, given := range map[string]bool{"--vsa": f.vsa != "", "--attestations-from": len(f.reader.from) > 0} {
+		if given {
+			return &usageError{err: fmt.Errorf("%s is for images in a registry, and %q is a file", flag, what), command: "quorate verify"}
+		}
 	}
-	return verifyFile(ui, what, policy, f)
+	return verifyFile(ui, what, f)
 }
 
 // verifyReference judges what a registry keeps beside an image.
-func verifyReference(ctx context.Context, ui *terminal, ref registry.Reference, policy *agreement.Policy, f verifyFlags) error {
+func verifyReference(ctx context.Context, ui *terminal, refText string, f verifyFlags) error {
 	if len(f.images) > 0 {
 		return &usageError{err: errors.New("--image is for bundles in files; a reference names its image"), command: "quorate verify"}
 	}
@@ -159,19 +161,22 @@ func verifyReference(ctx context.Context, ui *terminal, ref registry.Reference, 
 	if err != nil {
 		return err
 	}
-	p, err := lookUp(ctx, f.registry.client(ui), ref)
+	p, policy, err := f.reader.open(ctx, ui, refText)
 	if err != nil {
-		return changed(err)
+		return err
 	}
 	opened, err := p.judge(ctx, policy)
 	if err != nil {
 		return err
 	}
 	verdict := opened.Verify(p.images...)
+	if verdict == nil {
+		verdict = p.silent(opened)
+	}
 	if len(p.beside) == 0 {
 		ui.say("nothing refers to %s: it was not published by quorate, or was copied without what lies beside it", p.pinned())
 	}
-	tellStatements(ui, opened)
+	p.tellStatements(ui, opened)
 	tellOutcomes(ui, opened)
 	if verdict == nil && signer != nil {
 		if err := p.writeSummary(ctx, opened, f, signer); err != nil {
@@ -181,6 +186,11 @@ func verifyReference(ctx context.Context, ui *terminal, ref registry.Reference, 
 	if f.asJSON {
 		answer := describeVerdict(opened, policy, p.images, verdict)
 		answer.Reference = p.pinned()
+		for i, s := range answer.Statements {
+			if d, err := digest.Parse(s.Referrer); err == nil && p.where(d) != resource(p.ref) {
+				answer.Statements[i].Repository = p.foundIn[d].Repository()
+			}
+		}
 		ui.answerJSON(answer)
 	}
 	if verdict != nil {
@@ -211,7 +221,7 @@ func (p *published) writeSummary(ctx context.Context, o *attestation.Opened, f v
 	}
 	for _, st := range o.Statements {
 		if st.Accepted {
-			s.Inputs = append(s.Inputs, attestation.Input{URI: s.Resource + "@" + st.Referrer.String(), Digest: st.Referrer})
+			s.Inputs = append(s.Inputs, attestation.Input{URI: p.where(st.Referrer) + "@" + st.Referrer.String(), Digest: st.Referrer})
 		}
 	}
 	envelope, err := attestation.SignSummary(ctx, o, s, signer)
@@ -222,7 +232,11 @@ func (p *published) writeSummary(ctx context.Context, o *attestation.Opened, f v
 }
 
 // verifyFile judges a bundle in a file.
-func verifyFile(ui *terminal, bundlePath string, policy *agreement.Policy, f verifyFlags) error {
+func verifyFile(ui *terminal, bundlePath string, f verifyFlags) error {
+	policy, err := readPolicy(f.reader.policy)
+	if err != nil {
+		return err
+	}
 	data, err := readSmallFile(bundlePath, largestBundle)
 	if err != nil {
 		return fmt.Errorf("cannot read bundle: %w", err)
