@@ -149,6 +149,10 @@ func (b *build) constantEnv() []string {
 		"PATH=" + searchPath, "LC_ALL=C.UTF-8", "TZ=UTC", "USER=root", "LOGNAME=root", "SHELL=/bin/sh",
 		fmt.Sprintf("SOURCE_DATE_EPOCH=%d", b.epoch),
 		"FORCE_SOURCE_DATE=1", // the dates in TeX formats follow the epoch only then
+		// Both order their hashes by chance otherwise, at every start: perl(1) says
+		// so of PERL_HASH_SEED (0 fixes PERL_PERTURB_KEYS too), python3(1) of its own.
+		// texlive's update-language and mktexlsr write in that order.
+		"PERL_HASH_SEED=0", "PYTHONHASHSEED=0",
 	}
 }
 
