@@ -224,9 +224,9 @@ func TestWhyEndsInCircles(t *testing.T) {
 
 func TestWhyUnknown(t *testing.T) {
 	for name, want := range map[string]string{
-		"ngnix":      `the lock has no package "ngnix"; did you mean "nginx"?`,
-		"xorg":       `the lock has no package "xorg"`,
-		"libc6:i386": `the lock has no package "libc6:i386"`,
+		"ngnix":      `the lock has no input "ngnix"; did you mean "nginx"?`,
+		"xorg":       `the lock has no input "xorg"`,
+		"libc6:i386": `the lock has no input "libc6:i386"`,
 	} {
 		_, err := Why(sample(), name)
 		var unknown *UnknownPackageError

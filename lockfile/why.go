@@ -8,12 +8,13 @@ import (
 	"quorate.dev/lockfile/strictyaml"
 )
 
-// Chain is one way by which a package came into a set of a platform.
+// Chain is one way by which a package came into a set of a platform, or the
+// request of a file.
 type Chain struct {
-	Platform string   `json:"platform"`
-	Set      string   `json:"set"`      // "image", "configure" or "step/NAME"
-	Reason   string   `json:"reason"`   // why the first package is there: "requested" or "essential"; "" if the lock does not say
-	Packages []string `json:"packages"` // from the one asked for to the one in question
+	Platform string   `json:"platform,omitempty"` // of packages
+	Set      string   `json:"set"`                // "image", "configure" or "step/NAME"; "files" of files
+	Reason   string   `json:"reason"`             // why the first package is there: "requested" or "essential"; "" if the lock does not say
+	Packages []string `json:"packages"`           // from the one asked for to the one in question
 }
 
 // String writes "image: nginx (requested) → nginx-common → iproute2".
@@ -34,7 +35,7 @@ func (c Chain) String() string {
 	return b.String()
 }
 
-// UnknownPackageError says that no platform of a lock has a package.
+// UnknownPackageError says that a lock has no package or file of a name.
 type UnknownPackageError struct {
 	Name    string
 	Nearest []string // names that the lock does have, best first
@@ -42,13 +43,13 @@ type UnknownPackageError struct {
 
 func (e *UnknownPackageError) Error() string {
 	if len(e.Nearest) == 0 {
-		return fmt.Sprintf("the lock has no package %q", e.Name)
+		return fmt.Sprintf("the lock has no input %q", e.Name)
 	}
-	return fmt.Sprintf("the lock has no package %q; did you mean %s?", e.Name, strictyaml.Alternatives(e.Nearest))
+	return fmt.Sprintf("the lock has no input %q; did you mean %s?", e.Name, strictyaml.Alternatives(e.Nearest))
 }
 
 // Why returns, for every platform and set that has the package, the chain of
-// needs from the request to it. name may carry an architecture ("libc6:i386").
+// needs from the request to it; for a file, its request. name may carry an architecture ("libc6:i386").
 // The error is an *UnknownPackageError.
 func Why(l *Lock, name string) ([]Chain, error) {
 	base, arch, _ := strings.Cut(name, ":")
@@ -68,6 +69,12 @@ func Why(l *Lock, name string) ([]Chain, error) {
 					chains = append(chains, c)
 				}
 			}
+		}
+	}
+	for _, f := range l.Files {
+		known = append(known, f.Name)
+		if f.Name == name {
+			chains = append(chains, Chain{Set: "files", Reason: ByRequest, Packages: []string{name}})
 		}
 	}
 	if len(chains) == 0 {

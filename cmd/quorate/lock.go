@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -34,7 +35,7 @@ func lockCmd(ui *terminal) *cobra.Command {
 	var (
 		flags       lockFlags
 		check, diff bool
-		why         string
+		why, format string
 		asJSON      bool
 	)
 	cmd := &cobra.Command{
@@ -54,7 +55,10 @@ unless --allow-older says so.
   --check     only say whether the lock still fits the definition; no network
   --diff      choose anew and show what would change; nothing is written
   --update    choose these packages or files anew, and what they need; keep the rest
-  --why       show why a package is in the lock; no network` +
+  --why       show why a package is in the lock; no network
+
+--format markdown answers with what changed as the body of a pull request, with
+and without --diff.` +
 			exitStatus(
 				"locked, or the lock is up to date; with --diff: nothing would change",
 				"--check: the lock does not fit; --diff: something would change; --why: not in the lock",
@@ -63,6 +67,7 @@ unless --allow-older says so.
   quorate lock --check
   quorate lock --update openssl,libssl3
   quorate lock --diff
+  quorate lock --format markdown >body.md
   quorate lock --why libgcc-s1`,
 		Args: takes("[DIR]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -71,10 +76,17 @@ unless --allow-older says so.
 				{"check", "diff", "why"},
 				{"check", "update"}, {"check", "allow-older"}, {"check", "mirror"},
 				{"why", "update"}, {"why", "allow-older"}, {"why", "mirror"},
+				{"check", "format"}, {"why", "format"}, {"json", "format"},
 			} {
 				if err := exclude(cmd, group...); err != nil {
 					return err
 				}
+			}
+			if !slices.Contains(lockFormats, format) {
+				return &usageError{err: fmt.Errorf("bad --format %q: expected one of %s", format, strings.Join(lockFormats, ", ")), command: "quorate lock"}
+			}
+			if asJSON {
+				format = "json"
 			}
 			dir := folder(args)
 			switch {
@@ -83,9 +95,9 @@ unless --allow-older says so.
 			case cmd.Flags().Changed("why"):
 				return runLockWhy(ui, dir, why, asJSON)
 			case diff:
-				return runLockDiff(cmd.Context(), ui, dir, flags, asJSON)
+				return runLockDiff(cmd.Context(), ui, dir, flags, format)
 			default:
-				return runLock(cmd.Context(), ui, dir, flags, asJSON)
+				return runLock(cmd.Context(), ui, dir, flags, format)
 			}
 		},
 	}
@@ -95,12 +107,16 @@ unless --allow-older says so.
 	cmd.Flags().StringVar(&why, "why", "", "show why the lock holds the package `NAME`")
 	cmd.Flags().StringSliceVar(&flags.update, "update", nil, "choose only `NAME,…` anew, and what they need")
 	cmd.Flags().BoolVar(&flags.allowOlder, "allow-older", false, "accept archive indexes older than those of the lock")
+	cmd.Flags().StringVar(&format, "format", "text", "how to say what changed: "+strings.Join(lockFormats, ", "))
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
 	return cmd
 }
 
+// lockFormats are the forms in which changes are told.
+var lockFormats = []string{"text", "json", "markdown"}
+
 // runLock chooses and writes.
-func runLock(ctx context.Context, ui *terminal, dir string, flags lockFlags, asJSON bool) error {
+func runLock(ctx context.Context, ui *terminal, dir string, flags lockFlags, format string) error {
 	p, fresh, err := freshLock(ctx, ui, dir, flags)
 	if err != nil {
 		return err
@@ -115,22 +131,28 @@ func runLock(ctx context.Context, ui *terminal, dir string, flags lockFlags, asJ
 	} else {
 		ui.say("%s is up to date", p.lockPath())
 	}
-	if asJSON {
+	switch format {
+	case "json":
 		ui.answerJSON(answer)
+	case "markdown":
+		ui.answerBytes([]byte(lockfile.Markdown(answer.Changes, len(fresh.Platforms))))
 	}
 	return nil
 }
 
 // runLockDiff chooses and shows.
-func runLockDiff(ctx context.Context, ui *terminal, dir string, flags lockFlags, asJSON bool) error {
+func runLockDiff(ctx context.Context, ui *terminal, dir string, flags lockFlags, format string) error {
 	p, fresh, err := freshLock(ctx, ui, dir, flags)
 	if err != nil {
 		return err
 	}
 	list := changes(p.Lock, fresh)
-	if asJSON {
+	switch format {
+	case "json":
 		ui.answerJSON(list)
-	} else if len(list) > 0 {
+	case "markdown":
+		ui.answerBytes([]byte(lockfile.Markdown(list, len(fresh.Platforms))))
+	default:
 		ui.answerBytes([]byte(lockfile.Table(list)))
 	}
 	if bytes.Equal(lockfile.Format(fresh), p.LockBytes) {
@@ -300,7 +322,7 @@ func runLockWhy(ui *terminal, dir, name string, asJSON bool) error {
 		return nil
 	}
 	for _, c := range chains {
-		if len(p.Lock.Platforms) > 1 {
+		if len(p.Lock.Platforms) > 1 && c.Platform != "" {
 			ui.answer("%s %s", c.Platform, c)
 		} else {
 			ui.answer("%s", c)
