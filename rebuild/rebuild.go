@@ -4,12 +4,16 @@
 // One run is a straight line ([Run]):
 //
 //  1. a new nonce, so that no old report answers this request;
-//  2. a single-use worker for each rebuilder (package host), some at a time;
-//     one that was lost (killed, crashed) is tried once more;
-//  3. each report is opened with the key that was enrolled for its rebuilder
-//     (package attestation), never with one that came with it;
-//  4. agreement.Judge decides; every expected rebuilder ends with an outcome;
-//  5. on agreement, and only then, the agreement is signed; otherwise nothing is,
+//  2. a single-use worker for each rebuilder (package host), all at once, but for
+//     those that share a machine: some at a time. What may pass (a lost worker, a full
+//     disk, a host that cannot be reached) is tried again, as long as nobody has
+//     told an answer;
+//  3. each commits to its answer; when all have, or have failed, they are asked for it;
+//  4. each report is held against the commitment and the time that it was asked for, and
+//     opened with the key that was enrolled for its rebuilder (package attestation),
+//     never with one that came with it;
+//  5. agreement.Judge decides; every expected rebuilder ends with an outcome;
+//  6. on agreement, and only then, the agreement is signed; otherwise nothing is,
 //     and what differs is kept and compared.
 //
 // # The results folder
@@ -44,6 +48,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -64,6 +69,7 @@ type Rebuilder struct {
 	Host         host.Host
 	Surroundings host.Surroundings
 	KeyFile      string // of its private key, on the host
+	Machine      string // those of one machine share its places; "" is this one
 }
 
 // Options say what to ask of whom.
@@ -82,7 +88,8 @@ type Options struct {
 
 	Results  string        // folder; see the package comment
 	Timeout  time.Duration // of one worker; 0 for none
-	Parallel int           // workers at once; 0 for DefaultParallel: each build uses every CPU it may
+	Parallel int           // workers that build at once on one machine; 0 for DefaultParallel
+	Pause    time.Duration // before a second attempt, five times as long before a third; 0 for DefaultPause
 
 	// Files are further files of the results folder, by slash-separated path.
 	Files map[string][]byte
@@ -100,9 +107,9 @@ type Options struct {
 type Event struct {
 	Rebuilder string
 	Attempt   int
-	State     string     // "begin", "end", or "" when the worker speaks
+	State     string     // "begin", "committed", "end", or "" when the worker speaks
 	Err       error      // with "end": why it failed
-	Retry     bool       // with "end": it is tried once more
+	Retry     bool       // with "end": it is tried again
 	Worker    host.Event // what it says
 	Elapsed   time.Duration
 }
@@ -159,8 +166,14 @@ const (
 	// DefaultParallel workers at once on one machine: a build is parallel itself, and a second one fills
 	// the times when the first one waits for its disk or a single-threaded script.
 	DefaultParallel = 2
-	// attempts of one rebuilder: what kills a worker twice will kill it again.
-	attempts = 2
+	// DefaultPause is for what may pass to pass: a Docker Engine starts anew within some seconds.
+	DefaultPause = time.Second
+	// builds of one rebuilder at most: what kills a worker twice will kill it again.
+	builds = 2
+	// calls to a host that cannot be reached, in all; they cost no build.
+	calls = 3
+	// tolerance of clocks: what certificates and people forgive.
+	tolerance = 5 * time.Minute
 )
 
 // Run asks every rebuilder and judges. Errors mean that nothing could be
@@ -179,7 +192,7 @@ func Run(ctx context.Context, o Options) (*Outcome, error) {
 		return nil, err
 	}
 	defer results.discard()
-	r := &run{options: o, nonce: nonce, results: results, answers: make([]answer, len(o.Rebuilders))}
+	r := &run{options: o, nonce: nonce, results: results, answers: make([]answer, len(o.Rebuilders)), ballot: newBallot(o.Rebuilders)}
 	if err := r.askAll(ctx); err != nil {
 		return nil, err
 	}
@@ -241,6 +254,8 @@ type run struct {
 	nonce   string
 	results *results
 	answers []answer // in the order of options.Rebuilders
+	ballot  *ballot
+	places  *places
 }
 
 // answer is what one rebuilder gave.
@@ -249,6 +264,11 @@ type answer struct {
 	envelope   []byte // of its report; nil for none
 	link       []byte
 	attempts   []Attempt
+
+	// Of the last attempt.
+	issued     time.Time
+	commitment digest.Digest // zero for none
+	committed  time.Time
 }
 
 func (r *run) event(e Event) {
@@ -264,24 +284,20 @@ func (r *run) now() time.Time {
 	return time.Now()
 }
 
-// askAll asks every rebuilder, some at a time. The error is ctx's cause, or one of our own disk.
+// askAll asks every rebuilder. The error is ctx's cause, or one of our own disk.
 func (r *run) askAll(ctx context.Context) error {
-	parallel := r.options.Parallel
-	if parallel <= 0 {
-		parallel = DefaultParallel
+	each := r.options.Parallel
+	if each <= 0 {
+		each = DefaultParallel
 	}
-	places := make(chan struct{}, parallel)
+	r.places = newPlaces(each)
 	failed := make([]error, len(r.answers))
 	var all sync.WaitGroup
 	for i := range r.answers {
 		all.Go(func() {
-			select {
-			case places <- struct{}{}:
-				defer func() { <-places }()
-			case <-ctx.Done():
-				return
-			}
-			failed[i] = r.ask(ctx, r.options.Rebuilders[i], &r.answers[i])
+			who := r.options.Rebuilders[i]
+			defer r.ballot.settle(who.Name)
+			failed[i] = r.ask(ctx, who, &r.answers[i])
 		})
 	}
 	all.Wait()
@@ -291,7 +307,7 @@ func (r *run) askAll(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// ask starts workers for one rebuilder until one has answered.
+// ask starts workers for one rebuilder until one has answered, or none will.
 func (r *run) ask(ctx context.Context, who Rebuilder, a *answer) error {
 	folder, err := r.results.rebuilder(who.Name)
 	if err != nil {
@@ -299,26 +315,81 @@ func (r *run) ask(ctx context.Context, who Rebuilder, a *answer) error {
 	}
 	a.submission = agreement.Submission{Rebuilder: who.Name}
 	for number := 1; ; number++ {
-		r.event(Event{Rebuilder: who.Name, Attempt: number, State: "begin"})
-		begun := time.Now()
-		result, err := who.Host.Start(ctx, r.job(who, number, folder), func(e host.Event) {
-			r.event(Event{Rebuilder: who.Name, Attempt: number, Worker: e})
-		})
+		result, err := r.attempt(ctx, who, number, folder, a)
 		if ctx.Err() != nil {
 			return nil // askAll says why
 		}
-		var lost *host.LostError
-		retry := errors.As(err, &lost) && number < attempts
-		elapsed := time.Since(begun)
-		r.event(Event{Rebuilder: who.Name, Attempt: number, State: "end", Err: err, Retry: retry, Elapsed: elapsed})
-		a.attempts = append(a.attempts, Attempt{Number: number, Elapsed: elapsed, Error: text(err)})
+		retry := mayPass(err, number)
+		if retry && !r.ballot.unsettle(who.Name) {
+			retry, err = false, fmt.Errorf("%w; it is not asked again, since others have told their answers", err)
+		}
+		last := &a.attempts[len(a.attempts)-1]
+		last.Error = text(err)
+		r.event(Event{Rebuilder: who.Name, Attempt: number, State: "end", Err: err, Retry: retry, Elapsed: last.Elapsed})
 		if !retry {
 			return r.take(who, folder, a, result, err)
 		}
 		if err := clearAttempt(folder, number); err != nil {
 			return err
 		}
+		select {
+		case <-time.After(r.pause(number)):
+		case <-ctx.Done():
+		}
 	}
+}
+
+// attempt is one worker, from waiting for a place to its end.
+func (r *run) attempt(ctx context.Context, who Rebuilder, number int, folder string, a *answer) (host.Result, error) {
+	leave, err := r.places.take(ctx, who.Machine)
+	if err != nil {
+		return host.Result{}, err
+	}
+	defer leave()
+	r.event(Event{Rebuilder: who.Name, Attempt: number, State: "begin"})
+	a.issued, a.commitment, a.committed = r.now(), digest.Digest{}, time.Time{}
+	begun := time.Now()
+	job := r.job(who, number, folder)
+	job.Reveal = func(ctx context.Context, d digest.Digest) error {
+		a.commitment, a.committed = d, r.now()
+		leave() // one that waits builds nothing
+		r.event(Event{Rebuilder: who.Name, Attempt: number, State: "committed", Elapsed: time.Since(begun)})
+		r.ballot.settle(who.Name)
+		return r.ballot.wait(ctx)
+	}
+	result, err := who.Host.Start(ctx, job, func(e host.Event) {
+		r.event(Event{Rebuilder: who.Name, Attempt: number, Worker: e})
+	})
+	a.attempts = append(a.attempts, Attempt{Number: number, Elapsed: time.Since(begun)})
+	return result, err
+}
+
+// mayPass says whether another attempt is worth it after so many. It is always safe: it
+// is a new worker with a new folder. A timeout is none: what was slow is slow again.
+func mayPass(err error, attempts int) bool {
+	var lost *host.LostError
+	var passing interface{ MayPass() bool }
+	switch {
+	case err == nil || errors.Is(err, context.DeadlineExceeded):
+		return false
+	case errors.As(err, &lost) || strings.Contains(err.Error(), "no space left on device"): // ENOSPC, in a worker's words
+		return attempts < builds
+	case errors.As(err, &passing):
+		return attempts < calls && passing.MayPass()
+	}
+	return false
+}
+
+// pause is how long to wait after so many attempts.
+func (r *run) pause(attempts int) time.Duration {
+	d := r.options.Pause
+	if d == 0 {
+		d = DefaultPause
+	}
+	if attempts > 1 {
+		d *= 5
+	}
+	return d
 }
 
 func text(err error) string {
@@ -350,7 +421,40 @@ func (r *run) take(who Rebuilder, folder string, a *answer, result host.Result, 
 	}
 	a.envelope, a.link = result.ReportEnvelope, result.LinkEnvelope
 	a.submission = attestation.OpenSubmission(a.envelope, r.options.Policy, who.Name)
+	if err := a.check(r.nonce, result.Salt, r.now()); err != nil && a.submission.Err == nil {
+		a.submission = agreement.Submission{Rebuilder: who.Name, Err: err}
+	}
+	a.submission.Committed = a.committed
 	return writeFile(filepath.Join(folder, reportName), a.envelope)
+}
+
+// check holds a report against what was committed to, and against the time in
+// which it was asked for. What is in it is for agreement.Judge.
+func (a *answer) check(nonce string, salt []byte, received time.Time) error {
+	who, report := a.submission.Rebuilder, a.submission.Report
+	switch {
+	case a.commitment.IsZero():
+		return errors.New("it told its answer without having committed to it before")
+	case len(salt) != host.SaltSize || host.Commitment(nonce, who, a.envelope, salt) != a.commitment:
+		return errors.New("its report is not the one that it committed to before others told theirs")
+	case report == nil:
+		return nil
+	case report.Started.Before(a.issued.Add(-tolerance)):
+		return clockError("started", report.Started, "asked for", a.issued)
+	case report.Finished.After(received.Add(tolerance)):
+		return clockError("finished", report.Finished, "received", received)
+	}
+	return nil
+}
+
+func clockError(what string, there time.Time, did string, here time.Time) error {
+	off := there.Sub(here).Round(time.Minute)
+	word := "behind"
+	if off > 0 {
+		word = "ahead"
+	}
+	return fmt.Errorf("its report says that the build %s on %s, but it was %s on %s: its clock is %s %s, or the report is an old one; set that machine's clock",
+		what, there.UTC().Format(time.RFC3339), did, here.UTC().Format(time.RFC3339), off.Abs(), word)
 }
 
 // judge decides and fills the results folder accordingly.

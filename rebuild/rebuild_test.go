@@ -36,7 +36,9 @@ type fake struct {
 	builds  string // the label; equal labels are equal images
 	spoil   func(*attestation.BuildRecord)
 	before  func(ctx context.Context, job host.Job) error // instead of building, when it fails
-	after   func(job host.Job, result *host.Result)
+	after   func(job host.Job, result *host.Result)       // before it commits
+	late    func(job host.Job, result *host.Result) error // after it is asked
+	hasty   bool                                          // tells without committing
 	mu      sync.Mutex
 	started []host.Job
 }
@@ -70,7 +72,7 @@ func (f *fake) Start(ctx context.Context, job host.Job, events func(host.Event))
 		Name: "greeter", Platforms: []definition.Platform{{OS: "linux", Architecture: "amd64"}}, Epoch: time.Unix(1793491200, 0), Assembler: 1,
 		Definition: digest.Of(job.Definition), LockDigest: digest.Of(job.Lock), Lock: &lockfile.Lock{Format: 1, Assembler: 1},
 		Subjects:     []agreement.Subject{{Name: "greeter", Platform: "linux/amd64", Digest: img.ManifestDigest}},
-		Surroundings: job.Surroundings.Map(), Started: time.Unix(1793500000, 0), Finished: time.Unix(1793500060, 0),
+		Surroundings: job.Surroundings.Map(), Started: time.Now(), Finished: time.Now(),
 	}
 	if f.spoil != nil {
 		f.spoil(&record)
@@ -83,9 +85,19 @@ func (f *fake) Start(ctx context.Context, job host.Job, events func(host.Event))
 	if err != nil {
 		return host.Result{}, err
 	}
-	result := host.Result{ReportEnvelope: report, LinkEnvelope: link}
+	result := host.Result{ReportEnvelope: report, LinkEnvelope: link, Salt: bytes.Repeat([]byte{7}, host.SaltSize)}
 	if f.after != nil {
 		f.after(job, &result)
+	}
+	if !f.hasty {
+		if err := job.Reveal(ctx, host.Commitment(job.Nonce, job.Rebuilder, result.ReportEnvelope, result.Salt)); err != nil {
+			return host.Result{}, err
+		}
+	}
+	if f.late != nil {
+		if err := f.late(job, &result); err != nil {
+			return host.Result{}, err
+		}
 	}
 	return result, nil
 }
@@ -117,7 +129,7 @@ func newTeam(t *testing.T) *team {
 	release := newKey(t)
 	x := &team{options: Options{
 		Definition: []byte("definition"), Lock: []byte("lock"), Results: filepath.Join(t.TempDir(), "results"),
-		Policy: &agreement.Policy{Threshold: 2}, Signer: release,
+		Policy: &agreement.Policy{Threshold: 2}, Signer: release, Pause: time.Millisecond,
 	}}
 	for _, name := range []string{"ams", "osl", "rix"} {
 		f := &fake{key: newKey(t), builds: "same"}
@@ -377,7 +389,7 @@ func TestEveryWorkerGetsTheSameFreshJob(t *testing.T) {
 	}
 	for _, f := range x.fakes {
 		j := f.started[1]
-		j.Rebuilder, j.BuilderID, j.Results = "", "", ""
+		j.Rebuilder, j.BuilderID, j.Results, j.Reveal = "", "", "", nil
 		want := host.Job{Nonce: nonces[1], Attempt: 1, Operator: "acme", Definition: []byte("definition"), Lock: []byte("lock"), Surroundings: host.Surroundings{FirstPID: 10}}
 		if d := cmp.Diff(want, j); d != "" {
 			t.Errorf("job (-want +got):\n%s", d)

@@ -36,7 +36,8 @@ type RebuilderSummary struct {
 	Key          string            `json:"keyFingerprint"`
 	Outcome      string            `json:"outcome"` // "agree", "dissent", "error", "timeout"
 	Reason       string            `json:"reason,omitempty"`
-	Subjects     []SubjectSummary  `json:"subjects,omitempty"` // what it built
+	CommittedAt  string            `json:"committedAt,omitempty"` // to its report, before any was told; RFC 3339
+	Subjects     []SubjectSummary  `json:"subjects,omitempty"`    // what it built
 	Surroundings map[string]string `json:"surroundings,omitempty"`
 	Attempts     []Attempt         `json:"attempts,omitempty"`
 }
@@ -61,6 +62,9 @@ func (o *Outcome) Summary() Summary {
 		one := RebuilderSummary{Name: r.Rebuilder, Operator: r.Operator, Key: r.Fingerprint, Outcome: string(r.Result), Reason: r.Reason, Attempts: o.Attempts[r.Rebuilder]}
 		if r.Report != nil {
 			one.Subjects, one.Surroundings = subjects(r.Report.Subjects), maps.Clone(r.Report.Surroundings)
+			if !r.Committed.IsZero() {
+				one.CommittedAt = r.Committed.UTC().Format(time.RFC3339)
+			}
 		}
 		s.Rebuilders = append(s.Rebuilders, one)
 	}

@@ -264,17 +264,14 @@ func (m *machine) rebuildOptions(ctx context.Context, f rebuildFlags) (*rebuild.
 	if f.inputs.mirror != "" {
 		o.Mirrors = []string{f.inputs.mirror}
 	}
-	o.Parallel = rebuild.DefaultParallel
 	hosts := m.hosts()
 	for i, r := range asked {
 		if r, err = enrolled(policy, r, f.file == "" && os.Getenv(operatorVar) == ""); err != nil {
 			return nil, err
 		}
-		if r.Docker != nil {
-			o.Parallel++ // other machines do not wait for this one
-		}
 		o.Rebuilders = append(o.Rebuilders, rebuild.Rebuilder{
 			Name: r.Name, Operator: r.Operator, BuilderID: r.BuilderID, Host: hosts(r.Docker), Surroundings: local.Vary(i), KeyFile: r.KeyFile,
+			Machine: machineOf(r.Docker),
 		})
 	}
 	return o, nil
@@ -294,6 +291,17 @@ func (m *machine) hosts() func(*rebuild.FileDocker) host.Host {
 		}
 		return engines[*d]
 	}
+}
+
+// machineOf names the machine of an engine: "" for this one, where engines at sockets are, too.
+func machineOf(d *rebuild.FileDocker) string {
+	switch {
+	case d == nil, d.Context == "" && (d.Endpoint == "" || strings.HasPrefix(d.Endpoint, "unix:")):
+		return ""
+	case d.Context != "":
+		return "context " + d.Context
+	}
+	return d.Endpoint
 }
 
 // operatorVar names the environment variable that says who operates local rebuilders.
@@ -482,8 +490,10 @@ func (m *machine) rebuildEvent() func(rebuild.Event) {
 		key := fmt.Sprintf("%s/%d", e.Rebuilder, e.Attempt)
 		switch {
 		case e.State == "begin": // its phases follow at once
+		case e.State == "committed":
+			m.ui.report(event{Key: key, Text: e.Rebuilder, Done: true, Note: "committed to its answer", Elapsed: e.Elapsed})
 		case e.State == "end" && e.Retry:
-			m.ui.warn("%s: %v; trying once more", e.Rebuilder, e.Err)
+			m.ui.warn("%s: %v; trying again", e.Rebuilder, e.Err)
 		case e.State == "end":
 			note := "reported"
 			if e.Err != nil {

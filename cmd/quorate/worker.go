@@ -2,7 +2,9 @@ package main
 
 import (
 	"archive/tar"
+	"bufio"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -137,7 +139,8 @@ func (w *workerRenderer) line(kind, prefix, text string) {
 func (w *workerRenderer) close() { w.log.close() }
 
 // runWorker fetches, builds, hashes and signs one job.
-func runWorker(ctx context.Context, ui *terminal, in io.Reader, say *host.Speaker) error {
+func runWorker(ctx context.Context, ui *terminal, stdin io.Reader, say *host.Speaker) error {
+	in := bufio.NewReader(stdin)
 	job, err := host.ReadJob(in)
 	if err != nil {
 		return err
@@ -175,9 +178,18 @@ func runWorker(ctx context.Context, ui *terminal, in io.Reader, say *host.Speake
 	if err != nil {
 		return err
 	}
-	answer := host.Result{ReportEnvelope: report, LinkEnvelope: link, PublicKey: key.Public().PEM(), OutputDir: output}
+	answer := host.Result{ReportEnvelope: report, LinkEnvelope: link, Salt: make([]byte, host.SaltSize), PublicKey: key.Public().PEM(), OutputDir: output}
+	if _, err := rand.Read(answer.Salt); err != nil {
+		return err
+	}
 	for _, s := range record.Subjects {
 		answer.Subjects = append(answer.Subjects, host.Subject{Platform: s.Platform, Digest: s.Digest})
+	}
+	if err := say.Commit(host.Commitment(job.Nonce, job.Rebuilder, report, answer.Salt)); err != nil {
+		return err
+	}
+	if err := host.AwaitReveal(ctx, in); err != nil {
+		return err
 	}
 	return say.Result(answer)
 }

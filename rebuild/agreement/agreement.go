@@ -138,6 +138,9 @@ type Submission struct {
 	Report    *Report // nil when Err is set or Timeout
 	Err       error
 	Timeout   bool
+	// Committed is when the rebuilder committed to its report, before others told
+	// theirs; zero when that is not known. It is passed on and decides nothing here.
+	Committed time.Time
 }
 
 // Decision is a verdict in one word.
@@ -167,8 +170,9 @@ type Outcome struct {
 	Operator    string // the policy's word
 	Fingerprint string // of the key enrolled
 	Result      Result
-	Reason      string  // a sentence for people; "" when it agrees
-	Report      *Report // the report that counts; nil for most errors and for timeouts
+	Reason      string    // a sentence for people; "" when it agrees
+	Report      *Report   // the report that counts; nil for most errors and for timeouts
+	Committed   time.Time // Submission.Committed of that report
 }
 
 // Class is a set of rebuilders that say the same.

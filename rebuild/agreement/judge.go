@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"quorate.dev/lockfile/digest"
 )
@@ -66,6 +67,7 @@ func hear(job Job, r Rebuilder, submissions []Submission) statement {
 	h := statement{rebuilder: r, outcome: Outcome{Rebuilder: r.Name, Operator: r.Operator, Fingerprint: r.Key.Fingerprint()}}
 	var reports []*Report
 	var faults []string
+	committed := make(map[*Report]time.Time)
 	late := false
 	for _, s := range submissions {
 		switch {
@@ -78,7 +80,7 @@ func hear(job Job, r Rebuilder, submissions []Submission) statement {
 			}
 			report := s.Report.clone()
 			slices.SortFunc(report.Subjects, Subject.Compare)
-			reports = append(reports, report)
+			reports, committed[report] = append(reports, report), s.Committed
 		}
 	}
 	switch {
@@ -92,7 +94,7 @@ func hear(job Job, r Rebuilder, submissions []Submission) statement {
 			)
 		})
 		h.report = reports[0]
-		h.outcome.Report = reports[0]
+		h.outcome.Report, h.outcome.Committed = reports[0], committed[reports[0]]
 		h.torn = slices.ContainsFunc(reports, func(other *Report) bool { return !same(other, h.report) })
 	case len(faults) > 0:
 		slices.Sort(faults)

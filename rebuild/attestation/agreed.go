@@ -38,6 +38,7 @@ type (
 		Outcome         string            `json:"outcome"`
 		Reason          string            `json:"reason,omitempty"`
 		StatementDigest string            `json:"statementDigest,omitempty"`
+		CommittedAt     string            `json:"committedAt,omitempty"` // before any report was told
 		BuilderID       string            `json:"builderId,omitempty"`
 		Subjects        []descriptor      `json:"subjects,omitempty"`
 		Environment     map[string]string `json:"environment,omitempty"`
@@ -104,6 +105,9 @@ func resultOf(o agreement.Outcome) result {
 		r.Subjects = subjectDescriptors(o.Report.Subjects)
 		r.Environment = o.Report.Environment
 		r.Surroundings = o.Report.Surroundings
+		if !o.Committed.IsZero() {
+			r.CommittedAt = formatTime(o.Committed)
+		}
 	}
 	return r
 }
@@ -149,6 +153,7 @@ type SignedResult struct {
 	Reason      string
 	Statement   digest.Digest // zero for none
 	BuilderID   string
+	Committed   time.Time // to its report, before any was told; zero when that is not known
 }
 
 // OpenAgreement checks that the envelope is signed with the key, and reads its
@@ -239,6 +244,13 @@ func parseResults(results []result) ([]SignedResult, error) {
 				return nil, refuse("statement of %q: %v", r.Rebuilder, err)
 			}
 			one.Statement = d
+		}
+		if r.CommittedAt != "" {
+			at, err := parseTime("committedAt", r.CommittedAt)
+			if err != nil {
+				return nil, err
+			}
+			one.Committed = at
 		}
 		all = append(all, one)
 	}

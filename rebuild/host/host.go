@@ -10,8 +10,8 @@
 //     shared store of verified input blobs to read from.
 //   - When Start returns, every process of the worker has ended and its work
 //     folder is gone, whatever happened: success, error, crash, timeout, cancel.
-//     Only the job's Results folder keeps something: image/ (an OCI layout, if the
-//     worker made one) and log (what it wrote to its standard error).
+//     Only the job's Results folder keeps something: log (what it wrote to its standard
+//     error), and after success image/ (an OCI layout).
 //   - The worker's own private key never passes through the host.
 //
 // # What a worker says
@@ -21,19 +21,43 @@
 //
 //	{"event":{"kind":"phase","phase":"step","name":"compile"}}
 //	{"event":{"kind":"error","message":"…"}}          then it exits with code 2
-//	{"result":{"report":"…","link":"…","publicKey":"…",…}}   the last line, then it exits with code 0
+//	{"commit":"sha256:…"}                             then it waits for the line "reveal" on its standard input
+//	{"result":{"report":"…","salt":"…","link":"…",…}}   the last line, then it exits with code 0
 //
-// [ReadJob] and [Speaker] are the worker's side of it, [Listener] the host's.
-// A host believes nothing that a worker says: lines have a limit, paths are not
-// followed, and the report is opened with the key that was enrolled before.
+// [ReadJob], [AwaitReveal] and [Speaker] are the worker's side of it, [Talk] the host's.
+// A host believes nothing that a worker says: lines have a limit, and so has
+// everything together, paths are not followed, and the report is opened with the
+// key that was enrolled before.
+//
+// # Commit, then reveal
+//
+// A worker that has signed its report says only a [Commitment] to it, and waits.
+// The host calls Job.Reveal with it, which returns when every other rebuilder of
+// the request has committed or has failed; only then does the host ask the worker for
+// its answer, and take what it built. The orchestrator holds the report against the
+// commitment; one that does not fit, or came without, does not count.
+//
+// A host that reaches workers through a server of somebody else (host/remote)
+// keeps the same order over its line: the server sends the commitment when its own
+// worker has said it and keeps report and image to itself; the client calls
+// Job.Reveal and tells the server when that has returned; the server's own
+// Job.Reveal returns then.
+//
+// What this prevents: a rebuilder that builds nothing cannot wait for another's answer
+// and repeat it, since what it committed to was fixed before any answer was told. What
+// it does not: the rebuilders see only the orchestrator, which is trusted with the
+// order; one that tells a rebuilder the answers of others beforehand is not
+// found out by it. Two rebuilders that share their answers behind its back are not either,
+// nor is one that asks the network for an image published earlier. Distinct operators
+// and machines are against those (package agreement).
 package host
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"quorate.dev/lockfile/digest"
@@ -58,6 +82,11 @@ type Job struct {
 	Timeout    time.Duration    `json:"timeout,omitempty"` // nanoseconds; 0 for none
 
 	Surroundings Surroundings `json:"surroundings"`
+
+	// Reveal is called once the worker has committed to its answer, with the commitment, and
+	// returns nil when the answer may be told; see the package comment. ctx ends with the worker. An error
+	// of it ends the worker and becomes Start's. Nil tells it at once.
+	Reveal func(ctx context.Context, commitment digest.Digest) error `json:"-"`
 
 	// Results is a folder on the side of whoever calls Start; it must exist.
 	Results string `json:"-"`
@@ -96,6 +125,7 @@ const (
 type Result struct {
 	ReportEnvelope []byte    `json:"report"`    // DSSE envelope of the in-toto Statement
 	LinkEnvelope   []byte    `json:"link"`      // DSSE envelope of the in-toto link
+	Salt           []byte    `json:"salt"`      // of the commitment to the report
 	PublicKey      []byte    `json:"publicKey"` // PEM; for people, never for verifying
 	Subjects       []Subject `json:"subjects"`
 	OutputDir      string    `json:"outputDir"` // WorkDir/output; Start replaces it by Results/image
@@ -164,16 +194,19 @@ const (
 	// maxLine bounds one line of a worker: the report of 10,000 packages is some 4 MB,
 	// in base64 twice (DSSE, JSON), and its link is smaller.
 	maxLine = 32 << 20
+	// maxSaid bounds all lines of a worker together: a million lines of a step's output
+	// are some 200 MB as events.
+	maxSaid = 1 << 30
 )
 
-// ReadJob reads a job, as workers do at their start.
-func ReadJob(r io.Reader) (Job, error) {
-	raw, err := io.ReadAll(io.LimitReader(r, maxJob+1))
+// ReadJob reads a job, as workers do at their start. What follows it stays in r.
+func ReadJob(r *bufio.Reader) (Job, error) {
+	raw, err := readLine(r, maxJob)
+	if errors.Is(err, errLong) {
+		return Job{}, fmt.Errorf("job is larger than %d bytes", maxJob)
+	}
 	if err != nil {
 		return Job{}, fmt.Errorf("cannot read the job: %w", err)
-	}
-	if len(raw) > maxJob {
-		return Job{}, fmt.Errorf("job is larger than %d bytes", maxJob)
 	}
 	var j Job
 	if err := json.Unmarshal(raw, &j); err != nil {

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"strings"
@@ -12,7 +13,9 @@ import (
 )
 
 func TestListener(t *testing.T) {
-	const result = `{"result":{"report":"cg==","subjects":null}}` + "\n"
+	commit := `{"commit":"` + digest.Of(nil).String() + `"}` + "\n"
+	const told = `{"result":{"report":"cg==","subjects":null}}` + "\n"
+	result := commit + told
 	tests := []struct {
 		summary string
 		said    string
@@ -28,11 +31,14 @@ func TestListener(t *testing.T) {
 		{"killed after its result", result, "it ended with signal: killed", `worker was lost: it ended with signal: killed; the end of its log: "log"`, 0},
 		{"nothing", "", "", "worker's answer makes no sense: it ended well and gave no result", 0},
 		{"garbage", "panic: x\n" + result, "", `worker's answer makes no sense: line "panic: x"`, 0},
-		{"neither", "{}\n", "", `worker's answer makes no sense: line "{}" is neither an event nor a result`, 0},
-		{"both", `{"event":{},"result":{}}` + "\n", "", `worker's answer makes no sense: line "{\"event\":{},\"result\":{}}" is neither an event nor a result`, 0},
-		{"two results", result + result, "", "worker's answer makes no sense: more lines after the result", 0},
-		{"half a line", result[:10], "", `worker's answer makes no sense: its last line "{\"result\":" has no end`, 0},
-		{"half a line and killed", result[:10], "it ended with signal: killed", `worker was lost: it ended with signal: killed; the end of its log: "log"`, 0},
+		{"neither", "{}\n", "", `worker's answer makes no sense: line "{}" is not one of an event, a commitment and a result`, 0},
+		{"both", `{"event":{},"result":{}}` + "\n", "", `worker's answer makes no sense: line "{\"event\":{},\"result\":{}}" is not one of an event, a commitment and a result`, 0},
+		{"no commitment", told, "", "worker's answer makes no sense: a result before it was asked for", 0},
+		{"two commitments", commit + result, "", "worker's answer makes no sense: a second commitment", 0},
+		{"bad commitment", `{"commit":"sha256:12"}` + "\n" + told, "", `worker's answer makes no sense: line "{\"commit\":\"sha256:12\"}"`, 0},
+		{"two results", result + told, "", "worker's answer makes no sense: more lines after the result", 0},
+		{"half a line", commit + told[:10], "", `worker's answer makes no sense: its last line "{\"result\":" has no end`, 0},
+		{"half a line and killed", commit + told[:10], "it ended with signal: killed", `worker was lost: it ended with signal: killed; the end of its log: "log"`, 0},
 		{"endless line", strings.Repeat("x", maxLine+1), "", "worker's answer makes no sense: a line of more than 33554432 bytes", 0},
 	}
 	for _, test := range tests {
@@ -75,7 +81,7 @@ func TestSpeakerAndListener(t *testing.T) {
 	event := Event{Kind: KindPhase, Phase: "step", Name: "a\nb", Current: 1, Total: 2, Bytes: true, Elapsed: 5}
 	result := Result{ReportEnvelope: []byte("report"), LinkEnvelope: []byte("link"), PublicKey: []byte("key"), OutputDir: "/w/output",
 		Subjects: []Subject{{Platform: "linux/amd64", Digest: digest.Of(nil)}}}
-	if err := errors.Join(say.Event(event), say.Result(result)); err != nil {
+	if err := errors.Join(say.Event(event), say.Commit(digest.Of([]byte("c"))), say.Result(result)); err != nil {
 		t.Fatal(err)
 	}
 	var got []Event
@@ -100,9 +106,9 @@ func TestReadJobErrors(t *testing.T) {
 		"":   "job is not JSON as expected: unexpected end of JSON input",
 		"{}": "job lacks its nonce, rebuilder, work folder or key file",
 		`{"nonce":"n","rebuilder":"r","workDir":"/w","keyFile":"/k"}`: "job has attempt 0, expected at least 1",
-		strings.Repeat(" ", maxJob+1):                                 "job is larger than 67108864 bytes",
+		strings.Repeat(" ", maxJob+2):                                 "job is larger than 67108864 bytes",
 	} {
-		if _, err := ReadJob(strings.NewReader(said)); err == nil || err.Error() != want {
+		if _, err := ReadJob(bufio.NewReader(strings.NewReader(said))); err == nil || err.Error() != want {
 			t.Errorf("ReadJob(%.60q): got %v, want %s", said, err, want)
 		}
 	}

@@ -120,10 +120,9 @@ func (c *worker) remove(ctx context.Context) error {
 
 // ending is how a container's run ended.
 type ending struct {
-	code    int
-	oom     bool
-	timeout bool
-	lost    error // the engine went away, or the container did
+	code int
+	oom  bool
+	lost error // the engine went away, or the container did
 }
 
 // how is in the words that host.LostError wants; "" for a good end.
@@ -139,10 +138,16 @@ func (e *ending) how() string {
 	return "it ended with exit status " + strconv.Itoa(e.code)
 }
 
-// run starts the container with a standard input, and returns when it has
-// ended. When ctx ends, the time is over, or out takes no more, it is killed. The
-// error is that of starting it or of out.
-func (c *worker) run(ctx context.Context, timeout time.Duration, in io.Reader, out, log io.Writer, end *ending) error {
+// streams are what a container reads and writes.
+type streams struct {
+	in       io.Reader
+	out, log io.Writer
+	begun    func() // called when it runs; nil for nothing
+}
+
+// run starts the container, and returns when it has ended. When ctx ends, or out
+// takes no more, it is killed. The error is that of starting it or of out.
+func (c *worker) run(ctx context.Context, s streams, end *ending) error {
 	e := c.engine
 	stream, err := e.api.ContainerAttach(ctx, c.id, container.AttachOptions{Stream: true, Stdin: true, Stdout: true, Stderr: true})
 	if err != nil {
@@ -162,14 +167,11 @@ func (c *worker) run(ctx context.Context, timeout time.Duration, in io.Reader, o
 	if err := e.api.ContainerStart(ctx, c.id, container.StartOptions{}); err != nil {
 		return e.failed("start a worker", err)
 	}
-	var late <-chan time.Time
-	if timeout > 0 {
-		timer := time.NewTimer(timeout)
-		defer timer.Stop()
-		late = timer.C
+	if s.begun != nil {
+		s.begun()
 	}
 	go func() {
-		_, _ = io.Copy(stream.Conn, in) // a worker that does not read says so itself
+		_, _ = io.Copy(stream.Conn, s.in) // a worker that does not read says so itself
 		_ = stream.CloseWrite()
 	}()
 	broken := make(chan error, 1)
@@ -177,7 +179,7 @@ func (c *worker) run(ctx context.Context, timeout time.Duration, in io.Reader, o
 	done = make(chan struct{})
 	go func() {
 		defer close(done)
-		heard <- demultiplex(stream.Reader, &breaker{w: out, broken: broken}, log)
+		heard <- demultiplex(stream.Reader, &breaker{w: s.out, broken: broken}, s.log)
 	}()
 	select {
 	case answer := <-waited:
@@ -189,9 +191,6 @@ func (c *worker) run(ctx context.Context, timeout time.Duration, in io.Reader, o
 		c.kill(heard)
 		return err
 	case <-ctx.Done():
-		c.kill(heard)
-	case <-late:
-		end.timeout = true
 		c.kill(heard)
 	}
 	return nil
@@ -316,14 +315,14 @@ func (e *engine) ask(ctx context.Context, row Row, key string, args ...string) (
 	}()
 	out, log := &limited{max: maxSmall}, &limited{max: maxSmall}
 	var end ending
-	err = c.run(ctx, smallTime, strings.NewReader(""), out, log, &end)
+	ctx, cancel := context.WithTimeoutCause(ctx, smallTime, fmt.Errorf("no answer within %s", smallTime))
+	defer cancel()
+	err = c.run(ctx, streams{in: strings.NewReader(""), out: out, log: log}, &end)
 	switch {
 	case err != nil:
 		return nil, err
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	case end.timeout:
-		return nil, fmt.Errorf("no answer within %s", smallTime)
 	case end.lost != nil:
 		return nil, end.lost
 	case end.how() != "":

@@ -63,7 +63,6 @@ package docker
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -246,35 +245,26 @@ func (h *Host) retryRemovals(ctx context.Context) {
 	h.left = still
 }
 
-// work starts the container, gives it the job, listens, and returns when it has ended.
+// work starts the container, talks with it, and returns when it has ended.
 func (c *worker) work(ctx context.Context, job host.Job, events func(host.Event)) (host.Result, error) {
-	parent := ctx
-	in, err := json.Marshal(job)
-	if err != nil {
-		return host.Result{}, fmt.Errorf("cannot write the job: %w", err)
-	}
-	log, err := host.NewLog(filepath.Join(job.Results, "log"))
+	talk, err := host.NewTalk(ctx, job, events)
 	if err != nil {
 		return host.Result{}, err
 	}
-	listener := host.NewListener(events)
 	var ended ending
-	err = c.run(ctx, job.Timeout, bytes.NewReader(in), listener, log, &ended)
-	if closed := log.Close(); closed != nil && err == nil {
-		err = closed
-	}
+	err = c.run(talk.Context(), streams{in: talk.Input(), out: talk, log: talk.Log, begun: talk.Begin}, &ended)
+	over := context.Cause(talk.Context())
+	log := talk.Tail()
+	result, failure := talk.End(ended.how())
 	switch {
-	case listener.Broken() != nil: // we ended it because of that
-	case parent.Err() != nil:
-		return host.Result{}, context.Cause(parent)
-	case ended.timeout:
-		return host.Result{}, &host.TimeoutError{After: job.Timeout}
+	case over != nil: // it was ended because of that
+		return host.Result{}, failure
 	case ended.lost != nil:
-		return host.Result{}, &host.LostError{How: c.engine.failed("run a worker", ended.lost).Error(), Log: log.Tail()}
+		return host.Result{}, &host.LostError{How: c.engine.failed("run a worker", ended.lost).Error(), Log: log}
 	case err != nil:
 		return host.Result{}, err
 	}
-	return listener.End(ended.how(), log.Tail())
+	return result, failure
 }
 
 // errSmall is an answer of a small command that is no answer.

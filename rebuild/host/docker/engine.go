@@ -174,6 +174,17 @@ func (e *EngineError) Error() string {
 
 func (e *EngineError) Unwrap() error { return e.Err }
 
+// MayPass says whether asking again may help: not against what somebody has to mend.
+func (e *EngineError) MayPass() bool {
+	text := e.Err.Error()
+	for _, lasting := range []string{"permission denied", "x509", "certificate", "tls:", "Host key verification failed", "Permission denied", "not what was made here"} {
+		if strings.Contains(text, lasting) {
+			return false
+		}
+	}
+	return e.What != "run this program" && e.What != "be used"
+}
+
 // Hint says what to do about it.
 func (e *EngineError) Hint() string {
 	switch text := e.Err.Error(); {

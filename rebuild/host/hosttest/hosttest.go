@@ -12,6 +12,8 @@
 package hosttest
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -47,12 +49,13 @@ func Main() {
 	if len(os.Args) != 2 || os.Args[1] != "worker" {
 		return
 	}
-	job, err := host.ReadJob(os.Stdin)
+	in := bufio.NewReader(os.Stdin)
+	job, err := host.ReadJob(in)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
-	os.Exit(work(job, host.NewSpeaker(os.Stdout)))
+	os.Exit(work(job, in, host.NewSpeaker(os.Stdout)))
 }
 
 // The things that a fake worker does, as the job's definition.
@@ -67,9 +70,13 @@ const (
 	doSilent     = "silent"     // exit code 0, no result
 	doFamily     = "family"     // leaves processes, then ends well
 	doHangFamily = "hangfamily" // leaves processes, then hangs
+	doFlood      = "flood"      // a log without end
+	doBlurt      = "blurt"      // its result without a commitment
+	doHasty      = "hasty"      // its result before it is asked for it
+	doTwice      = "twice"      // commits twice
 )
 
-func work(job host.Job, say *host.Speaker) int {
+func work(job host.Job, in *bufio.Reader, say *host.Speaker) int {
 	_ = os.WriteFile(filepath.Join(job.WorkDir, "junk"), []byte("junk"), 0o400)
 	_ = os.MkdirAll(filepath.Join(job.WorkDir, "deep", "er"), 0o755)
 	_ = os.Chmod(filepath.Join(job.WorkDir, "deep"), 0o555)
@@ -100,6 +107,12 @@ func work(job host.Job, say *host.Speaker) int {
 		}
 	case doSilent:
 		return 0
+	case doFlood:
+		for chunk := bytes.Repeat([]byte("x"), 1<<20); ; {
+			if _, err := os.Stderr.Write(chunk); err != nil {
+				return 1
+			}
+		}
 	case doFamily:
 		leave()
 	case doHangFamily:
@@ -112,10 +125,27 @@ func work(job host.Job, say *host.Speaker) int {
 	if err := os.WriteFile(filepath.Join(output, "index.json"), []byte("{}"), 0o644); err != nil {
 		return 1
 	}
-	_ = say.Result(host.Result{ReportEnvelope: []byte(job.Nonce), OutputDir: "/etc",
+	if do := string(job.Definition); do != doBlurt {
+		_ = say.Commit(committed)
+		switch do {
+		case doTwice:
+			_ = say.Commit(committed)
+			deaf()
+		case doHasty:
+		default:
+			if err := host.AwaitReveal(context.Background(), in); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 2
+			}
+		}
+	}
+	_ = say.Result(host.Result{ReportEnvelope: []byte(job.Nonce), Salt: []byte("salt"), OutputDir: "/etc",
 		Subjects: []host.Subject{{Platform: "linux/amd64", Digest: digest.Of([]byte("x"))}}})
 	return 0
 }
+
+// committed is the fake worker's commitment. A host passes on whatever it is.
+var committed = digest.Of([]byte("commitment"))
 
 // leave starts processes that outlive the worker, in its session and in one of their own.
 func leave() {
@@ -146,6 +176,7 @@ func Run(t *testing.T, place func(t *testing.T) Place) {
 		timeout time.Duration
 		output  bool              // the output is kept
 		check   func(error) error // nil: must be well
+		hold    bool              // nobody asks it for its answer
 	}{
 		{summary: "ok", do: doOK, output: true},
 		{summary: "worker says no", do: doError, check: func(err error) error {
@@ -160,6 +191,10 @@ func Run(t *testing.T, place func(t *testing.T) Place) {
 		{summary: "speaks garbage", do: doGarbage, check: isProtocol},
 		{summary: "speaks an endless line", do: doHuge, check: isProtocol},
 		{summary: "ends without a result", do: doSilent, check: isProtocol},
+		{summary: "logs without end", do: doFlood, check: isProtocol},
+		{summary: "tells without a commitment", do: doBlurt, check: isProtocol},
+		{summary: "tells before it is asked", do: doHasty, check: isProtocol, hold: true},
+		{summary: "commits twice", do: doTwice, check: isProtocol},
 		{summary: "leaves processes", do: doFamily, output: true},
 		{summary: "leaves processes and hangs", do: doHangFamily, timeout: 500 * time.Millisecond, check: isTimeout},
 	}
@@ -170,6 +205,12 @@ func Run(t *testing.T, place func(t *testing.T) Place) {
 			j := job(t, test.do)
 			if test.timeout != 0 {
 				j.Timeout = test.timeout
+			}
+			if test.hold {
+				j.Reveal = func(ctx context.Context, _ digest.Digest) error {
+					<-ctx.Done()
+					return ctx.Err()
+				}
 			}
 			result, err := p.Host.Start(t.Context(), j, nil)
 			switch {
@@ -190,7 +231,7 @@ func Run(t *testing.T, place func(t *testing.T) Place) {
 				t.Errorf("output kept: %v, want %v", err == nil, test.output)
 			}
 			if log, _ := os.ReadFile(filepath.Join(j.Results, "log")); !strings.HasPrefix(string(log), "log of osl\n") {
-				t.Errorf("log is %q", log)
+				t.Errorf("log is %.200q", log)
 			}
 			noneLeft(t, p)
 		})
@@ -205,6 +246,8 @@ func Run(t *testing.T, place func(t *testing.T) Place) {
 		}
 		noneLeft(t, p)
 	})
+	t.Run("reveal", func(t *testing.T) { reveal(t, place(t)) })
+	t.Run("reveal refused", func(t *testing.T) { revealRefused(t, place(t)) })
 	t.Run("several at once", func(t *testing.T) { several(t, place(t)) })
 }
 
@@ -219,6 +262,52 @@ func cancelled(t *testing.T, p Place) {
 	})
 	if !errors.Is(err, why) && !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the context's error", err)
+	}
+	noneLeft(t, p)
+}
+
+// reveal holds a worker that has committed longer than its timeout, which no longer
+// runs, and then asks it.
+func reveal(t *testing.T, p Place) {
+	j := job(t, doOK)
+	j.Timeout = 5 * time.Second
+	var heard digest.Digest
+	var asked time.Time
+	j.Reveal = func(ctx context.Context, d digest.Digest) error {
+		heard = d
+		if _, err := os.Stat(filepath.Join(j.Results, "image")); err == nil {
+			t.Error("what was built is here before it was asked for")
+		}
+		select {
+		case <-ctx.Done():
+			t.Errorf("the worker did not wait: %v", context.Cause(ctx))
+		case <-time.After(j.Timeout + time.Second):
+		}
+		asked = time.Now()
+		return nil
+	}
+	r, err := p.Host.Start(t.Context(), j, nil)
+	switch {
+	case err != nil:
+		t.Error(err)
+	case heard != committed:
+		t.Errorf("heard the commitment %s, want %s", heard, committed)
+	case asked.IsZero() || string(r.Salt) != "salt":
+		t.Errorf("got %+v, asked at %s", r, asked)
+	}
+	noneLeft(t, p)
+}
+
+// revealRefused never asks.
+func revealRefused(t *testing.T, p Place) {
+	why := errors.New("not to be told")
+	j := job(t, doOK)
+	j.Reveal = func(context.Context, digest.Digest) error { return why }
+	if _, err := p.Host.Start(t.Context(), j, nil); !errors.Is(err, why) {
+		t.Errorf("got %v, want %v", err, why)
+	}
+	if _, err := os.Stat(filepath.Join(j.Results, "image")); err == nil {
+		t.Error("what was built is here although it was not asked for")
 	}
 	noneLeft(t, p)
 }

@@ -16,12 +16,10 @@
 package local
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/json"
-	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -80,11 +78,10 @@ func (h *Host) Start(ctx context.Context, job host.Job, events func(host.Event))
 	}
 	job.WorkDir = work.dir()
 	result, err := h.run(ctx, job, events)
-	output := filepath.Join(job.WorkDir, "output")
-	if moved := moveOutput(output, filepath.Join(job.Results, "image")); moved != nil && err == nil {
-		err = moved
-	}
 	result.OutputDir = filepath.Join(job.Results, "image")
+	if err == nil { // what was not asked for stays untold
+		err = moveOutput(filepath.Join(job.WorkDir, "output"), result.OutputDir)
+	}
 	if gone := work.remove(h.remove); gone != nil {
 		warn("cannot remove work folder: %v", gone)
 	}
@@ -97,57 +94,44 @@ func (h *Host) Start(ctx context.Context, job host.Job, events func(host.Event))
 
 // run starts the process, listens, and returns when nothing of it is left.
 func (h *Host) run(ctx context.Context, job host.Job, events func(host.Event)) (host.Result, error) {
-	parent := ctx
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if job.Timeout > 0 {
-		ctx, cancel = context.WithTimeout(ctx, job.Timeout)
-		defer cancel()
-	}
-	cmd, err := h.command(ctx, job)
+	talk, err := host.NewTalk(ctx, job, events)
 	if err != nil {
 		return host.Result{}, err
 	}
-	log, err := host.NewLog(filepath.Join(job.Results, "log"))
-	if err != nil {
-		return host.Result{}, err
+	how, err := h.process(talk, job)
+	result, failure := talk.End(how)
+	if err != nil && ctx.Err() == nil {
+		return host.Result{}, fmt.Errorf("cannot start worker: %w", err)
 	}
-	listener := host.NewListener(events)
-	cmd.Stdout = &breaker{listener, cancel}
-	cmd.Stderr = log
+	return result, failure
+}
+
+// process runs the worker's process to its end, and says how it ended in the
+// words that host.LostError wants. The error is that it was never started.
+func (h *Host) process(talk *host.Talk, job host.Job) (how string, err error) {
+	cmd, err := h.command(talk.Context(), job)
+	if err != nil {
+		return "", err
+	}
+	// A pipe of our own making: for another one Wait would wait for the talk to end.
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return "", err
+	}
+	go func() {
+		_, _ = io.Copy(in, talk.Input()) // a worker that does not read says so itself
+		_ = in.Close()
+	}()
+	cmd.Stdout, cmd.Stderr = talk, talk.Log
+	talk.Begin()
 	ended := supervise(cmd, mark(cmd))
-	if err := log.Close(); err != nil {
-		return host.Result{}, err
+	if cmd.Process == nil {
+		return "", ended
 	}
-	var exit *exec.ExitError
-	switch {
-	case listener.Broken() != nil: // we ended it because of that
-	case parent.Err() != nil:
-		return host.Result{}, context.Cause(parent)
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return host.Result{}, &host.TimeoutError{After: job.Timeout}
-	case ended != nil && !errors.As(ended, &exit) && !errors.Is(ended, exec.ErrWaitDelay):
-		return host.Result{}, fmt.Errorf("cannot start worker: %w", ended)
+	if cmd.ProcessState != nil && cmd.ProcessState.Success() {
+		return "", nil
 	}
-	how := ""
-	if cmd.ProcessState == nil || !cmd.ProcessState.Success() {
-		how = "it ended with " + fmt.Sprint(cmd.ProcessState)
-	}
-	return listener.End(how, log.Tail())
-}
-
-// breaker ends the worker at the first thing it says that makes no sense.
-type breaker struct {
-	*host.Listener
-	cancel func()
-}
-
-func (b *breaker) Write(p []byte) (int, error) {
-	n, err := b.Listener.Write(p)
-	if err != nil {
-		b.cancel()
-	}
-	return n, err
+	return "it ended with " + fmt.Sprint(cmd.ProcessState), nil
 }
 
 // command is the worker, ready to be started.
@@ -156,7 +140,7 @@ func (h *Host) command(ctx context.Context, job host.Job) (*exec.Cmd, error) {
 	if program == "" {
 		self, err := os.Executable()
 		if err != nil {
-			return nil, fmt.Errorf("cannot start worker: %w", err)
+			return nil, err
 		}
 		program = self
 	}
@@ -164,14 +148,9 @@ func (h *Host) command(ctx context.Context, job host.Job) (*exec.Cmd, error) {
 	if args == nil {
 		args = []string{"worker"}
 	}
-	in, err := json.Marshal(job)
-	if err != nil {
-		return nil, fmt.Errorf("cannot write the job: %w", err)
-	}
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = job.WorkDir
 	cmd.Env = environment(os.Environ(), job)
-	cmd.Stdin = bytes.NewReader(in)
 	cmd.WaitDelay = h.Grace
 	if h.Grace == 0 {
 		cmd.WaitDelay = defaultGrace

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"os"
@@ -260,7 +261,7 @@ func TestJobRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := host.ReadJob(strings.NewReader(string(raw)))
+	got, err := host.ReadJob(bufio.NewReader(strings.NewReader(string(raw))))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -151,8 +151,7 @@ func (h *Host) reapOne(path string) error {
 	return os.RemoveAll(path)
 }
 
-// moveOutput moves what the worker made to where it is kept. A worker that
-// failed may have made nothing, or half of it; then the half is kept.
+// moveOutput moves what the worker made, if anything, to where it is kept.
 func moveOutput(from, to string) error {
 	info, err := os.Lstat(from)
 	if errors.Is(err, fs.ErrNotExist) {
