@@ -13,7 +13,8 @@
 //     opened with the key that was enrolled for its rebuilder (package attestation),
 //     never with one that came with it;
 //  5. agreement.Judge decides; every expected rebuilder ends with an outcome;
-//  6. on agreement, and only then, the agreement is signed; otherwise nothing is,
+//  6. on agreement, and only then, the agreement is signed; otherwise a refusal
+//     is, which says who answered what and which nobody takes for an agreement,
 //     and what differs is kept and compared.
 //
 // # The results folder
@@ -29,6 +30,7 @@
 //	    agreement.intoto.jsonl         on agreement: every report and the signed agreement
 //	    image/                         on agreement: the image, an OCI layout
 //	    in-toto/                       on agreement: a layout and the rebuilders' links
+//	    refusal.intoto.jsonl           otherwise: every report and the signed refusal
 //	    differences.txt, .json         on disagreement: what differs between the first of each class
 //	    report.html, .json, .md        on disagreement: why, with evidence and what mends it (Options.Explain)
 //	    rebuilders/NAME/
@@ -152,6 +154,14 @@ func (o *Outcome) Bundle() string {
 	return filepath.Join(o.Results, bundleName)
 }
 
+// Refusal is the path of the signed record that there is no agreement, "" with one.
+func (o *Outcome) Refusal() string {
+	if o.Agreement != nil {
+		return ""
+	}
+	return filepath.Join(o.Results, refusalName)
+}
+
 // Image is the path of the agreed image, an OCI layout, "" without agreement.
 func (o *Outcome) Image() string {
 	if o.Agreement == nil {
@@ -161,8 +171,9 @@ func (o *Outcome) Image() string {
 }
 
 const (
-	bundleName = "agreement" + attestation.BundleSuffix
-	reportName = "report.intoto.json"
+	bundleName  = "agreement" + attestation.BundleSuffix
+	refusalName = "refusal" + attestation.BundleSuffix
+	reportName  = "report.intoto.json"
 	// DefaultParallel workers at once on one machine: a build is parallel itself, and a second one fills
 	// the times when the first one waits for its disk or a single-threaded script.
 	DefaultParallel = 2
@@ -474,6 +485,9 @@ func (r *run) judge(ctx context.Context) (*Outcome, error) {
 	case agreement.Disagree:
 		err = r.compare(ctx, out)
 	}
+	if err == nil && out.Agreement == nil {
+		err = r.refuse(ctx, job, submissions)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -510,6 +524,27 @@ func (r *run) agree(ctx context.Context, out *Outcome) error {
 		return err
 	}
 	return r.intoto(ctx, out)
+}
+
+// refuse signs that there is no agreement, with every outcome.
+func (r *run) refuse(ctx context.Context, job agreement.Job, submissions []agreement.Submission) error {
+	refusal := agreement.Refuse(job, r.options.Policy, submissions)
+	signed, err := attestation.SignRefusal(ctx, refusal, r.options.Signer, r.now())
+	if err != nil {
+		return err
+	}
+	bundle, err := attestation.WriteBundle(append(r.reports(), signed)...)
+	if err != nil {
+		return err
+	}
+	opened, err := attestation.OpenBundle(bundle, r.options.Policy)
+	if err != nil {
+		return fmt.Errorf("the signed refusal cannot be opened: %w", err)
+	}
+	if opened.Verify() == nil {
+		return errors.New("the signed refusal would be taken for an agreement")
+	}
+	return r.results.write(refusalName, bundle)
 }
 
 // reports are the envelopes that could be opened, in the rebuilders' order.

@@ -303,6 +303,10 @@ func TestRun(t *testing.T) {
 				t.Errorf("got %s: %s, want %s: %s", out.Verdict.Decision, got, test.decision, test.results)
 			}
 			want := append([]string{"verdict.json"}, test.files...)
+			if test.decision != agreement.Agree {
+				want = append(want, "refusal.intoto.jsonl")
+				checkRefusal(t, x, out)
+			}
 			if test.more[0] != "*" {
 				for _, m := range test.more {
 					want = append(want, "rebuilders/"+m)
@@ -598,5 +602,34 @@ func TestParallel(t *testing.T) {
 	}
 	if most != DefaultParallel {
 		t.Errorf("%d workers at once, want %d", most, DefaultParallel)
+	}
+}
+
+// checkRefusal opens the refusal as a reader would: it tells every outcome, and is no agreement.
+func checkRefusal(t *testing.T, x *team, out *Outcome) {
+	t.Helper()
+	data, err := os.ReadFile(out.Refusal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened, err := attestation.OpenBundle(data, x.options.Policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wrong *attestation.VerifyError
+	if err := opened.Verify(); !errors.As(err, &wrong) || wrong.Decision != out.Verdict.Decision {
+		t.Errorf("the refusal verifies as %v", err)
+	}
+	if len(opened.Refusals) != 1 {
+		t.Fatalf("the bundle holds %d refusals", len(opened.Refusals))
+	}
+	r := opened.Refusals[0]
+	if r.Decision != out.Verdict.Decision || r.Job.Nonce != out.Nonce || len(r.Results) != len(out.Verdict.Outcomes) {
+		t.Errorf("the refusal says %+v", r)
+	}
+	for i, o := range out.Verdict.Outcomes {
+		if r.Results[i].Rebuilder != o.Rebuilder || r.Results[i].Outcome != o.Result {
+			t.Errorf("the refusal says %+v, expected %s of %s", r.Results[i], o.Result, o.Rebuilder)
+		}
 	}
 }

@@ -18,8 +18,9 @@ type Summary struct {
 	Differences []DifferenceSummary `json:"differences,omitempty"`
 	Operators   int                 `json:"independentOperators,omitempty"` // behind the agreement
 	Warnings    []string            `json:"warnings,omitempty"`
-	Results     string              `json:"results"`          // folder, as it was given
-	Bundle      string              `json:"bundle,omitempty"` // file of the signed agreement
+	Results     string              `json:"results"`           // folder, as it was given
+	Bundle      string              `json:"bundle,omitempty"`  // file of the signed agreement
+	Refusal     string              `json:"refusal,omitempty"` // file of the signed record that there is none
 }
 
 // SubjectSummary is one image manifest.
@@ -53,7 +54,7 @@ type DifferenceSummary struct {
 
 // Summary returns the outcome for programs.
 func (o *Outcome) Summary() Summary {
-	s := Summary{Decision: string(o.Verdict.Decision), Nonce: o.Nonce, Reasons: o.Verdict.Reasons, Warnings: o.Warnings, Results: o.Results, Bundle: o.Bundle()}
+	s := Summary{Decision: string(o.Verdict.Decision), Nonce: o.Nonce, Reasons: o.Verdict.Reasons, Warnings: o.Warnings, Results: o.Results, Bundle: o.Bundle(), Refusal: o.Refusal()}
 	if o.Agreement != nil {
 		s.Subjects = subjects(o.Agreement.Subjects())
 		s.Operators = o.Agreement.IndependentOperators()

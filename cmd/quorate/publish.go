@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -41,6 +43,7 @@ type publishFlags struct {
 	verifier string
 	pass     passphraseFlags
 	asJSON   bool
+	refusal  bool
 }
 
 func publishCmd(ui *terminal) *cobra.Command {
@@ -63,15 +66,24 @@ REGISTRY/REPOSITORY[:TAG]:
 
 The same again changes nothing, and an interrupted run is finished by the next.
 The answer is the image's reference by digest. Credentials are Docker's ("docker
-login"). Without a tag in REF none is written.` +
+login"). Without a tag in REF none is written.
+
+With --refusal RESULTS holds the signed record of rebuilders that did not agree.
+It and their reports are attached, in the repository REF, to every image that one
+of them built, so that nobody finds such an image there without it. The images
+themselves are not pushed, and no tag is written.` +
 			exitStatus(
 				"published, and what is there verifies",
 				"the reports do not agree, or what was read back is not what was pushed",
 				"could not be published: bad input, a registry that does not answer or refuses"),
 		Example: `  quorate publish results registry.example/app:v1 --key release.key
-  quorate publish results registry.example/app --policy policy.yaml --project app`,
+  quorate publish results registry.example/app --policy policy.yaml --project app
+  quorate publish results registry.example/app --refusal`,
 		Args: takes("RESULTS", "REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.refusal {
+				return runPublishRefusal(cmd.Context(), ui, args[0], args[1], f)
+			}
 			return runPublish(cmd.Context(), ui, args[0], args[1], f)
 		},
 	}
@@ -80,6 +92,7 @@ login"). Without a tag in REF none is written.` +
 	flags.StringVar(&f.policy, "policy", "", "judge by the policy in `FILE` (default RESULTS/policy.yaml)")
 	flags.StringVar(&f.key, "key", "", "sign the summary with the private key in `FILE`, of a signer of the policy")
 	flags.StringVar(&f.verifier, "verifier-id", "", "`URI` that says in the summary who verified")
+	flags.BoolVar(&f.refusal, "refusal", false, "publish the record that rebuilders did not agree, and no image")
 	flags.BoolVar(&f.asJSON, "json", false, "answer in JSON")
 	f.registry.register(flags)
 	f.pass.add(flags)
@@ -106,10 +119,7 @@ func runPublish(ctx context.Context, ui *terminal, results, refText string, f pu
 		return err
 	}
 	p := &publication{ui: ui, client: f.registry.client(ui), ref: ref, verifier: f.verifier}
-	if f.policy == "" {
-		f.policy = filepath.Join(results, "policy.yaml")
-	}
-	if p.policy, err = readPolicy(f.policy); err != nil {
+	if p.policy, err = f.readPolicy(results); err != nil {
 		return err
 	}
 	if err := p.readResults(results); err != nil {
@@ -140,6 +150,11 @@ func runPublish(ctx context.Context, ui *terminal, results, refText string, f pu
 		ui.answer("%s", answer.Reference)
 	}
 	return nil
+}
+
+// readPolicy reads the policy given, else the one that the results were judged by.
+func (f *publishFlags) readPolicy(results string) (*agreement.Policy, error) {
+	return readPolicy(cmp.Or(f.policy, filepath.Join(results, "policy.yaml")))
 }
 
 // publishTarget reads where to publish. What is published has its own digest.
@@ -191,12 +206,27 @@ type publication struct {
 	bundle int                  // how many of the parts are bundles
 }
 
+// noAgreementError says that there is nothing to publish.
+type noAgreementError struct{ dir string }
+
+func (e *noAgreementError) Error() string {
+	return fmt.Sprintf("there is no agreement in %q: only what rebuilders agree on is published", e.dir)
+}
+
+// Hint names what could be published instead.
+func (e *noAgreementError) Hint() string {
+	if _, err := os.Stat(filepath.Join(e.dir, refusalFile)); err != nil {
+		return ""
+	}
+	return "--refusal publishes the signed record that they did not agree"
+}
+
 // readResults opens what a rebuild left. Only an agreement over exactly the
 // image that lies there gets further.
 func (p *publication) readResults(dir string) error {
 	data, err := readSmallFile(filepath.Join(dir, "agreement"+attestation.BundleSuffix), largestBundle)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no agreement in %q: only what rebuilders agree on is published", dir)
+		return &noAgreementError{dir: dir}
 	}
 	if err != nil {
 		return fmt.Errorf("cannot read agreement: %w", err)
@@ -229,7 +259,7 @@ func (p *publication) addBundles() error {
 			p.ui.warn("%s (%s) does not count and is not published: %s", s.Where(), s.Kind, s.Reason)
 			continue
 		}
-		if s.Kind != attestation.KindReport && s.Kind != attestation.KindAgreement {
+		if s.Kind != attestation.KindReport && s.Kind != attestation.KindAgreement && s.Kind != attestation.KindRefusal {
 			continue
 		}
 		a, err := bundleArtifact(s.Envelope, p.keyOf(s), s.Predicate, s.Time)
@@ -363,7 +393,11 @@ func (p *publication) run(ctx context.Context) (*publishAnswer, error) {
 		return nil, changed(err)
 	}
 	var attached []publishedPart
-	for _, t := range p.targets(top) { // the one that REF names comes last
+	all, err := targets(p.layout.Images)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range all { // the one that REF names comes last
 		if attached, err = p.attach(ctx, t); err != nil {
 			return nil, err
 		}
@@ -397,16 +431,23 @@ func changed(err error) error {
 
 // targets are the manifests of all platforms and their index: whoever verifies
 // one platform by its digest finds the statements there too.
-func (p *publication) targets(top registry.Descriptor) []target {
-	if len(p.layout.Images) == 1 {
-		return []target{{Descriptor: top, images: p.images()}}
-	}
+func targets(images []image.Image) ([]target, error) {
 	var all []target
-	for _, img := range p.layout.Images {
+	var digests []digest.Digest
+	for _, img := range images {
 		d := registry.Descriptor{MediaType: image.ManifestMediaType, Digest: img.ManifestDigest, Size: int64(len(img.Manifest))}
 		all = append(all, target{Descriptor: d, images: []digest.Digest{img.ManifestDigest}})
+		digests = append(digests, img.ManifestDigest)
 	}
-	return append(all, target{Descriptor: top, images: p.images(), index: top.Digest})
+	if len(images) == 1 {
+		return all, nil
+	}
+	index, err := image.Index(images)
+	if err != nil {
+		return nil, err
+	}
+	d := registry.Descriptor{MediaType: image.IndexMediaType, Digest: digest.Of(index), Size: int64(len(index))}
+	return append(all, target{Descriptor: d, images: digests, index: d.Digest}), nil
 }
 
 // attach attaches everything to one manifest, the summary last.

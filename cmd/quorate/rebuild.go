@@ -70,14 +70,15 @@ Without --policy all of them must agree; the policy used is written into the
 results. Without --key a release key is made at first use, in the state folder.
 
 The results folder holds, on agreement, the signed bundle, the image and
-in-toto's layout and links; otherwise every image, report and log, and
-report.html, .json and .md, which say why the images differ. It is
+in-toto's layout and links; otherwise every image, report and log, a signed
+record of who answered what (a refusal, which nobody takes for an agreement),
+and report.html, .json and .md, which say why the images differ. It is
 replaced as a whole. With --push an agreed image is published as "quorate publish"
 does, its tag last. The last line on standard output is the digest of the
 image's manifest, one line for each platform.` +
 			exitStatus(
 				"agreed, and the agreement is signed",
-				"disagreed: nothing is signed, what differs is listed",
+				"disagreed: no agreement is signed, what differs is listed",
 				"could not tell: too few reports, stale lock, bad input, interrupted"),
 		Example: `  quorate rebuild --rebuilders 2
   quorate rebuild examples/greeter --rebuilders 3 --results out/greeter
@@ -625,7 +626,8 @@ func tellDifferences(ui *terminal, out *rebuild.Outcome) {
 	for _, c := range out.Verdict.Classes {
 		reasons = append(reasons, strings.Join(c.Rebuilders, ", "))
 	}
-	ui.answer("\nNOT REPRODUCIBLE: %s built different images; nothing is signed", strings.Join(reasons, " | "))
+	ui.answer("\nNOT REPRODUCIBLE: %s built different images; no agreement is signed", strings.Join(reasons, " | "))
+	defer ui.answer("signed record of who built what: %s", out.Refusal())
 	if out.Explanation != nil {
 		_, rest, _ := bytes.Cut(out.Explanation, []byte("\n")) // the headline is said already
 		ui.answerBytes(rest)

@@ -28,6 +28,7 @@ type showAnswer struct {
 	Reports    []shownReport     `json:"reports"`
 	Agreements []shownAgreement  `json:"agreements"`
 	Summaries  []shownSummary    `json:"summaries"`
+	Refusals   []shownRefusal    `json:"refusals"`   // requests for it that ended without an agreement
 	Unreadable int               `json:"unreadable"` // Sigstore bundles that hold none of our statements
 	Others     int               `json:"others"`     // referrers of other tools
 }
@@ -68,6 +69,11 @@ type shownSummary struct {
 	Missing  int      `json:"missing"` // of the inputs, in the registry's list
 }
 
+type shownRefusal struct {
+	Referrer string `json:"referrer"`
+	toldRefusal
+}
+
 func showCmd(ui *terminal) *cobra.Command {
 	var (
 		reader readerFlags
@@ -104,7 +110,7 @@ func runShow(ctx context.Context, ui *terminal, refText string, reader readerFla
 	}
 	s := &showing{published: p, answer: showAnswer{
 		Reference: p.pinned(), Images: []verifiedSubject{}, Reasons: []string{},
-		Reports: []shownReport{}, Agreements: []shownAgreement{}, Summaries: []shownSummary{},
+		Reports: []shownReport{}, Agreements: []shownAgreement{}, Summaries: []shownSummary{}, Refusals: []shownRefusal{},
 	}}
 	if err := s.read(ctx, policy); err != nil {
 		return err
@@ -220,8 +226,12 @@ func (s *showing) add(claims map[digest.Digest]*attestation.Claim) {
 		case attestation.KindAgreement:
 			s.answer.Agreements = append(s.answer.Agreements, shownAgreement{
 				shownStatement: st, Request: c.Agreement.Job.Nonce, Threshold: c.Agreement.Rule.Threshold,
-				Operators: c.Agreement.IndependentOperators, Outcomes: outcomesOf(c.Agreement),
+				Operators: c.Agreement.IndependentOperators, Outcomes: outcomesOf(c.Agreement.Results),
 			})
+		case attestation.KindRefusal:
+			told := describeRefusal(c.Refusal)
+			told.Signer = st.Signer
+			s.answer.Refusals = append(s.answer.Refusals, shownRefusal{st.Referrer, told})
 		case attestation.KindSummary:
 			missing := 0
 			for _, in := range c.Summary.Inputs {
@@ -242,6 +252,9 @@ func (s *showing) add(claims map[digest.Digest]*attestation.Claim) {
 		return cmp.Or(-cmp.Compare(b2i(a.Signer != ""), b2i(b.Signer != "")), strings.Compare(b.Time, a.Time), strings.Compare(a.Rebuilder, b.Rebuilder), strings.Compare(a.Referrer, b.Referrer))
 	})
 	slices.SortFunc(s.answer.Agreements, func(a, b shownAgreement) int { return newest(a.shownStatement, b.shownStatement) })
+	slices.SortFunc(s.answer.Refusals, func(a, b shownRefusal) int {
+		return cmp.Or(strings.Compare(b.Time, a.Time), strings.Compare(a.Referrer, b.Referrer))
+	})
 	slices.SortFunc(s.answer.Summaries, func(a, b shownSummary) int { return newest(a.shownStatement, b.shownStatement) })
 }
 
@@ -261,9 +274,9 @@ func (s *showing) report(st shownStatement, r *agreement.Report) shownReport {
 	return out
 }
 
-func outcomesOf(a *attestation.SignedAgreement) []verifiedOutcome {
+func outcomesOf(results []attestation.SignedResult) []verifiedOutcome {
 	all := []verifiedOutcome{}
-	for _, r := range a.Results {
+	for _, r := range results {
 		all = append(all, verifiedOutcome{Rebuilder: r.Rebuilder, Operator: r.Operator, Fingerprint: r.Fingerprint, Outcome: string(r.Outcome), Reason: r.Reason})
 	}
 	return all
@@ -288,13 +301,11 @@ func (s *showing) tell(ui *terminal) {
 	s.tellReports(ui)
 	for _, g := range firstOf(ui, a.Agreements, "agreements") {
 		ui.answer("\nagreement   %s%s: threshold %d, operators %d", g.Time, s.by(g.Signer), g.Threshold, g.Operators)
-		for _, o := range firstOf(ui, g.Outcomes, "outcomes") {
-			reason := ""
-			if o.Reason != "" {
-				reason = ": " + o.Reason
-			}
-			ui.answer("            %s (%s) %s%s", o.Rebuilder, o.Operator, o.Outcome, printable(reason))
-		}
+		tellAnswers(ui, g.Outcomes)
+	}
+	for _, g := range firstOf(ui, a.Refusals, "refusals") {
+		ui.answer("\nrefusal     %s%s: request %s ended with %q", g.Time, s.by(g.Signer), g.Request, g.Decision)
+		tellAnswers(ui, g.Outcomes)
 	}
 	for _, v := range firstOf(ui, a.Summaries, "summaries") {
 		missing := ""
@@ -313,6 +324,17 @@ func (s *showing) tell(ui *terminal) {
 		ui.answer("\nverified    by the policy given")
 	default:
 		ui.answer("\nNOT VERIFIED: %s", strings.Join(a.Reasons, "; "))
+	}
+}
+
+// tellAnswers tells what became of each rebuilder, as a signer says.
+func tellAnswers(ui *terminal, outcomes []verifiedOutcome) {
+	for _, o := range firstOf(ui, outcomes, "outcomes") {
+		reason := ""
+		if o.Reason != "" {
+			reason = ": " + o.Reason
+		}
+		ui.answer("            %s (%s) %s%s", o.Rebuilder, o.Operator, o.Outcome, printable(reason))
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 
 	"quorate.dev/builder/image"
 	"quorate.dev/builder/registry"
+	"quorate.dev/lockfile/digest"
 	"quorate.dev/rebuild/attestation"
 	"quorate.dev/rebuild/keyfile"
 )
@@ -46,7 +47,7 @@ import (
 //	    that it is about, FOLDER/project
 //	forget REF KIND
 //	    delete from the registry the first referrer of the image that is a
-//	    report, agreement or summary
+//	    report (of NAME, as report:NAME), agreement, summary or refusal
 //	noise REF N
 //	    attach N referrers that say nothing: junk, bundles of junk, statements
 //	    of strangers, things of other tools
@@ -206,12 +207,18 @@ func forget(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: forget REF KIND")
 	}
-	want := map[string]string{
-		"report": attestation.ProvenancePredicate, "agreement": attestation.AgreementPredicate, "summary": attestation.SummaryPredicate,
-	}[args[1]]
+	kind, who, _ := strings.Cut(args[1], ":")
 	p := behind(ts, args[0])
+	claims := map[digest.Digest]*attestation.Claim{}
+	err := p.statements(context.Background(), func(d digest.Digest, b []byte) {
+		if e, err := attestation.OpenSigstoreBundle(b); err == nil {
+			claims[d], _ = attestation.ReadClaim(e)
+		}
+	}, func(digest.Digest, error) {})
+	ts.Check(err)
 	for _, d := range p.beside {
-		if d.Annotations["dev.sigstore.bundle.predicateType"] == want {
+		c := claims[d.Digest]
+		if c != nil && string(c.Kind) == kind && (who == "" || c.Report.Rebuilder == who) {
 			p.api(ts, http.MethodDelete, "manifests/"+d.Digest.String(), "", nil)
 			return
 		}

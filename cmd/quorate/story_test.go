@@ -47,7 +47,8 @@ import (
 //	bundle FOLDER REBUILDER… [OPTION…]
 //	    make what a rebuild would leave: FOLDER/bundle.intoto.jsonl, policy.yaml,
 //	    image/ (an OCI layout), other/ (another image), the public keys, and the
-//	    private one that signs, release.key. Each rebuilder reports image/, unless an option says otherwise:
+//	    private one that signs, release.key; without an agreement also
+//	    refusal.intoto.jsonl and rebuilders/NAME/image. Each rebuilder reports image/, unless an option says otherwise:
 //	      NAME=other        it built other/
 //	      NAME=silent       it did not report
 //	      NAME=spoiled      its report was changed after signing
@@ -218,6 +219,7 @@ func makeBundle(ts *testscript.TestScript, neg bool, args []string) {
 	l.good, l.bad = l.makeImage("image", "the image"), l.makeImage("other", "another image")
 	policy := l.makePolicy()
 	envelopes, submissions := l.makeReports()
+	l.makeRefusal(policy, submissions, envelopes)
 	if a := l.makeAgreement(policy, submissions); a != nil {
 		envelopes = append(envelopes, a)
 	}
@@ -367,4 +369,22 @@ func (l *rebuildLab) makeAgreement(policy *agreement.Policy, submissions []agree
 	envelope, err := attestation.SignAgreement(context.Background(), agreed, key, time.Unix(1793500100, 0))
 	l.ts.Check(err)
 	return envelope
+}
+
+// makeRefusal signs what Judge says when it says anything else than agree, and
+// keeps what everybody built.
+func (l *rebuildLab) makeRefusal(policy *agreement.Policy, submissions []agreement.Submission, reports [][]byte) {
+	refusal := agreement.Refuse(l.job, policy, submissions)
+	if refusal == nil {
+		return
+	}
+	envelope, err := attestation.SignRefusal(context.Background(), refusal, l.keys["release"], time.Unix(1793500100, 0))
+	l.ts.Check(err)
+	l.ts.Check(os.WriteFile(filepath.Join(l.dir, refusalFile), append(bytes.Join(append(slices.Clone(reports), envelope), []byte("\n")), '\n'), 0o644))
+	for _, name := range l.names {
+		from := map[string]string{"": "image", "other": "other"}[l.how[name]]
+		if from != "" {
+			l.ts.Check(os.CopyFS(filepath.Join(l.dir, "rebuilders", name, "image"), os.DirFS(filepath.Join(l.dir, from))))
+		}
+	}
 }

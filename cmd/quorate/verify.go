@@ -42,6 +42,7 @@ type verifyAnswer struct {
 	Reference            string            `json:"reference,omitempty"` // by digest, of an image in a registry
 	Statements           []saidStatement   `json:"statements"`          // those that count first
 	Summaries            []verifiedSummary `json:"summaries"`           // newest first
+	Refusals             []toldRefusal     `json:"refusals"`            // of requests that ended without an agreement
 	Notes                []string          `json:"notes"`
 }
 
@@ -53,6 +54,28 @@ type verifiedSummary struct {
 	Resource string   `json:"resource"`
 	Levels   []string `json:"levels"`
 	Inputs   int      `json:"inputs"`
+}
+
+// toldRefusal is a signed record that rebuilders did not agree.
+type toldRefusal struct {
+	Signer   string            `json:"signer,omitempty"`
+	Time     string            `json:"time"`
+	Request  string            `json:"request"`
+	Decision string            `json:"decision"` // "disagree" or "inconclusive"
+	Reasons  []string          `json:"reasons"`
+	Built    []verifiedSubject `json:"built"`
+	Outcomes []verifiedOutcome `json:"outcomes"`
+}
+
+func describeRefusal(r *attestation.SignedRefusal) toldRefusal {
+	t := toldRefusal{
+		Signer: r.Signer, Time: r.RefusedOn.Format(time.RFC3339), Request: r.Job.Nonce, Decision: string(r.Decision),
+		Reasons: append([]string{}, r.Reasons...), Built: []verifiedSubject{}, Outcomes: outcomesOf(r.Results),
+	}
+	for _, s := range r.Built {
+		t.Built = append(t.Built, verifiedSubject{Name: s.Name, Platform: s.Platform, Digest: s.Digest.String()})
+	}
+	return t
 }
 
 type verifiedSubject struct {
@@ -352,12 +375,15 @@ func describeVerdict(o *attestation.Opened, policy *agreement.Policy, images []d
 		Verified: verdict == nil, Decision: string(o.Verdict.Decision), Policy: policy.Digest().String(),
 		Lock: o.Job.Lock.String(), Definition: o.Job.Definition.String(),
 		Reasons: []string{}, Images: []string{}, Subjects: []verifiedSubject{}, Rebuilders: []verifiedOutcome{},
-		Statements: describeStatements(o), Summaries: []verifiedSummary{}, Notes: append([]string{}, o.Notes...),
+		Statements: describeStatements(o), Summaries: []verifiedSummary{}, Refusals: []toldRefusal{}, Notes: append([]string{}, o.Notes...),
 	}
 	for _, s := range o.Summaries {
 		a.Summaries = append(a.Summaries, verifiedSummary{
 			Signer: s.Signer, Verifier: s.Verifier, Time: s.Time.Format(time.RFC3339), Resource: s.Resource, Levels: s.Levels, Inputs: len(s.Inputs),
 		})
+	}
+	for _, r := range o.Refusals {
+		a.Refusals = append(a.Refusals, describeRefusal(r))
 	}
 	if e, ok := errors.AsType[*attestation.VerifyError](verdict); ok {
 		a.Reasons = append(a.Reasons, e.Reasons...)

@@ -49,6 +49,10 @@
 // An [Agreement] has only unexported fields, which only Judge fills, and
 // attestation.SignAgreement accepts nothing else and refuses the zero value. A
 // program that wants a signature has to get past Judge.
+//
+// That there is no agreement is worth a signature too, so that a dissent cannot
+// be forgotten: a [Refusal] is the same kind of proof of the other two
+// decisions, filled by [Refuse] only, and it is no Agreement to anybody.
 package agreement
 
 import (
@@ -200,6 +204,50 @@ type Agreement struct {
 	class     Class
 	outcomes  []Outcome
 	operators int
+}
+
+// Refusal is the proof that Judge decided Disagree or Inconclusive, with every
+// outcome. Its zero value is none.
+type Refusal struct {
+	job      Job
+	rule     Rule
+	policy   digest.Digest
+	decision Decision
+	reasons  []string
+	outcomes []Outcome
+}
+
+// Valid reports whether r came from Refuse.
+func (r *Refusal) Valid() bool { return r != nil && len(r.outcomes) > 0 }
+
+// Job returns what was asked.
+func (r *Refusal) Job() Job { return r.job }
+
+// Rule returns how many were needed and how distinct.
+func (r *Refusal) Rule() Rule { return r.rule.clone() }
+
+// PolicyDigest returns Policy.Digest of the policy it was judged by.
+func (r *Refusal) PolicyDigest() digest.Digest { return r.policy }
+
+// Decision returns Disagree or Inconclusive.
+func (r *Refusal) Decision() Decision { return r.decision }
+
+// Reasons returns why, in sentences for people.
+func (r *Refusal) Reasons() []string { return slices.Clone(r.reasons) }
+
+// Outcomes returns the result of every rebuilder of the policy, sorted by name.
+func (r *Refusal) Outcomes() []Outcome { return cloneOutcomes(r.outcomes) }
+
+// Built returns every image that a report which counts names, sorted, each once.
+func (r *Refusal) Built() []Subject {
+	var all []Subject
+	for _, o := range r.outcomes {
+		if o.Report != nil {
+			all = append(all, o.Report.Subjects...)
+		}
+	}
+	slices.SortFunc(all, Subject.Compare)
+	return slices.Compact(all)
 }
 
 // Rule is the part of a policy that says how many and how distinct.

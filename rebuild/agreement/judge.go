@@ -53,6 +53,24 @@ func Judge(job Job, policy *Policy, submissions []Submission) (Verdict, *Agreeme
 	return verdict, agreed
 }
 
+// Refuse judges as Judge does and returns the proof that there is no agreement.
+// It is nil when there is one, and when nothing could be judged at all: a
+// policy that cannot be used, a job that names nothing.
+func Refuse(job Job, policy *Policy, submissions []Submission) *Refusal {
+	verdict, _ := Judge(job, policy, submissions)
+	if verdict.Decision == Agree || len(verdict.Outcomes) == 0 {
+		return nil
+	}
+	return &Refusal{
+		job:      job,
+		rule:     policy.rule(),
+		policy:   policy.Digest(),
+		decision: verdict.Decision,
+		reasons:  verdict.Reasons,
+		outcomes: cloneOutcomes(verdict.Outcomes),
+	}
+}
+
 // statement is what one rebuilder said, before it is compared with others.
 type statement struct {
 	rebuilder Rebuilder

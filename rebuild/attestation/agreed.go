@@ -56,10 +56,8 @@ func SignAgreement(ctx context.Context, a *agreement.Agreement, signer keyfile.S
 	if !a.Valid() {
 		return nil, ErrNoAgreement
 	}
-	for _, o := range a.Outcomes() {
-		if o.Fingerprint == signer.Public().Fingerprint() {
-			return nil, fmt.Errorf("cannot sign the agreement with the key of rebuilder %q: who judges may not be who is judged", o.Rebuilder)
-		}
+	if err := notJudged(a.Outcomes(), signer, "agreement"); err != nil {
+		return nil, err
 	}
 	job, r := a.Job(), a.Rule()
 	s := statement[agreed]{

@@ -56,6 +56,21 @@
 // It says what was judged and claims no SLSA property. In particular it is no
 // claim of SLSA_BUILD_REPRODUCED, which needs two independent operators.
 //
+// # Refusals
+//
+// That rebuilders were asked and did not agree is signed too ([SignRefusal]),
+// so that a dissent leaves a trace whoever publishes what. A refusal has a
+// predicate type of its own, https://quorate.dev/attestation/rebuild-refusal/v0.1;
+// its subjects are the lock that was asked about and every image that somebody
+// built; it has no buildDefinitionDigest and no independentOperators, and
+//
+//	decision              "disagree" or "inconclusive"
+//	reasons               why, in sentences
+//	refusedOn             RFC 3339, UTC
+//
+// in the place of what an agreement says. No reader of agreements opens it. One
+// that a signer of the policy signed undoes an agreement about the same request.
+//
 // # Bundles
 //
 // A bundle is an in-toto attestation bundle: JSON Lines, one envelope a line,

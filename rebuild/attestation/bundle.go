@@ -50,6 +50,9 @@ type Opened struct {
 	Notes []string
 	// Summaries are what the policy's signers summed up (SLSA VSA), newest first.
 	Summaries []*SignedSummary
+	// Refusals are what the policy's signers recorded of requests that ended
+	// without an agreement.
+	Refusals []*SignedRefusal
 
 	policy *agreement.Policy
 }
@@ -62,6 +65,7 @@ const (
 	KindReport    Kind = "report"
 	KindAgreement Kind = "agreement"
 	KindSummary   Kind = "summary"
+	KindRefusal   Kind = "refusal"
 	KindUnknown   Kind = "unknown"
 )
 
@@ -125,6 +129,7 @@ type opener struct {
 	submissions []agreement.Submission
 	agreements  []*SignedAgreement
 	summaries   []*SignedSummary
+	refusals    []*SignedRefusal
 	only        *agreement.Job // judge for this request; nil to find out which
 	late        bool           // reports may have come after the agreement was signed
 }
@@ -172,6 +177,9 @@ func (o *opener) open(st *Statement, envelope []byte) error {
 	case SummaryPredicate:
 		st.Kind = KindSummary
 		return o.summary(st, s)
+	case RefusalPredicate:
+		st.Kind = KindRefusal
+		return o.refusal(st, s)
 	default:
 		return refuse("statement has predicate type %.64q, which is none of ours", st.Predicate)
 	}
@@ -231,17 +239,24 @@ func (o *opener) signer(st *Statement, s *sealed) (agreement.SignerKey, error) {
 }
 
 func (o *opener) judge() *Opened {
-	opened := &Opened{Statements: o.statements, Job: o.job(), Summaries: o.summaries, policy: o.policy}
+	opened := &Opened{Statements: o.statements, Job: o.job(), Summaries: o.summaries, Refusals: o.refusals, policy: o.policy}
 	opened.Verdict, opened.Agreement = agreement.Judge(opened.Job, o.policy, o.submissions)
 	if len(o.agreements) > 0 {
 		opened.Signed = o.agreements[0]
-	} else if len(o.policy.Signers) > 0 {
+	} else if !o.refused(opened) && len(o.policy.Signers) > 0 {
 		opened.Problems = append(opened.Problems, "bundle holds no agreement that a signer of the policy signed")
 	}
 	for _, a := range o.agreements {
 		opened.Problems = append(opened.Problems, o.contradictions(a, opened)...)
 	}
+	o.heed(opened)
 	return opened
+}
+
+// refused reports whether a signer recorded that there is no agreement, so that
+// nobody misses one.
+func (o *opener) refused(opened *Opened) bool {
+	return slices.ContainsFunc(o.refusals, func(r *SignedRefusal) bool { return r.about(opened.Job) })
 }
 
 // job returns what the reports are judged for. Without a signed agreement the
@@ -256,6 +271,9 @@ func (o *opener) job() agreement.Job {
 	}
 	if o.only != nil {
 		return *o.only
+	}
+	if len(o.refusals) > 0 {
+		return o.refusals[0].Job
 	}
 	var first *agreement.Report
 	for _, s := range o.submissions {

@@ -16,12 +16,14 @@ import (
 	"quorate.dev/rebuild/agreement"
 )
 
+// job is what the reports of these tests answer.
+var job = agreement.Job{Lock: of("quorate.lock"), Definition: of("quorate.yaml"), Nonce: "0123456789abcdef"}
+
 var agreedOn = time.Date(2026, 11, 1, 3, 0, 0, 0, time.UTC)
 
 // judged opens envelopes as an orchestrator does and judges them.
 func judged(t testing.TB, p *agreement.Policy, envelopes map[string][]byte) (agreement.Verdict, *agreement.Agreement) {
 	t.Helper()
-	job := agreement.Job{Lock: of("quorate.lock"), Definition: of("quorate.yaml"), Nonce: "0123456789abcdef"}
 	var all []agreement.Submission
 	for who, e := range envelopes {
 		all = append(all, OpenSubmission(e, p, who))

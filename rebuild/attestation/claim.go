@@ -16,6 +16,7 @@ type Claim struct {
 	Report    *agreement.Report // of a report; its KeyFingerprint is empty
 	Agreement *SignedAgreement  // of an agreement; its Signer is empty
 	Summary   *SignedSummary    // of a summary; its Signer is empty
+	Refusal   *SignedRefusal    // of a refusal; its Signer is empty
 }
 
 // ReadClaim reads what an envelope says without looking at its signature. The
@@ -45,6 +46,11 @@ func ReadClaim(envelope []byte) (*Claim, error) {
 		c.Kind = KindSummary
 		if c.Summary, err = parseSummary(s.payload); err == nil {
 			c.Time = c.Summary.Time
+		}
+	case RefusalPredicate:
+		c.Kind = KindRefusal
+		if c.Refusal, err = parseRefusal(s.payload); err == nil {
+			c.Time = c.Refusal.RefusedOn
 		}
 	default:
 		return nil, refuse("statement has predicate type %.64q, which is none of ours", predicate)

@@ -147,18 +147,11 @@ func parseSubjects(descriptors []descriptor) ([]agreement.Subject, error) {
 	}
 	var subjects []agreement.Subject
 	for _, d := range descriptors {
-		sum, err := digestOf(d, "sha256")
+		subject, err := parseSubject(d)
 		if err != nil {
 			return nil, err
 		}
-		platform, err := platformOf(d)
-		if err != nil {
-			return nil, err
-		}
-		if err := checkText("image name", d.Name); err != nil {
-			return nil, err
-		}
-		subjects = append(subjects, agreement.Subject{Name: d.Name, Platform: platform, Digest: sum})
+		subjects = append(subjects, subject)
 	}
 	if !slices.IsSortedFunc(subjects, agreement.Subject.Compare) {
 		return nil, refuse("images are not sorted")
@@ -169,6 +162,18 @@ func parseSubjects(descriptors []descriptor) ([]agreement.Subject, error) {
 		}
 	}
 	return subjects, nil
+}
+
+func parseSubject(d descriptor) (agreement.Subject, error) {
+	sum, err := digestOf(d, "sha256")
+	if err != nil {
+		return agreement.Subject{}, err
+	}
+	platform, err := platformOf(d)
+	if err != nil {
+		return agreement.Subject{}, err
+	}
+	return agreement.Subject{Name: d.Name, Platform: platform, Digest: sum}, checkText("image name", d.Name)
 }
 
 // platformOf returns the platform annotation, which must be the only one.

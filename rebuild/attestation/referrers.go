@@ -99,6 +99,7 @@ func (r *Referrers) dropCopies() {
 	}
 	o.submissions = slices.DeleteFunc(o.submissions, func(s agreement.Submission) bool { return s.Report != nil && again(s.Rebuilder, s.Report.Statement) })
 	o.agreements = slices.DeleteFunc(o.agreements, func(a *SignedAgreement) bool { return again(a.Signer, a.StatementDigest) })
+	o.refusals = slices.DeleteFunc(o.refusals, func(f *SignedRefusal) bool { return again(f.Signer, f.StatementDigest) })
 	o.summaries = slices.DeleteFunc(o.summaries, func(s *SignedSummary) bool { return again(s.Signer, s.Statement) })
 }
 
@@ -119,15 +120,15 @@ func (r *Referrers) requests(images []digest.Digest) []*opener {
 		return cmp.Or(cmp.Compare(other(a), other(b)), b.AgreedOn.Compare(a.AgreedOn), bytes.Compare(a.StatementDigest[:], b.StatementDigest[:]))
 	})
 	for _, a := range about {
-		views = append(views, &opener{policy: o.policy, statements: o.statements, submissions: o.submissions, agreements: []*SignedAgreement{a}, late: true})
+		views = append(views, &opener{policy: o.policy, statements: o.statements, submissions: o.submissions, refusals: o.refusals, agreements: []*SignedAgreement{a}, late: true})
 	}
 	if len(views) == 0 {
 		for _, job := range r.jobs(images) {
-			views = append(views, &opener{policy: o.policy, statements: o.statements, submissions: o.submissions, only: &job})
+			views = append(views, &opener{policy: o.policy, statements: o.statements, submissions: o.submissions, refusals: o.refusals, only: &job})
 		}
 	}
 	if len(views) == 0 {
-		views = append(views, &opener{policy: o.policy, statements: o.statements, submissions: o.submissions})
+		views = append(views, &opener{policy: o.policy, statements: o.statements, submissions: o.submissions, refusals: o.refusals})
 	}
 	return views[:min(len(views), maxRequests)]
 }

@@ -81,10 +81,8 @@ func SignSummary(ctx context.Context, o *Opened, s SummaryOptions, signer keyfil
 	if err := o.Verify(s.Images...); err != nil {
 		return nil, fmt.Errorf("cannot sum up: %w", err)
 	}
-	for _, r := range o.Agreement.Outcomes() {
-		if r.Fingerprint == signer.Public().Fingerprint() {
-			return nil, fmt.Errorf("cannot sign the summary with the key of rebuilder %q: who judges may not be who is judged", r.Rebuilder)
-		}
+	if err := notJudged(o.Agreement.Outcomes(), signer, "summary"); err != nil {
+		return nil, err
 	}
 	payload, err := o.summaryPayload(s)
 	if err == nil {
