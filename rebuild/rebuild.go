@@ -478,6 +478,7 @@ func (r *run) judge(ctx context.Context) (*Outcome, error) {
 	}
 	job := agreement.Job{Lock: digest.Of(r.options.Lock), Definition: digest.Of(r.options.Definition), Nonce: r.nonce}
 	out.Verdict, out.Agreement = agreement.Judge(job, r.options.Policy, submissions)
+	out.Warnings = append(out.Warnings, out.Verdict.Warnings...)
 	var err error
 	switch out.Verdict.Decision {
 	case agreement.Agree:

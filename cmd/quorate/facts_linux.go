@@ -1,6 +1,9 @@
 package main
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"runtime"
@@ -22,6 +25,7 @@ func hostFacts(workDir string) map[string]string {
 	if boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
 		facts["boot-id"] = strings.TrimSpace(string(boot))
 	}
+	facts["machine-id"] = machineID("/etc/machine-id")
 	facts["cpu-vendor"], facts["cpu-model"] = cpu()
 	facts["capabilities"], facts["seccomp"] = confinement()
 	var fs unix.Statfs_t
@@ -29,6 +33,30 @@ func hostFacts(workDir string) map[string]string {
 		facts["filesystem"] = filesystemName(int64(fs.Type))
 	}
 	return facts
+}
+
+// applicationID is Quorate's own, for machineID; random, and for ever the same.
+const applicationID = "8b25b4d802344650919c55dbe9e24aaa"
+
+// machineID is the machine's id as an application may tell it: machine-id(5) asks that the id itself
+// be kept, and that applications derive their own by a keyed hash
+// (sd_id128_get_machine_app_specific(3): HMAC-SHA256 of the application's id, keyed with the
+// machine's, 16 bytes of it as a UUID of version 4). "" where there is none, as in a worker's container.
+func machineID(path string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	id, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(id) != 16 {
+		return "" // "uninitialized", or a file that is no id
+	}
+	application, _ := hex.DecodeString(applicationID)
+	mac := hmac.New(sha256.New, id)
+	mac.Write(application)
+	sum := mac.Sum(nil)[:16]
+	sum[6], sum[8] = sum[6]&0x0f|0x40, sum[8]&0x3f|0x80
+	return hex.EncodeToString(sum)
 }
 
 // confinement is what the kernel says that we were given, whoever started us:

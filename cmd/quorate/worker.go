@@ -390,7 +390,7 @@ func (w *worker) environment() map[string]string {
 	if s, err := w.machine.isolate(); err == nil {
 		facts["sandbox-mapping"] = string(s.Mapping())
 	}
-	facts["isolation-row"] = os.Getenv(host.IsolationVar)
+	facts["isolation-row"], facts["engine-id"] = os.Getenv(host.IsolationVar), os.Getenv(host.EngineVar)
 	for name, value := range facts {
 		if value == "" {
 			delete(facts, name)

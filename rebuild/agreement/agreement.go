@@ -41,8 +41,24 @@
 //
 // Distinctness is counted over key material and over operators as the policy
 // names them, never as reports claim. Other attributes ("cpu-vendor",
-// "kernel") are taken from the environment that reports claim, and are worth
-// what the rebuilders' word is worth.
+// "kernel", "architecture") are taken from the environment that reports claim, and
+// are worth what the rebuilders' word is worth.
+//
+// # One machine that poses as several
+//
+// Reports tell of their machine what containers cannot hide from an honest worker:
+// the kernel's boot id, the machine's id (hashed), the Docker Engine's id
+// ([MachineFacts]). Operators whose rebuilders share one of them count as one, and
+// the verdict warns; "machine" in a distinct rule counts different machines, of those
+// that say where they are.
+//
+// This catches carelessness: two names for one server, a worker on the engine that
+// another one already stands for, an operator who moved onto the machine of another. It does
+// not catch a lie. Whoever owns a machine can have a changed worker claim any id; a virtual
+// machine has a kernel and an id of its own, so two of them on one server look like
+// two machines; and one that claims somebody else's id makes an agreement fail, which is seen,
+// and never succeed. Nothing here is hardware attestation: who operates what is for
+// the policy's author to know.
 //
 // # The gate
 //
@@ -192,6 +208,8 @@ type Verdict struct {
 	Outcomes []Outcome // one per rebuilder of the policy, sorted by name
 	Classes  []Class   // largest first
 	Reasons  []string  // why the decision is what it is; sentences for people
+	// Warnings are what a reader should know besides: operators that are one machine.
+	Warnings []string
 	// Strangers are names that submitted something and are not in the policy, sorted.
 	Strangers []string
 }

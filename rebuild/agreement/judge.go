@@ -34,6 +34,7 @@ func Judge(job Job, policy *Policy, submissions []Submission) (Verdict, *Agreeme
 		delete(byName, r.Name)
 	}
 	verdict, winner := decide(policy, heard)
+	verdict.Warnings = posing(heard)
 	verdict.Strangers = slices.Sorted(maps.Keys(byName))
 	for _, h := range heard {
 		verdict.Outcomes = append(verdict.Outcomes, h.outcome)
@@ -205,11 +206,15 @@ func (g *group) class() Class {
 // Operators and keys come from the policy. A member that does not tell an
 // attribute of its environment adds none: unknown is not distinct.
 func (g *group) values(attribute string) map[string]bool {
+	switch attribute {
+	case "operator":
+		return operators(g.members)
+	case "machine":
+		return machines(g.members)
+	}
 	set := make(map[string]bool)
 	for _, m := range g.members {
 		switch attribute {
-		case "operator":
-			set[m.rebuilder.Operator] = true
 		case "key":
 			set[m.rebuilder.Key.Fingerprint()] = true
 		default:

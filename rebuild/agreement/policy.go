@@ -27,7 +27,7 @@ import (
 //	  - {name: release, key: keys/release.pub}
 //
 // The attributes of distinct are "operator" and "key", which come from the
-// policy itself, or names from the environment that reports claim, such as
+// policy itself, "machine" (see the package comment), or names from the environment that reports claim, such as
 // "cpu-vendor" and "kernel".
 type Policy struct {
 	Threshold    int

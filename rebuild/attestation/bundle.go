@@ -241,6 +241,7 @@ func (o *opener) signer(st *Statement, s *sealed) (agreement.SignerKey, error) {
 func (o *opener) judge() *Opened {
 	opened := &Opened{Statements: o.statements, Job: o.job(), Summaries: o.summaries, Refusals: o.refusals, policy: o.policy}
 	opened.Verdict, opened.Agreement = agreement.Judge(opened.Job, o.policy, o.submissions)
+	opened.Notes = append(opened.Notes, opened.Verdict.Warnings...)
 	if len(o.agreements) > 0 {
 		opened.Signed = o.agreements[0]
 	} else if !o.refused(opened) && len(o.policy.Signers) > 0 {

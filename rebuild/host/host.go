@@ -188,6 +188,10 @@ func (e *TimeoutError) Is(target error) bool { return target == context.Deadline
 // it is contained, for the report. Hosts that contain nothing leave it unset.
 const IsolationVar = "QUORATE_ISOLATION_ROW"
 
+// EngineVar is the environment variable in which a host tells its worker the id of
+// the container engine that it runs in, for the report. Others leave it unset.
+const EngineVar = "QUORATE_ENGINE_ID"
+
 const (
 	// maxJob bounds a job: a lock of 10,000 packages is some 4 MB, a third more in base64.
 	maxJob = 64 << 20

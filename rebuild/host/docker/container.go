@@ -59,7 +59,7 @@ func (e *engine) create(ctx context.Context, s containerSpec, warn func(string, 
 	if e.apparmor { // its default profile forbids mounts (Docker's documentation)
 		hostConfig.SecurityOpt = append(hostConfig.SecurityOpt, "apparmor=unconfined")
 	}
-	env := []string{"PATH=/", "HOME=" + workDir, "TMPDIR=" + workDir, host.IsolationVar + "=" + s.row.Name}
+	env := []string{"PATH=/", "HOME=" + workDir, "TMPDIR=" + workDir, host.IsolationVar + "=" + s.row.Name, host.EngineVar + "=" + e.id}
 	if s.job != nil {
 		// Without a name it is an anonymous one, which goes with its container.
 		hostConfig.Mounts = append(hostConfig.Mounts, mount.Mount{Type: mount.TypeVolume, Target: workVolume, VolumeOptions: &mount.VolumeOptions{Labels: labels}})

@@ -43,7 +43,8 @@ func (p Endpoint) String() string {
 type engine struct {
 	endpoint Endpoint
 	api      *client.Client
-	memory   int64 // of its machine, in bytes
+	id       string // its own, letters, digits and dashes (colons in 20.10)
+	memory   int64  // of its machine, in bytes
 	apparmor bool
 	image    string // the worker image's id, as this engine names it
 
@@ -85,7 +86,7 @@ func connect(ctx context.Context, p Endpoint) (*engine, error) {
 		e.close()
 		return nil, e.failed("run this program", fmt.Errorf("it is for %s/%s, and this is quorate for %s/%s", version.Os, version.Arch, runtime.GOOS, runtime.GOARCH))
 	}
-	e.memory = info.MemTotal
+	e.id, e.memory = info.ID, info.MemTotal
 	for _, option := range info.SecurityOptions {
 		e.apparmor = e.apparmor || strings.HasPrefix(option, "name=apparmor")
 	}

@@ -173,7 +173,7 @@ func environment(from []string, job host.Job) []string {
 		for _, k := range kept {
 			keep = keep || name == k
 		}
-		if keep && name != markVariable && name != host.IsolationVar {
+		if keep && name != markVariable && name != host.IsolationVar && name != host.EngineVar {
 			env = append(env, v)
 		}
 	}
