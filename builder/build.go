@@ -71,6 +71,9 @@ func (b *Builder) build(ctx context.Context, job Job) (*Result, error) {
 	if len(platforms) == 0 {
 		platforms = job.Definition.Platforms
 	}
+	if err := b.checkReads(job); err != nil {
+		return nil, err
+	}
 	log := &buildLog{event: b.Events}
 	result := &Result{}
 	for _, p := range platforms {

@@ -31,6 +31,7 @@ import (
 	"quorate.dev/builder/image"
 	"quorate.dev/builder/sandbox"
 	"quorate.dev/builder/store"
+	"quorate.dev/builder/unpack"
 	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/definition"
 	"quorate.dev/lockfile/digest"
@@ -61,7 +62,8 @@ type Builder struct {
 	Store        *store.Store
 	Sandbox      sandbox.Runner
 	Surroundings Surroundings
-	Events       func(Event) // called from several goroutines; nil for silence
+	Kinds        map[string]unpack.Kind // what makes files of inputs, by kind of input
+	Events       func(Event)            // called from several goroutines; nil for silence
 }
 
 // Surroundings are the differences that rebuilders on one machine set on

@@ -1,16 +1,21 @@
 package builder
 
 import (
+	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 
 	"quorate.dev/builder/sandbox"
 	"quorate.dev/builder/tree"
+	"quorate.dev/builder/unpack"
 	"quorate.dev/builder/unpack/archive"
 	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/definition"
@@ -44,7 +49,177 @@ func (b *build) input(ctx context.Context, name string) (*input, error) {
 		}
 		return &input{key: f.SHA256, file: f}, nil
 	}
+	if in, ok := b.job.Lock.Input(name); ok {
+		return b.pinnedInput(ctx, in)
+	}
 	return nil, fmt.Errorf("input %q is not locked; run: quorate lock", name)
+}
+
+// checkReads refuses a lock whose inputs were chosen from files of a local tree
+// that say something else by now.
+func (b *Builder) checkReads(job Job) error {
+	for _, name := range slices.Sorted(maps.Keys(job.Locals)) {
+		if !slices.ContainsFunc(job.Lock.Requests.Inputs, func(r lockfile.InputRequest) bool { return r.Ask["from"] == name }) {
+			continue
+		}
+		if err := ReadsOf(b.Store, job.Lock, name, job.Locals[name].Archive); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ReadsOf holds what a lock says it read of a local input against the input's
+// packed archive. The error is a *lockfile.StaleError when they differ.
+func ReadsOf(blobs interface {
+	Open(d digest.Digest) (io.ReadCloser, error)
+}, lock *lockfile.Lock, name string, packed digest.Digest) error {
+	wanted := lock.ReadOf(name)
+	if len(wanted) == 0 {
+		return nil
+	}
+	r, err := blobs.Open(packed)
+	if err != nil {
+		return fmt.Errorf("input %q: %w", name, err)
+	}
+	defer r.Close()
+	found, err := digests(r, wanted)
+	if err != nil {
+		return fmt.Errorf("input %q: %w", name, err)
+	}
+	return lock.CoversTree(name, found)
+}
+
+// digests reads a packed tree and returns the digests of the files and lists of
+// folders that are wanted.
+func digests(packed io.Reader, wanted map[string]bool) (lockfile.Facts, error) {
+	found := lockfile.Facts{}
+	folders := map[string][]string{}
+	archive := tar.NewReader(packed)
+	for {
+		h, err := archive.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		p := path.Clean(h.Name)
+		if wanted[path.Dir(p)] {
+			base := path.Base(p)
+			if h.Typeflag == tar.TypeDir {
+				base += "/"
+			}
+			folders[path.Dir(p)] = append(folders[path.Dir(p)], base)
+		}
+		if wanted[p] && h.Typeflag == tar.TypeReg {
+			sum := digest.NewHash()
+			if _, err := io.Copy(sum, archive); err != nil {
+				return nil, err
+			}
+			found[p] = digest.Sum(sum).Hex()
+		}
+	}
+	for dir, names := range folders {
+		found[dir] = lockfile.FolderDigest(names).Hex()
+	}
+	_, err := io.Copy(io.Discard, packed) // the blob itself is checked at its end
+	return found, err
+}
+
+// pinnedInput is an input of a kind that package unpack's folders know.
+func (b *build) pinnedInput(ctx context.Context, in lockfile.Input) (*input, error) {
+	kind := b.Kinds[in.Kind]
+	if kind == nil {
+		return nil, fmt.Errorf("input %q is of kind %q, which this build knows nothing of", in.Name, in.Kind)
+	}
+	pins := b.job.Lock.PinsOf(in.Name, b.platform.String())
+	k := newKey("pinned").str(in.Kind)
+	for _, name := range slices.Sorted(maps.Keys(in.Facts)) {
+		k.str(name).str(in.Facts[name])
+	}
+	k.num(int64(len(pins)))
+	for _, p := range pins {
+		k.str(p.Name).str(p.Version).str(p.Path).str(p.Integrity).str(p.URL).digest(p.SHA256)
+	}
+	key := k.done()
+	dir, err := b.Store.Derived(ctx, "input", key, func(dir string) error {
+		if err := b.unpackPins(ctx, kind, in, pins, dir); err != nil {
+			return fmt.Errorf("input %q: %w", in.Name, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	t, err := loadSpooled(dir, b.epoch)
+	if err != nil {
+		return nil, err
+	}
+	return &input{key: t.Digest(), tree: t}, nil
+}
+
+// unpackPins has a kind make its files, from blobs that are read whole before.
+func (b *build) unpackPins(ctx context.Context, kind unpack.Kind, in lockfile.Input, pins []lockfile.Pin, dir string) error {
+	stream := filepath.Join(dir, "stream")
+	data, err := os.Create(stream)
+	if err != nil {
+		return err
+	}
+	defer data.Close()
+	open := &oneOpen{}
+	defer open.close()
+	blobs := make([]unpack.Blob, len(pins))
+	for i, p := range pins {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := b.checkBlob(p.Name+" "+p.Version, p.SHA256); err != nil {
+			return err
+		}
+		file, ok := b.Store.Path(p.SHA256)
+		if !ok {
+			return &MissingError{Name: p.Name, Digest: p.SHA256}
+		}
+		blobs[i] = unpack.Blob{Pin: p, File: file, ReaderAt: lazyFile{file, open}}
+	}
+	files := unpack.NewFiles(data, stream)
+	if err := kind(in, blobs, files); err != nil {
+		return err
+	}
+	return spool(dir, stream, files.Entries())
+}
+
+// oneOpen keeps one of many files open: an input may have more blobs than a
+// process may have open files, and they are read one after the other.
+type oneOpen struct {
+	path string
+	f    *os.File
+}
+
+func (o *oneOpen) close() {
+	if o.f != nil {
+		_ = o.f.Close()
+		o.f = nil
+	}
+}
+
+// lazyFile is a file that is opened when it is read.
+type lazyFile struct {
+	path string
+	open *oneOpen
+}
+
+func (l lazyFile) ReadAt(p []byte, off int64) (int, error) {
+	if l.open.f == nil || l.open.path != l.path {
+		l.open.close()
+		f, err := os.Open(l.path)
+		if err != nil {
+			return 0, err
+		}
+		l.open.path, l.open.f = l.path, f
+	}
+	return l.open.f.ReadAt(p, off)
 }
 
 func (b *build) isUnpacked(name string) bool {
@@ -134,6 +309,12 @@ func respool(dir, stream string, entries []archive.Entry) error {
 		}
 	}
 	sortStable(sorted, func(a, b tree.Entry) bool { return a.Path < b.Path })
+	return spool(dir, stream, sorted)
+}
+
+// spool writes sorted entries as a spooled tree, and removes the stream that
+// some of their contents stood in.
+func spool(dir, stream string, sorted []tree.Entry) error {
 	data, err := os.Create(filepath.Join(dir, spoolData))
 	if err != nil {
 		return err

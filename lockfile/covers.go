@@ -2,11 +2,13 @@ package lockfile
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"quorate.dev/lockfile/definition"
+	"quorate.dev/lockfile/digest"
 )
 
 // StaleError says that a lock was made for another definition, and in what
@@ -39,17 +41,56 @@ func RequestsOf(d *definition.Definition) Requests {
 	for _, f := range d.Inputs.Files {
 		r.Files = append(r.Files, FileRequest{Name: f.Name, URL: f.URL, Unpack: f.Unpack})
 	}
+	r.Inputs = inputRequests(d)
 	if debian := d.Inputs.Debian; debian != nil {
 		r.Suite, r.Components, r.Pockets = debian.Suite, slices.Clone(debian.Components), slices.Clone(debian.Pockets)
 		r.Sets = append(r.Sets, SetRequest{
 			Name: SetImage, Packages: d.Image.Packages, Scripts: string(d.Image.Scripts), Essential: d.Image.Essential, Without: d.Image.Without,
 		})
 		for _, s := range d.Steps {
-			r.Sets = append(r.Sets, SetRequest{Name: StepSet(s.Name), Packages: s.Packages})
+			if s.Root == "" {
+				r.Sets = append(r.Sets, SetRequest{Name: StepSet(s.Name), Packages: s.Packages})
+			}
 		}
 	}
 	return r.sorted()
 }
+
+// inputRequests is what a definition asks of inputs of all kinds that are
+// locked as Input and Pin.
+func inputRequests(d *definition.Definition) []InputRequest {
+	var all []InputRequest
+	for _, g := range d.Inputs.Git {
+		ask := Facts{"url": g.URL, "ref": g.Ref}
+		ask.list("signed-by", g.SignedBy)
+		all = append(all, InputRequest{Name: g.Name, Kind: KindGit, Ask: ask})
+	}
+	for _, b := range d.Inputs.Images {
+		ask := Facts{"image": b.Image}
+		ask.word("policy", b.Policy)
+		all = append(all, InputRequest{Name: b.Name, Kind: KindImage, Ask: ask})
+	}
+	for _, k := range []struct {
+		kind string
+		list []definition.Project
+	}{{KindGo, d.Inputs.Go}, {KindNpm, d.Inputs.Npm}, {KindPython, d.Inputs.Python}, {KindCargo, d.Inputs.Cargo}} {
+		for _, p := range k.list {
+			ask := Facts{"from": p.From, "path": p.Path}
+			ask.word("toolchain", p.Toolchain)
+			all = append(all, InputRequest{Name: p.Name, Kind: k.kind, Ask: ask})
+		}
+	}
+	return all
+}
+
+func (f Facts) word(name, value string) {
+	if value != "" {
+		f[name] = value
+	}
+}
+
+// list is one fact for words without blanks (paths of keys).
+func (f Facts) list(name string, words []string) { f.word(name, strings.Join(words, " ")) }
 
 // Covers returns nil when the lock was made for what the definition asks for
 // and for the assembler version. The error is a *StaleError, or else an
@@ -64,6 +105,8 @@ func (l *Lock) Covers(d *definition.Definition, assembler int) error {
 	want := RequestsOf(d)
 	s.debian(l.Requests, want)
 	s.files(l.Requests.Files, want.Files)
+	s.inputs(l.Requests.Inputs, want.Inputs)
+	s.epochOf(l, d)
 	switch {
 	case len(s.reasons) > 0:
 		return &StaleError{Reasons: s.reasons}
@@ -190,6 +233,105 @@ func (s *staleness) files(have, want []FileRequest) {
 			s.add("file %q has unpack: %t, the lock has %t", f.Name, f.Unpack, old.Unpack)
 		}
 	}
+}
+
+func (s *staleness) inputs(have, want []InputRequest) {
+	pairs(have, want, func(a, b InputRequest) int { return strings.Compare(a.Name, b.Name) }, func(old, fresh *InputRequest) {
+		switch {
+		case old == nil:
+			s.add("%s input %q is new", fresh.Kind, fresh.Name)
+		case fresh == nil:
+			s.add("%s input %q is gone", old.Kind, old.Name)
+		case old.Kind != fresh.Kind:
+			s.add("input %q is of kind %s, the lock has %s", fresh.Name, fresh.Kind, old.Kind)
+		default:
+			for _, k := range factNames(old.Ask, fresh.Ask) {
+				if a, b := old.Ask[k], fresh.Ask[k]; a != b {
+					s.add("%s input %q has %s: %s, the lock has %s", fresh.Kind, fresh.Name, k, orNone(b), orNone(a))
+				}
+			}
+		}
+	})
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+// factNames lists the names of both, sorted, each once.
+func factNames(a, b Facts) []string {
+	all := maps.Clone(a)
+	if all == nil {
+		all = Facts{}
+	}
+	maps.Copy(all, b)
+	return slices.Sorted(maps.Keys(all))
+}
+
+// epochOf compares the epoch with the time of the commit that it is to be of.
+func (s *staleness) epochOf(l *Lock, d *definition.Definition) {
+	in, ok := l.Input(d.Epoch.CommitOf)
+	if have := l.Epoch.Format(time.RFC3339); ok && in.Facts["time"] != have {
+		s.add("epoch is that of the commit of %q, %s, the lock has %s", in.Name, in.Facts["time"], have)
+	}
+}
+
+// CoversTree returns nil when the files of a local or git input that decided
+// what is locked of others are still what they were. found has the digests, as
+// Input.Reads does, of the paths that ReadOf names and that are there. The
+// error is a *StaleError.
+func (l *Lock) CoversTree(tree string, found Facts) error {
+	var s staleness
+	for _, in := range l.readers(tree) {
+		for _, file := range slices.Sorted(maps.Keys(in.Reads)) {
+			was, is := in.Reads[file], found[file]
+			switch {
+			case is == was || is == "" && was == Absent:
+			case is == "":
+				s.add("%s of input %q is gone, from which input %q was locked", file, tree, in.Name)
+			case was == Absent:
+				s.add("%s of input %q is new since input %q was locked", file, tree, in.Name)
+			default:
+				s.add("%s of input %q has changed since input %q was locked from it", file, tree, in.Name)
+			}
+		}
+	}
+	if len(s.reasons) == 0 {
+		return nil
+	}
+	return &StaleError{Reasons: s.reasons}
+}
+
+// ReadOf names the files of a local or git input that decided what is locked.
+func (l *Lock) ReadOf(tree string) map[string]bool {
+	all := map[string]bool{}
+	for _, in := range l.readers(tree) {
+		for file := range in.Reads {
+			all[file] = true
+		}
+	}
+	return all
+}
+
+// readers are the inputs that were locked from files of another.
+func (l *Lock) readers(tree string) []Input {
+	var all []Input
+	for _, r := range l.Requests.Inputs {
+		if in, ok := l.Input(r.Name); ok && r.Ask["from"] == tree {
+			all = append(all, in)
+		}
+	}
+	return all
+}
+
+// FolderDigest is what Input.Reads has for a folder whose names were listed;
+// those of folders in it end in "/".
+func FolderDigest(names []string) digest.Digest {
+	names = sortedWords(names)
+	return digest.Of([]byte(strings.Join(names, "\x00")))
 }
 
 // describeSet returns `image` or `step "compile"`.

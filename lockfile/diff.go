@@ -22,6 +22,7 @@ const (
 	ChangePackage   = "package"
 	ChangeSets      = "sets"   // the same package, in other sets than before
 	ChangeWaiver    = "waiver" // a dependency left unfulfilled
+	ChangeInput     = "input"  // facts of an input, named INPUT.FACT; its pins are changes of their own, with its kind
 )
 
 // Change is one difference between two locks.
@@ -44,6 +45,8 @@ func Diff(old, new *Lock) []Change {
 	d.value(ChangeResolver, strings.TrimSpace(old.Resolver.Name+" "+old.Resolver.Version), strings.TrimSpace(new.Resolver.Name+" "+new.Resolver.Version))
 	pairs(old.Archives, new.Archives, func(a, b Archive) int { return cmp.Compare(a.Name, b.Name) }, d.archive)
 	pairs(old.Files, new.Files, func(a, b File) int { return cmp.Compare(a.Name, b.Name) }, d.file)
+	pairs(old.Inputs, new.Inputs, func(a, b Input) int { return cmp.Compare(a.Name, b.Name) }, d.input)
+	d.pins(old, new)
 	pairs(old.Platforms, new.Platforms, func(a, b Platform) int { return cmp.Compare(a.Platform.String(), b.Platform.String()) }, d.platform)
 	return d.changes
 }
@@ -135,6 +138,94 @@ func (d *difference) file(old, new *File) {
 	if o, n, differ := apartBytes(o, n, oldDigest, newDigest); differ {
 		d.add(Change{Kind: ChangeFile, Name: nameOf(old, new, func(f *File) string { return f.Name }), Old: o, New: n})
 	}
+}
+
+func (d *difference) input(old, new *Input) {
+	var o, n Input
+	if old != nil {
+		o = *old
+	}
+	if new != nil {
+		n = *new
+	}
+	for _, k := range factNames(o.Facts, n.Facts) {
+		if o.Facts[k] != n.Facts[k] {
+			d.add(Change{Kind: ChangeInput, Name: cmp.Or(n.Name, o.Name) + "." + k, Old: o.Facts[k], New: n.Facts[k]})
+		}
+	}
+}
+
+// pins compares what inputs are made of. Of one name there may be several
+// versions, so what both have is left out first, and the rest goes in pairs.
+func (d *difference) pins(old, new *Lock) {
+	names := func(l *Lock) [][]Pin {
+		var groups [][]Pin
+		for i, p := range l.Pins {
+			if i == 0 || comparePinNames(l.Pins[i-1], p) != 0 {
+				groups = append(groups, nil)
+			}
+			groups[len(groups)-1] = append(groups[len(groups)-1], p)
+		}
+		return groups
+	}
+	pairs(names(old), names(new), func(a, b []Pin) int { return comparePinNames(a[0], b[0]) }, func(a, b *[]Pin) {
+		var o, n []Pin
+		if a != nil {
+			o = *a
+		}
+		if b != nil {
+			n = *b
+		}
+		gone, come := withoutPins(o, n), withoutPins(n, o)
+		for i := range max(len(gone), len(come)) {
+			var from, to *Pin
+			if i < len(gone) {
+				from = &gone[i]
+			}
+			if i < len(come) {
+				to = &come[i]
+			}
+			d.inputPin(old, new, from, to)
+		}
+	})
+}
+
+func comparePinNames(a, b Pin) int {
+	return cmp.Or(cmp.Compare(a.Input, b.Input), cmp.Compare(a.Name, b.Name))
+}
+
+func withoutPins(pins, others []Pin) []Pin {
+	var out []Pin
+	for _, p := range pins {
+		if !slices.ContainsFunc(others, func(o Pin) bool {
+			return o.Version == p.Version && o.SHA256 == p.SHA256 && o.Path == p.Path && o.Platform == p.Platform
+		}) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (d *difference) inputPin(oldLock, newLock *Lock, old, new *Pin) {
+	text := func(p *Pin) (string, digest.Digest) {
+		if p == nil {
+			return "", digest.Digest{}
+		}
+		return cmp.Or(p.Version, p.SHA256.Short()), p.SHA256
+	}
+	o, oldDigest := text(old)
+	n, newDigest := text(new)
+	o, n, _ = apartBytes(o, n, oldDigest, newDigest)
+	input := nameOf(old, new, func(p *Pin) string { return p.Input })
+	in, ok := newLock.Input(input)
+	if !ok {
+		in, _ = oldLock.Input(input)
+	}
+	why := input
+	if by := nameOf(old, new, func(p *Pin) string { return p.By }); by != "" {
+		why += ": " + by
+	}
+	d.add(Change{Kind: in.Kind, Name: nameOf(old, new, func(p *Pin) string { return p.Name }), Old: o, New: n, Why: why})
 }
 
 // apartBytes adds digests to two descriptions that are equal although the

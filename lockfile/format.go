@@ -2,6 +2,7 @@ package lockfile
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -39,6 +40,7 @@ func Format(l *Lock) []byte {
 	for _, f := range l.Files {
 		w.line("  - {name: ").text(f.Name).raw(", url: ").text(f.URL).raw(", size: ").number(f.Size).raw(", sha256: ").digest(f.SHA256).raw("}")
 	}
+	w.inputs(l)
 	w.line("platforms:")
 	for _, p := range l.Platforms {
 		w.platform(p)
@@ -50,7 +52,7 @@ func Format(l *Lock) []byte {
 type writer struct{ b []byte }
 
 func (w *writer) requests(r Requests) {
-	if r.Suite == "" && len(r.Sets) == 0 && len(r.Files) == 0 {
+	if r.Suite == "" && len(r.Sets) == 0 && len(r.Files) == 0 && len(r.Inputs) == 0 {
 		w.line("requests: {}")
 		return
 	}
@@ -73,6 +75,29 @@ func (w *writer) requests(r Requests) {
 	}
 	for _, f := range r.Files {
 		w.line("    - {name: ").text(f.Name).raw(", url: ").text(f.URL).flag("unpack", f.Unpack).raw("}")
+	}
+	if len(r.Inputs) > 0 {
+		w.line("  inputs:")
+	}
+	for _, in := range r.Inputs {
+		w.line("    - {name: ").text(in.Name).raw(", kind: ").text(in.Kind).facts("ask", in.Ask).raw("}")
+	}
+}
+
+func (w *writer) inputs(l *Lock) {
+	if len(l.Inputs) > 0 {
+		w.line("inputs:")
+	}
+	for _, in := range l.Inputs {
+		w.line("  - {name: ").text(in.Name).raw(", kind: ").text(in.Kind).facts("facts", in.Facts).facts("reads", in.Reads).raw("}")
+	}
+	if len(l.Pins) > 0 {
+		w.line("pins:")
+	}
+	for _, p := range l.Pins {
+		w.line("  - {input: ").text(p.Input).raw(", name: ").text(p.Name).word("version", p.Version).word("platform", p.Platform)
+		w.raw(", size: ").number(p.Size).raw(", sha256: ").digest(p.SHA256).word("integrity", p.Integrity)
+		w.raw(", path: ").text(p.Path).word("url", p.URL).word("by", p.By).raw("}")
 	}
 }
 
@@ -158,6 +183,29 @@ func (w *writer) list(name string, words []string) *writer {
 	return w.raw(", ").raw(name).raw(": ").words(words)
 }
 
+// word is ", name: s", or nothing for no text.
+func (w *writer) word(name, s string) *writer {
+	if s == "" {
+		return w
+	}
+	return w.raw(", ").raw(name).raw(": ").text(s)
+}
+
+// facts is ", name: {a: b}" in order, or nothing for none.
+func (w *writer) facts(name string, f Facts) *writer {
+	if len(f) == 0 {
+		return w
+	}
+	w.raw(", ").raw(name).raw(": {")
+	for i, k := range slices.Sorted(maps.Keys(f)) {
+		if i > 0 {
+			w.raw(", ")
+		}
+		w.text(k).raw(": ").text(f[k])
+	}
+	return w.raw("}")
+}
+
 // flag is ", name: true", or nothing.
 func (w *writer) flag(name string, set bool) *writer {
 	if !set {
@@ -178,6 +226,10 @@ func Sorted(l *Lock) *Lock {
 	slices.SortStableFunc(c.Archives, func(a, b Archive) int { return cmp.Compare(a.Name, b.Name) })
 	c.Files = slices.Clone(l.Files)
 	slices.SortStableFunc(c.Files, func(a, b File) int { return cmp.Compare(a.Name, b.Name) })
+	c.Inputs = slices.Clone(l.Inputs)
+	slices.SortStableFunc(c.Inputs, func(a, b Input) int { return cmp.Compare(a.Name, b.Name) })
+	c.Pins = slices.Clone(l.Pins)
+	slices.SortStableFunc(c.Pins, comparePins)
 	c.Platforms = slices.Clone(l.Platforms)
 	for i := range c.Platforms {
 		c.Platforms[i] = c.Platforms[i].sorted()
@@ -195,6 +247,8 @@ func (r Requests) sorted() Requests {
 	slices.SortStableFunc(r.Sets, func(a, b SetRequest) int { return cmp.Compare(a.Name, b.Name) })
 	r.Files = slices.Clone(r.Files)
 	slices.SortStableFunc(r.Files, func(a, b FileRequest) int { return cmp.Compare(a.Name, b.Name) })
+	r.Inputs = slices.Clone(r.Inputs)
+	slices.SortStableFunc(r.Inputs, func(a, b InputRequest) int { return cmp.Compare(a.Name, b.Name) })
 	return r
 }
 
@@ -212,6 +266,11 @@ func (p Platform) sorted() Platform {
 
 func comparePackages(a, b Package) int {
 	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Arch, b.Arch), cmp.Compare(a.Version, b.Version))
+}
+
+func comparePins(a, b Pin) int {
+	return cmp.Or(cmp.Compare(a.Input, b.Input), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version),
+		cmp.Compare(a.Path, b.Path), cmp.Compare(a.Platform, b.Platform))
 }
 
 func compareWaivers(a, b Waiver) int {

@@ -3,8 +3,9 @@
 // file. Package resolve makes locks, package fetch brings what they name.
 //
 // A [Lock] holds pins, each by sha256: the Debian packages of each platform,
-// the files brought by https, and the signed archive indexes that packages
-// were chosen from. Beside them it keeps the [Requests] they answer, so that
+// the files brought by https, the signed archive indexes that packages
+// were chosen from, and for every other kind of input (git, images, Go modules,
+// npm packages …) an [Input] with the [Pin]s that it is made of. Beside them it keeps the [Requests] they answer, so that
 // [Lock.Covers] can tell whether the lock still fits the definition, and if
 // not, why. [Diff] says what changed between two locks and [Why] by which
 // chain of needs a package came in.
@@ -23,6 +24,10 @@
 //	resolver: {name: apt, version: "2.6.1"}
 //	archives:
 //	  - {name: bookworm, suite: oldstable, date: "2026-09-05T09:23:17Z", in-release: 4ab0…, signed-by: [4CB50190207B4758A3F73A796ED0E7B82643E131]}
+//	inputs:
+//	  - {name: modules, kind: go, reads: {go.mod: 71ab…, go.sum: 0c1d…}}
+//	pins:
+//	  - {input: modules, name: golang.org/x/text, version: v0.14.0, size: 8985323, sha256: 1a6c…, integrity: "h1:Scx…", path: golang.org/x/text/@v/v0.14.0.zip}
 //	platforms:
 //	  linux/amd64:
 //	    packages:
@@ -60,6 +65,8 @@ type Lock struct {
 	Resolver  Resolver  // who chose the packages; zero without a debian input
 	Archives  []Archive // sorted by Name
 	Files     []File    // sorted by Name
+	Inputs    []Input   // of all other kinds, sorted by Name
+	Pins      []Pin     // what Inputs are made of, sorted by Input, Name, Version, Path, Platform
 	Platforms []Platform
 }
 
@@ -71,6 +78,7 @@ type Requests struct {
 	Pockets    []string
 	Sets       []SetRequest // sorted by Name; "image" and "step/NAME"
 	Files      []FileRequest
+	Inputs     []InputRequest // of all other kinds, sorted by Name
 }
 
 // SetRequest asks for one set of packages.
@@ -86,6 +94,26 @@ type SetRequest struct {
 type FileRequest struct {
 	Name, URL string
 	Unpack    bool
+}
+
+// Kinds of inputs that are locked as Input and Pin.
+const (
+	KindGit    = "git"
+	KindImage  = "image"
+	KindGo     = "go"
+	KindNpm    = "npm"
+	KindPython = "python"
+	KindCargo  = "cargo"
+)
+
+// Facts are short texts by name: what is asked of an input of some kind, or
+// what was found. Each kind says in its package which there are.
+type Facts map[string]string
+
+// InputRequest asks for one input of a kind.
+type InputRequest struct {
+	Name, Kind string
+	Ask        Facts // "url", "ref", "from" …
 }
 
 // Resolver is the program that chose the packages.
@@ -140,6 +168,52 @@ type File struct {
 	URL    string
 	Size   int64
 	SHA256 digest.Digest
+}
+
+// Input is what was found of one InputRequest.
+type Input struct {
+	Name  string
+	Kind  string
+	Facts Facts // what the kind records beside its pins: of git, "commit", "tree", "time"
+	Reads Facts // files of the tree that Ask's "from" names which decided the answer: path to sha256 as hexadecimal digits, or Absent
+}
+
+// Absent stands in Input.Reads for a file that was looked for and was not there.
+const Absent = "absent"
+
+// Pin is one blob of an input.
+type Pin struct {
+	Input     string // Name of the Input
+	Name      string // as its ecosystem writes it: "golang.org/x/text", "@types/node"
+	Version   string // "" where there is none
+	Platform  string // "linux/amd64" when only that platform's build needs it; "" for all
+	Size      int64  // in bytes
+	SHA256    digest.Digest
+	Integrity string // what the ecosystem itself vouches for it by: "h1:…", "sha512-…"; "" when that is the sha256
+	Path      string // where its bytes are found, relative to a place that each machine configures; no two pins of an input and platform share one
+	URL       string // where else they were found; "" for nowhere
+	By        string // ByRequest, or the name of the pin that needs it; "" when the ecosystem's lock file does not say
+}
+
+// PinsOf returns the pins of an input for a platform.
+func (l *Lock) PinsOf(input, platform string) []Pin {
+	var pins []Pin
+	for _, p := range l.Pins {
+		if p.Input == input && (p.Platform == "" || p.Platform == platform) {
+			pins = append(pins, p)
+		}
+	}
+	return pins
+}
+
+// Input returns the input of a name.
+func (l *Lock) Input(name string) (Input, bool) {
+	for _, in := range l.Inputs {
+		if in.Name == name {
+			return in, true
+		}
+	}
+	return Input{}, false
 }
 
 // InSet reports whether p belongs to the set, and why.

@@ -125,6 +125,8 @@ var root = sync.OnceValue(func() y.Shape[Lock] {
 		y.Optional("resolver", "", resolver(), func(l *Lock, v Resolver) { l.Resolver = v }),
 		y.Optional("archives", "", y.List(archive()), func(l *Lock, v []Archive) { l.Archives = v }),
 		y.Optional("files", "", y.List(file()), func(l *Lock, v []File) { l.Files = v }),
+		y.Optional("inputs", "", y.List(input()), func(l *Lock, v []Input) { l.Inputs = v }),
+		y.Optional("pins", "", y.List(inputPin()), func(l *Lock, v []Pin) { l.Pins = v }),
 		y.Required("platforms", "", platforms(), func(l *Lock, v []Platform) { l.Platforms = v }),
 	)
 })
@@ -148,7 +150,13 @@ func requests() y.Shape[Requests] {
 		y.Required("url", "", y.Text(), func(f *FileRequest, v string) { f.URL = v }),
 		y.Optional("unpack", "", y.Boolean(), func(f *FileRequest, v bool) { f.Unpack = v }),
 	)
+	input := y.Object(
+		y.Required("name", "", y.Text(), func(r *InputRequest, v string) { r.Name = v }),
+		y.Required("kind", "", y.Text(), func(r *InputRequest, v string) { r.Kind = v }),
+		y.Optional("ask", "", facts(), func(r *InputRequest, v Facts) { r.Ask = v }),
+	)
 	return y.Object(
+		y.Optional("inputs", "", y.List(input), func(r *Requests, v []InputRequest) { r.Inputs = v }),
 		y.Optional("debian", "", debian, func(r *Requests, v Requests) { r.Suite, r.Components, r.Pockets = v.Suite, v.Components, v.Pockets }),
 		y.Optional("sets", "", y.List(set), func(r *Requests, v []SetRequest) { r.Sets = v }),
 		y.Optional("files", "", y.List(file), func(r *Requests, v []FileRequest) { r.Files = v }),
@@ -178,6 +186,40 @@ func file() y.Shape[File] {
 		y.Required("url", "", y.Text(), func(f *File, v string) { f.URL = v }),
 		y.Required("size", "", y.Integer(0, math.MaxInt64), func(f *File, v int64) { f.Size = v }),
 		y.Required("sha256", "", sha256(), func(f *File, v digest.Digest) { f.SHA256 = v }),
+	)
+}
+
+func facts() y.Shape[Facts] {
+	return y.Rearrange(y.Dict("fact", y.Text(), y.Text()), func(entries []y.Entry[string]) Facts {
+		f := make(Facts, len(entries))
+		for _, e := range entries {
+			f[e.Key] = e.Value
+		}
+		return f
+	})
+}
+
+func input() y.Shape[Input] {
+	return y.Object(
+		y.Required("name", "", y.Text(), func(in *Input, v string) { in.Name = v }),
+		y.Required("kind", "", y.Text(), func(in *Input, v string) { in.Kind = v }),
+		y.Optional("facts", "", facts(), func(in *Input, v Facts) { in.Facts = v }),
+		y.Optional("reads", "", facts(), func(in *Input, v Facts) { in.Reads = v }),
+	)
+}
+
+func inputPin() y.Shape[Pin] {
+	return y.Object(
+		y.Required("input", "", y.Text(), func(p *Pin, v string) { p.Input = v }),
+		y.Required("name", "", y.Text(), func(p *Pin, v string) { p.Name = v }),
+		y.Optional("version", "", y.Text(), func(p *Pin, v string) { p.Version = v }),
+		y.Optional("platform", "", y.Text(), func(p *Pin, v string) { p.Platform = v }),
+		y.Required("size", "", y.Integer(0, math.MaxInt64), func(p *Pin, v int64) { p.Size = v }),
+		y.Required("sha256", "", sha256(), func(p *Pin, v digest.Digest) { p.SHA256 = v }),
+		y.Optional("integrity", "", y.Text(), func(p *Pin, v string) { p.Integrity = v }),
+		y.Required("path", "", y.Text(), func(p *Pin, v string) { p.Path = v }),
+		y.Optional("url", "", y.Text(), func(p *Pin, v string) { p.URL = v }),
+		y.Optional("by", "", y.Text(), func(p *Pin, v string) { p.By = v }),
 	)
 }
 

@@ -2,6 +2,7 @@ package lockfile
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"quorate.dev/lockfile/definition"
+	"quorate.dev/lockfile/digest"
 	"quorate.dev/lockfile/strictyaml"
 )
 
@@ -164,6 +166,96 @@ func (v *validation) inputs() {
 		}
 	}
 	v.files()
+	v.kinds()
+	v.pins()
+}
+
+// kinds holds what was found against what was asked for.
+func (v *validation) kinds() {
+	asked := map[string]string{}
+	for i, r := range v.lock.Requests.Inputs {
+		at := []any{"requests", "inputs", i}
+		if err := definition.CheckName(r.Name); err != nil {
+			v.add(at, "input %v", err)
+		}
+		if !isWord(r.Kind) || asked[r.Name] != "" {
+			v.add(at, "input %q is asked for twice, or has no kind", r.Name)
+		}
+		asked[r.Name] = r.Kind
+		v.facts(at, r.Name, r.Ask)
+	}
+	found := map[string]bool{}
+	for i, in := range v.lock.Inputs {
+		at := []any{"inputs", i}
+		if asked[in.Name] == "" || asked[in.Name] != in.Kind || found[in.Name] {
+			v.add(at, "input %q of kind %q was not asked for, or is there twice", in.Name, in.Kind)
+		}
+		found[in.Name] = true
+		v.facts(at, in.Name, in.Facts)
+		for file, sum := range in.Reads {
+			if _, err := digest.ParseHex(sum); err != nil && sum != Absent || !insidePath(file) && file != "." {
+				v.add(at, "input %q says that it read %s, with digest %s", in.Name, strictyaml.Quote(file), strictyaml.Quote(sum))
+			}
+		}
+	}
+	for i, r := range v.lock.Requests.Inputs {
+		if !found[r.Name] {
+			v.add([]any{"requests", "inputs", i}, "input %q was asked for and is not locked", r.Name)
+		}
+	}
+}
+
+func (v *validation) facts(at []any, name string, f Facts) {
+	for _, k := range slices.Sorted(maps.Keys(f)) {
+		if !isWord(k) || !isLine(f[k]) {
+			v.add(at, "input %q has the improper fact %s: %s", name, strictyaml.Quote(k), strictyaml.Quote(f[k]))
+		}
+	}
+}
+
+func (v *validation) pins() {
+	type place struct{ input, platform, path string }
+	taken := map[place]bool{}
+	names := map[string]map[string]bool{} // by input
+	for _, in := range v.lock.Inputs {
+		names[in.Name] = map[string]bool{ByRequest: true, "": true}
+	}
+	for _, p := range v.lock.Pins {
+		if n := names[p.Input]; n != nil {
+			n[p.Name] = true
+		}
+	}
+	for i, p := range v.lock.Pins {
+		at := []any{"pins", i}
+		switch {
+		case names[p.Input] == nil:
+			v.add(at, "pin %q is of input %q, which the lock does not have", p.Name, p.Input)
+			continue
+		case !names[p.Input][p.By]:
+			v.add(at, "pin %q is there because of %q, which is not in the lock", p.Name, p.By)
+		}
+		if !isLine(p.Name) || p.Name == "" || !isLine(p.Version) || !isLine(p.Integrity) || !isLine(p.URL) {
+			v.add(at, "pin %s has an improper name, version, integrity or url", strictyaml.Quote(p.Name))
+		}
+		if p.Platform != "" && !v.hasPlatform(p.Platform) {
+			v.add(at, "pin %q is for platform %q, which the lock does not have", p.Name, p.Platform)
+		}
+		if p.Size <= 0 || p.SHA256.IsZero() {
+			v.add(at, "pin %q has size %d or no digest", p.Name, p.Size)
+		}
+		if !insidePath(p.Path) {
+			v.add(at, "pin %q has path %s, which is not a clean relative path", p.Name, strictyaml.Quote(p.Path))
+		}
+		own := place{p.Input, p.Platform, p.Path}
+		if taken[own] || p.Platform != "" && taken[place{p.Input, "", p.Path}] {
+			v.add(at, "pin %q has the path of another one, %s", p.Name, strictyaml.Quote(p.Path))
+		}
+		taken[own] = true
+	}
+}
+
+func (v *validation) hasPlatform(name string) bool {
+	return slices.ContainsFunc(v.lock.Platforms, func(p Platform) bool { return p.Platform.String() == name })
 }
 
 func (v *validation) files() {
@@ -264,6 +356,12 @@ func (v *validation) pin(at []any, p Package) {
 func insidePath(s string) bool {
 	return s != "" && s != "." && s[0] != '/' && path.Clean(s) == s && s != ".." && !strings.HasPrefix(s, "../") &&
 		!strings.ContainsAny(s, "\\?#") && strictyaml.Printable(s)
+}
+
+// isLine accepts printable text of one line, and none.
+func isLine(s string) bool {
+	const most = 4096 // as long as a path; a sha512 in base64 has 95 bytes
+	return len(s) <= most && strictyaml.Printable(s)
 }
 
 // isWord accepts short printable text without blanks: names that others chose.

@@ -12,7 +12,7 @@ import (
 // request of a file.
 type Chain struct {
 	Platform string   `json:"platform,omitempty"` // of packages
-	Set      string   `json:"set"`                // "image", "configure" or "step/NAME"; "files" of files
+	Set      string   `json:"set"`                // "image", "configure" or "step/NAME"; "files" of files; "KIND/NAME" of other inputs
 	Reason   string   `json:"reason"`             // why the first package is there: "requested" or "essential"; "" if the lock does not say
 	Packages []string `json:"packages"`           // from the one asked for to the one in question
 }
@@ -77,10 +77,44 @@ func Why(l *Lock, name string) ([]Chain, error) {
 			chains = append(chains, Chain{Set: "files", Reason: ByRequest, Packages: []string{name}})
 		}
 	}
+	chains = append(chains, whyPin(l, name)...)
+	for _, p := range l.Pins {
+		known = append(known, p.Name)
+	}
 	if len(chains) == 0 {
 		return nil, &UnknownPackageError{Name: name, Nearest: strictyaml.Nearest(base, known)}
 	}
 	return chains, nil
+}
+
+// whyPin returns, for every input that is made of a pin of that name, the chain
+// of needs as far as the ecosystem's lock file told it.
+func whyPin(l *Lock, name string) []Chain {
+	var chains []Chain
+	for _, in := range l.Inputs {
+		by, there := map[string]string{}, false
+		for _, p := range l.Pins {
+			if p.Input == in.Name && by[p.Name] == "" {
+				by[p.Name] = p.By
+				there = there || p.Name == name
+			}
+		}
+		if !there {
+			continue
+		}
+		c := Chain{Set: in.Kind + "/" + in.Name, Packages: []string{name}}
+		next := by[name]
+		for next != "" && next != ByRequest && !slices.Contains(c.Packages, next) {
+			c.Packages = append(c.Packages, next)
+			next = by[next]
+		}
+		if next == ByRequest {
+			c.Reason = next
+		}
+		slices.Reverse(c.Packages)
+		chains = append(chains, c)
+	}
+	return chains
 }
 
 func index(packages []Package) map[string][]Package {

@@ -198,6 +198,7 @@ func runBuild(ctx context.Context, ui *terminal, dir string, inputs inputFlags, 
 		return nil, "", err
 	}
 	defer m.close()
+	m.dir = p.Dir
 	b, err := m.builder(builder.Surroundings{})
 	if err != nil {
 		return nil, "", err

@@ -63,6 +63,15 @@ func (t *terminal) fetchEvent(e fetch.Event) {
 	})
 }
 
+// lockEvent shows what is brought to be locked, whose size nobody knows yet.
+func (t *terminal) lockEvent(e fetch.Event) {
+	if e.Kind == fetch.Retry {
+		t.fetchEvent(e)
+		return
+	}
+	t.report(event{Key: "bring", Text: "bring " + count(e.Items, "input"), Current: int64(e.ItemsDone), Total: int64(e.Items), Done: e.ItemsDone == e.Items})
+}
+
 // debEvent shows what takes its time while packages are chosen, as lines of the
 // one thing that goes on.
 func (t *terminal) debEvent(e deb.Event) {
@@ -78,6 +87,10 @@ var debKinds = map[string]string{"index": "read index of ", "apt": "ask apt for 
 func (t *terminal) resolveEvent(e resolve.Event) {
 	if e.Kind == "file" {
 		t.say("file %s: %s", e.Name, e.Text)
+		return
+	}
+	if e.Kind == "input" {
+		t.say("%s input %s", e.Text, e.Name)
 		return
 	}
 	t.say("%s", e.Text)

@@ -215,7 +215,11 @@ func summary(old, fresh *lockfile.Lock, list []lockfile.Change) string {
 		packages += len(p.Packages)
 	}
 	if old == nil {
-		return fmt.Sprintf("locked %s and %s", count(packages, "package"), count(len(fresh.Files), "file"))
+		s := fmt.Sprintf("locked %s and %s", count(packages, "package"), count(len(fresh.Files), "file"))
+		if len(fresh.Inputs) > 0 {
+			s += fmt.Sprintf(", and %s of %s", count(len(fresh.Pins), "pin"), count(len(fresh.Inputs), "input"))
+		}
+		return s
 	}
 	var added, removed, changed, other int
 	for _, c := range list {
@@ -263,6 +267,9 @@ func runLockCheck(ui *terminal, dir string, asJSON bool) error {
 		return err
 	}
 	err = p.requireLock()
+	if err == nil && len(p.Lock.Inputs) > 0 {
+		err = checkReads(ui, p)
+	}
 	reasons, told := staleReasons(err)
 	if err != nil && !told {
 		return err
@@ -274,6 +281,25 @@ func runLockCheck(ui *terminal, dir string, asJSON bool) error {
 		return different(err)
 	}
 	ui.say("%s is up to date", p.lockPath())
+	return nil
+}
+
+// checkReads holds what the lock read of local inputs against what they are.
+func checkReads(ui *terminal, p *project) error {
+	m, err := openMachine(ui)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	locals, err := m.packLocals(p)
+	if err != nil {
+		return err
+	}
+	for _, in := range p.Definition.Inputs.Local {
+		if err := builder.ReadsOf(m.store, p.Lock, in.Name, locals[in.Name].Archive); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -140,6 +140,7 @@ func runRebuild(ctx context.Context, ui *terminal, dir string, f rebuildFlags) e
 		return err
 	}
 	defer m.close()
+	m.dir = p.Dir
 	o, err := m.rebuildOptions(ctx, f)
 	if err != nil {
 		return err

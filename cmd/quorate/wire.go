@@ -20,11 +20,13 @@ import (
 	"quorate.dev/builder/image"
 	"quorate.dev/builder/sandbox"
 	"quorate.dev/builder/store"
+	"quorate.dev/builder/unpack"
 	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/definition"
 	"quorate.dev/lockfile/digest"
 	"quorate.dev/lockfile/fetch"
 	"quorate.dev/lockfile/resolve"
+	inputsource "quorate.dev/lockfile/source" // "source" is the checkout to this package's tests
 	"quorate.dev/lockfile/source/deb"
 	"quorate.dev/lockfile/source/httpfile"
 	"quorate.dev/lockfile/source/local"
@@ -124,11 +126,45 @@ func (f *inputFlags) register(cmd *cobra.Command, offline bool) {
 	}
 }
 
+// inputKind is everything that Quorate knows of one kind of input.
+type inputKind struct {
+	source func(m *machine) inputsource.Kind // how it is chosen and brought
+	files  unpack.Kind                       // what steps see of it
+}
+
+// inputKinds is the list of all kinds, Debian's packages, files and local trees aside.
+var inputKinds = map[string]inputKind{}
+
+// kinds returns how inputs are chosen and brought, by kind.
+func (m *machine) kinds() map[string]inputsource.Kind {
+	all := make(map[string]inputsource.Kind, len(inputKinds))
+	for name, k := range inputKinds {
+		all[name] = k.source(m)
+	}
+	return all
+}
+
+// fileKinds returns how inputs become files, by kind.
+func fileKinds() map[string]unpack.Kind {
+	all := make(map[string]unpack.Kind, len(inputKinds))
+	for name, k := range inputKinds {
+		all[name] = k.files
+	}
+	return all
+}
+
+// storeBlobs is a store as sources see it.
+type storeBlobs struct{ *store.Store }
+
+// Create implements inputsource.Blobs.
+func (s storeBlobs) Create() (inputsource.Writer, error) { return s.Store.Create() }
+
 // machine is what this machine builds with: a store, a way of isolating, and
 // ways to bring bytes. Parts are made when they are first asked for.
 type machine struct {
 	ui    *terminal
 	store *store.Store
+	dir   string // of the project, for inputs that lie beside the definition; "" where there is none
 
 	once    sync.Once
 	sandbox *sandbox.Native
@@ -180,7 +216,7 @@ func (m *machine) builder(s builder.Surroundings) (*builder.Builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &builder.Builder{Store: m.store, Sandbox: runner, Surroundings: s, Events: m.ui.buildEvent}, nil
+	return &builder.Builder{Store: m.store, Sandbox: runner, Surroundings: s, Kinds: fileKinds(), Events: m.ui.buildEvent}, nil
 }
 
 // storeDir is $QUORATE_STORE, else quorate/store in the user's cache folder.
@@ -270,7 +306,43 @@ func (m *machine) items(lock *lockfile.Lock, platforms []definition.Platform, f 
 		}
 		items = append(items, fetch.Item{Name: "file " + file.Name, Size: file.Size, Digest: file.SHA256, Sources: []fetch.Source{src}})
 	}
+	list, err := m.pinItems(lock, lock.Pins, platforms)
+	return append(items, list...), err
+}
+
+// pinItems lists pins of inputs with the places that may have them.
+func (m *machine) pinItems(lock *lockfile.Lock, pins []lockfile.Pin, platforms []definition.Platform) ([]fetch.Item, error) {
+	if len(pins) == 0 {
+		return nil, nil
+	}
+	kinds := m.kinds()
+	var items []fetch.Item
+	for _, pin := range pins {
+		if !wantedName(pin.Platform, platforms) {
+			continue
+		}
+		request := lock.RequestOf(pin.Input)
+		kind := kinds[request.Kind]
+		if kind == nil {
+			return nil, fmt.Errorf("input %q is of kind %q, which this quorate cannot fetch", pin.Input, request.Kind)
+		}
+		sources, err := kind.Open(request, pin)
+		if err != nil {
+			return nil, fmt.Errorf("input %q: %w", pin.Input, err)
+		}
+		name := strings.TrimSpace(pin.Name + " " + pin.Version)
+		items = append(items, fetch.Item{Name: name, Size: pin.Size, Digest: pin.SHA256, Sources: sources})
+	}
 	return items, nil
+}
+
+// wantedName is wanted for the platform of a pin, where none means all.
+func wantedName(name string, platforms []definition.Platform) bool {
+	if name == "" {
+		return true
+	}
+	p, err := definition.ParsePlatform(name)
+	return err == nil && wanted(p, platforms)
 }
 
 func wanted(p definition.Platform, platforms []definition.Platform) bool {
@@ -421,11 +493,18 @@ type lockFlags struct {
 
 // resolveLock chooses every input of a project anew.
 func (m *machine) resolveLock(ctx context.Context, p *project, f lockFlags) (*lockfile.Lock, error) {
+	m.dir = p.Dir
+	trees := &projectTrees{machine: m, project: p, flags: f.inputFlags}
+	defer trees.close()
 	o := resolve.Options{
 		Definition: p.Definition, Previous: p.Lock, Update: f.update, AllowOlder: f.allowOlder,
 		Assembler: builder.AssemblerVersion,
 		Epoch:     func() (time.Time, error) { return commitTime(p.Dir) },
 		Files:     filePinner{m},
+		Kinds:     m.kinds(),
+		Tree:      trees.open,
+		Blobs:     storeBlobs{m.store},
+		Fetch:     fetch.Options{Events: m.ui.lockEvent},
 		Events:    m.ui.resolveEvent,
 	}
 	if d := p.Definition.Inputs.Debian; d != nil {
@@ -443,6 +522,61 @@ func (m *machine) resolveLock(ctx context.Context, p *project, f lockFlags) (*lo
 		}
 	}
 	return resolve.Resolve(ctx, o)
+}
+
+// projectTrees opens the inputs that others are locked from, as a build would see them.
+type projectTrees struct {
+	machine *machine
+	project *project
+	flags   inputFlags
+	locals  map[string]builder.Local // once one was asked for
+	files   []*os.File
+}
+
+func (t *projectTrees) close() {
+	for _, f := range t.files {
+		_ = f.Close()
+	}
+}
+
+// open opens a local input, or the git input that pin is of.
+func (t *projectTrees) open(ctx context.Context, name string, pin *lockfile.Pin) (*inputsource.Tree, error) {
+	var archive digest.Digest
+	if pin != nil {
+		archive = pin.SHA256
+		if err := t.bring(ctx, name, *pin); err != nil {
+			return nil, err
+		}
+	} else {
+		if t.locals == nil {
+			var err error
+			if t.locals, err = t.machine.packLocals(t.project); err != nil {
+				return nil, err
+			}
+		}
+		archive = t.locals[name].Archive
+	}
+	f, err := inputsource.OpenFile(storeBlobs{t.machine.store}, archive)
+	if err != nil {
+		return nil, fmt.Errorf("input %q: %w", name, err)
+	}
+	t.files = append(t.files, f)
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return inputsource.NewTree(name, f, info.Size())
+}
+
+// bring fetches a git input that was locked before, and whose bytes the store
+// no longer has.
+func (t *projectTrees) bring(ctx context.Context, name string, pin lockfile.Pin) error {
+	asked := &lockfile.Lock{Requests: lockfile.RequestsOf(t.project.Definition)}
+	items, err := t.machine.pinItems(asked, []lockfile.Pin{pin}, nil)
+	if err != nil {
+		return err
+	}
+	return fetch.Fetch(ctx, items, t.machine.store.Inputs(), fetch.Options{Events: t.machine.ui.fetchEvent})
 }
 
 // maxKeyFile is far above the size of all of Debian's archive keys together (60 kB).

@@ -20,6 +20,8 @@ type checker struct {
 func (c *checker) check() {
 	c.defaults()
 	inputs := c.inputNames()
+	c.projects(inputs)
+	c.epoch(inputs)
 	c.steps(inputs)
 	c.image(inputs)
 	c.accounts()
@@ -28,7 +30,7 @@ func (c *checker) check() {
 func (c *checker) defaults() {
 	image := &c.def.Image
 	if !c.doc.Has("image", "essential") {
-		image.Essential = image.Scripts == ScriptsDpkg && c.def.Inputs.Debian != nil
+		image.Essential = image.Scripts == ScriptsDpkg && c.def.Inputs.Debian != nil && image.Base == ""
 	}
 	for i := range image.Accounts.Users {
 		if u := &image.Accounts.Users[i]; !c.doc.Has("image", "accounts", "users", i, "gid") {
@@ -41,7 +43,7 @@ func (c *checker) defaults() {
 // each with what it names.
 type names struct {
 	list []string
-	what map[string]string // "an input", "a step"
+	what map[string]string // "a local input", "a step"
 	bad  bool              // some name could not be read: say nothing of unknown ones
 }
 
@@ -56,19 +58,87 @@ func (n *names) add(name, what string) {
 	}
 }
 
+// kinds are the fields of inputs, besides debian, in the order of the table,
+// each with what messages call one of them.
+var kinds = []struct{ field, what string }{
+	{"local", "a local input"}, {"files", "a file"}, {"git", "a git input"}, {"images", "an image input"},
+	{"go", "an input of Go modules"}, {"npm", "an input of npm packages"}, {"python", "an input of Python packages"}, {"cargo", "an input of crates"},
+}
+
 func (c *checker) inputNames() *names {
-	all := &names{what: map[string]string{}, bad: !c.understood("inputs", "debian", "local", "files")}
-	for _, l := range c.def.Inputs.Local {
-		all.add(l.Name, "an input")
+	known := []string{"debian"}
+	for _, k := range kinds {
+		known = append(known, k.field)
 	}
-	for _, f := range c.def.Inputs.Files {
-		if slices.ContainsFunc(c.def.Inputs.Local, func(l Local) bool { return l.Name == f.Name && f.Name != "" }) {
-			c.doc.Errorf(c.doc.Key("inputs", "files", f.Name), "input %q has the same name as a local input; /inputs/%s can be only one", f.Name, f.Name)
-			continue
+	all := &names{what: map[string]string{}, bad: !c.understood("inputs", known...)}
+	for i, list := range c.def.Inputs.names() {
+		for _, name := range list {
+			if other := all.what[name]; other != "" && name != "" && other != kinds[i].what {
+				c.doc.Errorf(c.doc.Key("inputs", kinds[i].field, name), "input %q has the same name as %s; /inputs/%s can be only one", name, other, name)
+				continue
+			}
+			all.add(name, kinds[i].what)
 		}
-		all.add(f.Name, "an input")
 	}
 	return all
+}
+
+// names lists the inputs' names, kind by kind in the order of kinds.
+func (in *Inputs) names() [][]string {
+	return [][]string{
+		namesOf(in.Local, func(l Local) string { return l.Name }), namesOf(in.Files, func(f File) string { return f.Name }),
+		namesOf(in.Git, func(g Git) string { return g.Name }), namesOf(in.Images, func(b BaseImage) string { return b.Name }),
+		namesOf(in.Go, Project.name), namesOf(in.Npm, Project.name), namesOf(in.Python, Project.name), namesOf(in.Cargo, Project.name),
+	}
+}
+
+func (p Project) name() string { return p.Name }
+
+func namesOf[T any](list []T, name func(T) string) []string {
+	out := make([]string, len(list))
+	for i, v := range list {
+		out[i] = name(v)
+	}
+	return out
+}
+
+// projects looks for the trees that ecosystems' lock files lie in.
+func (c *checker) projects(known *names) {
+	for _, k := range []struct {
+		field string
+		list  []Project
+	}{{"go", c.def.Inputs.Go}, {"npm", c.def.Inputs.Npm}, {"python", c.def.Inputs.Python}, {"cargo", c.def.Inputs.Cargo}} {
+		for _, p := range k.list {
+			what := known.what[p.From]
+			at := func() *yaml.Node { return c.doc.At("inputs", k.field, p.Name, "from") }
+			switch {
+			case p.From == "" || what == "a local input" || what == "a git input":
+			case what != "":
+				c.doc.Errorf(at(), "input %q is in %q, which is %s; its lock file is read from a local or a git input", p.Name, p.From, what)
+			case !known.bad:
+				c.doc.Errorf(at(), "input %q is in unknown input %q%s", p.Name, p.From, c.meant(p.From, known))
+			}
+		}
+	}
+}
+
+func (c *checker) epoch(known *names) {
+	name := c.def.Epoch.CommitOf
+	if name == "" || known.bad || known.what[name] == "a git input" {
+		return
+	}
+	c.doc.Errorf(c.doc.At("epoch"), "epoch names %q, which is no git input%s", name, y.DidYouMean(name, namesOf(c.def.Inputs.Git, func(g Git) string { return g.Name })))
+}
+
+// isImage checks a field that names an image input.
+func (c *checker) isImage(name string, known *names, at ...any) {
+	switch what := known.what[name]; {
+	case name == "" || what == "an image input":
+	case what != "":
+		c.doc.Errorf(c.doc.At(at...), "%q is %s; only one of inputs.images can stand here", name, what)
+	case !known.bad:
+		c.doc.Errorf(c.doc.At(at...), "unknown image input %q%s", name, y.DidYouMean(name, namesOf(c.def.Inputs.Images, func(b BaseImage) string { return b.Name })))
+	}
 }
 
 // understood reports whether a top field is absent or a mapping of only the
@@ -89,15 +159,23 @@ func (c *checker) understood(field string, known ...string) bool {
 
 // lacksDebian reports whether the file asks for no Debian archive.
 func (c *checker) lacksDebian() bool {
-	return !c.doc.Has("inputs", "debian") && c.understood("inputs", "local", "files")
+	known := []string{}
+	for _, k := range kinds {
+		known = append(known, k.field)
+	}
+	return !c.doc.Has("inputs", "debian") && c.understood("inputs", known...)
 }
 
 func (c *checker) steps(known *names) {
-	if len(c.def.Steps) > 0 && c.lacksDebian() {
+	if slices.ContainsFunc(c.def.Steps, func(s Step) bool { return s.Root == "" }) && c.lacksDebian() {
 		c.doc.Errorf(c.doc.Key("steps"), "steps run in a root of Debian packages, but there is no inputs.debian; add inputs: {debian: {suite: bookworm}}")
 	}
 	for i, s := range c.def.Steps {
 		c.stepInputs(i, s, known)
+		c.isImage(s.Root, known, "steps", i, "root")
+		if s.Root != "" && len(s.Packages) > 0 {
+			c.doc.Errorf(c.doc.Key("steps", i, "packages"), "step %q runs in the files of image %q, to which packages cannot be added; leave out root or packages", s.Name, s.Root)
+		}
 		for _, v := range s.Env {
 			if v.Name == "OUT" || v.Name == "SOURCE_DATE_EPOCH" {
 				c.doc.Errorf(c.doc.Key("steps", i, "env", v.Name), "%s is set by Quorate and cannot be changed", v.Name)
@@ -107,7 +185,7 @@ func (c *checker) steps(known *names) {
 		case what == "a step":
 			c.doc.Errorf(c.doc.At("steps", i, "name"), "step %q is there already", s.Name)
 		case what != "":
-			c.doc.Errorf(c.doc.At("steps", i, "name"), "step %q has the same name as %s", s.Name, what)
+			c.doc.Errorf(c.doc.At("steps", i, "name"), "step %q has the same name as an input", s.Name)
 		default:
 			known.add(s.Name, "a step")
 		}
@@ -156,7 +234,11 @@ func (c *checker) meant(word string, known *names) string {
 
 func (c *checker) image(known *names) {
 	image := c.def.Image
-	if c.lacksDebian() {
+	c.isImage(image.Base, known, "image", "base")
+	if image.Base != "" && len(image.Packages) > 0 {
+		c.doc.Errorf(c.doc.Key("image", "packages"), "the image is built on %q, to which packages cannot be added; leave out base or packages, or install them in a step", image.Base)
+	}
+	if c.lacksDebian() && image.Base == "" {
 		for _, field := range []string{"packages", "without"} {
 			if c.doc.Has("image", field) {
 				c.doc.Errorf(c.doc.Key("image", field), "%s come from the Debian archive, but there is no inputs.debian; add inputs: {debian: {suite: bookworm}}", field)

@@ -53,17 +53,24 @@ type Platform struct {
 	Variant      string
 }
 
-// Epoch is SOURCE_DATE_EPOCH of the build: a time, or the time of the git commit.
+// Epoch is SOURCE_DATE_EPOCH of the build: a time, or the time of a git commit.
 type Epoch struct {
 	Time       time.Time // UTC, whole seconds; zero when FromCommit
-	FromCommit bool      // "commit": the committer time of the project folder's HEAD
+	FromCommit bool      // "commit": the committer time of the project folder's HEAD, or of CommitOf's commit
+	CommitOf   string    // "commit:NAME": the git input; "" for the project folder
 }
 
 // Inputs is everything that comes from outside.
 type Inputs struct {
-	Debian *Debian // nil when no Debian archive is asked for
-	Local  []Local // sorted by Name
-	Files  []File  // sorted by Name
+	Debian *Debian     // nil when no Debian archive is asked for
+	Local  []Local     // sorted by Name, as all that follow
+	Files  []File      //
+	Git    []Git       //
+	Images []BaseImage //
+	Go     []Project   // modules of go.mod and go.sum, or of go.work
+	Npm    []Project   // packages of package-lock.json
+	Python []Project   // distributions of requirements.txt or pylock.toml
+	Cargo  []Project   // crates of Cargo.lock
 }
 
 // Debian names the suite that packages come from.
@@ -87,9 +94,33 @@ type File struct {
 	Unpack bool // a tar (gz, xz, zst, bz2) or zip archive, shown unpacked
 }
 
+// Git is the tree of one commit of a git repository.
+type Git struct {
+	Name     string
+	URL      string   // https or ssh; a file URL for repositories of this machine
+	Ref      string   // branch, tag, or full name of a commit; "HEAD" by default
+	SignedBy []string // paths of SSH or OpenPGP key files, relative to the definition: one of them must have signed the tag or the commit
+}
+
+// BaseImage is an image that somebody else made.
+type BaseImage struct {
+	Name   string
+	Image  string // reference in a registry ("registry.example/name:tag"), or "oci:PATH" for a layout beside the definition
+	Policy string // path of a policy that must verify it when it is locked, relative to the definition; "" for none
+}
+
+// Project is what a project's own lock file names, as its ecosystem writes it.
+type Project struct {
+	Name      string
+	From      string // name of the local or git input that the lock file lies in
+	Path      string // folder of it in there, "." by default; of Python, the file itself
+	Toolchain string // of Go: version of the toolchain to lock too ("go1.26.0"); "" for none
+}
+
 // Step is one isolated command.
 type Step struct {
 	Name     string
+	Root     string   // name of the image input whose files are the root, instead of packages; "" for packages
 	Packages []string // requests, "gcc" or "gcc:arm64" or "gcc=4:12.2.0-3"
 	Inputs   []string // names of inputs and of earlier steps; shown read-only at /inputs/NAME
 	Run      string   // handed to /bin/sh -euc
@@ -121,6 +152,7 @@ const (
 
 // Image is what is shipped.
 type Image struct {
+	Base      string // name of the image input that everything else is laid over; "" for none
 	Packages  []string
 	Scripts   Scripts  // dpkg by default
 	Essential bool     // ship the Essential set too; true by default with scripts: dpkg, false with none

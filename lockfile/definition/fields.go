@@ -26,8 +26,8 @@ var root = sync.OnceValue(func() y.Shape[Definition] {
 		y.Required("name", "Name of the image: one component of an OCI repository name.", name(), func(d *Definition, v string) { d.Name = v }),
 		y.Required("platforms", "Platforms to build for, like linux/amd64.",
 			y.NonEmpty(y.Unique("platform", platform(), Platform.String)), func(d *Definition, v []Platform) { d.Platforms = v }),
-		y.Required("epoch", "SOURCE_DATE_EPOCH of the build: a time (RFC 3339, whole seconds, not before 1980), or \"commit\" for the time of the git commit.",
-			y.Scalar(&y.Schema{Type: "string", Examples: []string{"2026-11-01T00:00:00Z", "commit"}}, parseEpoch), func(d *Definition, v Epoch) { d.Epoch = v }),
+		y.Required("epoch", "SOURCE_DATE_EPOCH of the build: a time (RFC 3339, whole seconds, not before 1980), or \"commit\" for the time of the git commit; \"commit:NAME\" for that of a git input.",
+			y.Scalar(&y.Schema{Type: "string", Examples: []string{"2026-11-01T00:00:00Z", "commit", "commit:source"}}, parseEpoch), func(d *Definition, v Epoch) { d.Epoch = v }),
 		y.Optional("inputs", "Everything that comes from outside. Nothing else reaches the build.", inputs(), func(d *Definition, v Inputs) { d.Inputs = v }),
 		y.Optional("steps", "Isolated commands, run in this order, without network.", y.List(step()), func(d *Definition, v []Step) { d.Steps = v }),
 		y.Required("image", "What is shipped.", image(), func(d *Definition, v Image) { d.Image = v }),
@@ -51,13 +51,48 @@ func inputs() y.Shape[Inputs] {
 		y.Required("url", "Where the file is brought from; its digest is recorded by the lock.", y.Matching("^https?://", CheckURL), func(f *File, v string) { f.URL = v }),
 		y.Default("unpack", "Show the archive (tar, zip) unpacked.", y.Boolean(), "false", func(f *File, v bool) { f.Unpack = v }),
 	)
+	git := y.Object(
+		y.Required("url", "Repository, by https or ssh.", y.Matching("^(https|ssh|file)://", CheckGitURL), func(g *Git, v string) { g.URL = v }),
+		y.Default("ref", "Branch, tag, or full name of a commit.", y.Matching("", CheckGitRef), "HEAD", func(g *Git, v string) { g.Ref = v }),
+		y.Optional("signed-by", "Files of SSH or OpenPGP public keys, relative to this file, one of which must have signed the tag or the commit.",
+			y.NonEmpty(y.Unique("key file", y.Convert(y.Text(), relativePath), self)), func(g *Git, v []string) { g.SignedBy = v }),
+	)
+	base := y.Object(
+		y.Required("image", "Reference in a registry with its tag or digest, or oci:PATH for an image layout beside this file.", y.Matching("", CheckImage),
+			func(b *BaseImage, v string) { b.Image = v }),
+		y.Optional("policy", "File of a policy that must verify the image before it is locked, relative to this file.", y.Convert(y.Text(), relativePath),
+			func(b *BaseImage, v string) { b.Policy = v }),
+	)
+	image := named("input", base, func(b *BaseImage, name string) { b.Name = name })
+	modules := append(project("Folder of go.mod and go.sum, or of go.work, in there.", "."),
+		y.Optional("toolchain", "Go toolchain to lock with the modules, like go1.26.0.", y.Matching(toolchainPattern, checkToolchain), func(p *Project, v string) { p.Toolchain = v }))
 	return y.Object(
 		y.Optional("debian", "The signed Debian archive that packages come from.", debian, func(i *Inputs, v Debian) { i.Debian = &v }),
 		y.Optional("local", "Trees beside this file, by name.", named("input", local, func(l *Local, name string) { l.Name = name }),
 			func(i *Inputs, v []Local) { i.Local = v }),
 		y.Optional("files", "Files brought by https, by name.", named("input", file, func(f *File, name string) { f.Name = name }),
 			func(i *Inputs, v []File) { i.Files = v }),
+		y.Optional("git", "Trees of commits of git repositories, by name.", named("input", git, func(g *Git, name string) { g.Name = name }),
+			func(i *Inputs, v []Git) { i.Git = v }),
+		y.Optional("images", "Images to build on, by name.", image, func(i *Inputs, v []BaseImage) { i.Images = v }),
+		y.Optional("go", "Modules of Go, by name.", projects(modules), func(i *Inputs, v []Project) { i.Go = v }),
+		y.Optional("npm", "Packages of npm, by name.", projects(project("Folder of package-lock.json in there.", ".")), func(i *Inputs, v []Project) { i.Npm = v }),
+		y.Optional("python", "Distributions of Python packages, by name.", projects(project("File in there: requirements.txt with hashes, or pylock.toml.", "requirements.txt")),
+			func(i *Inputs, v []Project) { i.Python = v }),
+		y.Optional("cargo", "Crates of Rust, by name.", projects(project("Folder of Cargo.lock in there.", ".")), func(i *Inputs, v []Project) { i.Cargo = v }),
 	)
+}
+
+// project is what all ecosystems' inputs say: where their own lock file lies.
+func project(path, fallback string) []y.Field[Project] {
+	return []y.Field[Project]{
+		y.Required("from", "Name of the local or git input that the project is in.", name(), func(p *Project, v string) { p.From = v }),
+		y.Default("path", path, y.Convert(y.Text(), relativePath), fallback, func(p *Project, v string) { p.Path = v }),
+	}
+}
+
+func projects(fields []y.Field[Project]) y.Shape[[]Project] {
+	return named("input", y.Object(fields...), func(p *Project, name string) { p.Name = name })
 }
 
 func step() y.Shape[Step] {
@@ -70,6 +105,7 @@ func step() y.Shape[Step] {
 	)
 	return y.Object(
 		y.Required("name", "Name of the step, for copy and for later steps.", name(), func(s *Step, v string) { s.Name = v }),
+		y.Optional("root", "Image input whose files are the step's root, instead of packages.", name(), func(s *Step, v string) { s.Root = v }),
 		y.Optional("packages", "Debian packages of the step's root, name[:architecture][=version]; the Essential set is always there.", requests(),
 			func(s *Step, v []string) { s.Packages = v }),
 		y.Optional("inputs", "Inputs and earlier steps that are shown read-only at /inputs/NAME.", y.Unique("input", name(), self), func(s *Step, v []string) { s.Inputs = v }),
@@ -82,6 +118,7 @@ func step() y.Shape[Step] {
 
 func image() y.Shape[Image] {
 	return y.Object(
+		y.Optional("base", "Image input to build on: its layers are shipped as they are, below everything else.", name(), func(i *Image, v string) { i.Base = v }),
 		y.Optional("packages", "Debian packages to ship, name[:architecture][=version], with all that they need.", requests(), func(i *Image, v []string) { i.Packages = v }),
 		y.Default("scripts", "dpkg runs the packages' maintainer scripts in the sandbox; none only unpacks.", y.Word(ScriptsDpkg, ScriptsNone), "dpkg",
 			func(i *Image, v Scripts) { i.Scripts = v }),

@@ -148,7 +148,7 @@ func asJSON(t *testing.T, text string) any {
 func TestSchemaAcceptsWhatParseAccepts(t *testing.T) {
 	schema := parsedSchema(t)
 	texts := []string{
-		base, minimal + "image: {}\n",
+		base, everyInput, minimal + "image: {}\n",
 		minimal + "inputs: {debian: {suite: trixie, pockets: []}}\nimage: {packages: [a.b+c]}\n",
 		minimal + "image: {config: {stop-signal: SIGRTMIN+3, ports: [1/sctp]}}\n",
 		minimal + "inputs: {local: {all: {path: .}}}\nimage: {copy: [{from: all, to: /, mode: 0755}]}\n",
@@ -174,15 +174,16 @@ func TestSchemaAcceptsWhatParseAccepts(t *testing.T) {
 	}
 }
 
-// Both must know the same fields: base uses every field of the schema, and a
+// Both must know the same fields: base and everyInput use every field of the schema, and a
 // field that is too much in any mapping of base is unknown to both.
 func TestSchemaAndParseKnowTheSameFields(t *testing.T) {
 	schema := parsedSchema(t)
 	want, got := map[string]bool{}, map[string]bool{}
 	schemaFields(schema, "", want)
 	valueFields(schema, asJSON(t, base), "", got)
+	valueFields(schema, asJSON(t, everyInput), "", got)
 	if a, b := slices.Sorted(maps.Keys(want)), slices.Sorted(maps.Keys(got)); !slices.Equal(a, b) {
-		t.Errorf("the schema has fields\n%v\nbase uses\n%v", a, b)
+		t.Errorf("the schema has fields\n%v\nthe texts use\n%v", a, b)
 	}
 
 	var root yaml.Node

@@ -26,27 +26,29 @@ const (
 	// useradd(8), without the trailing dollar of Samba machine accounts.
 	userPattern = `^[a-z_][a-z0-9_-]{0,31}$`
 	// POSIX.1-2024 8.1, names that every shell can set.
-	envPattern    = `^[A-Za-z_][A-Za-z0-9_]*$`
-	labelPattern  = `^[A-Za-z0-9][A-Za-z0-9._/-]*$`
-	ownerPattern  = `^[0-9]{1,5}:[0-9]{1,5}$`
-	modePattern   = `^0[0-7]{3}$`
-	portPattern   = `^[0-9]{1,5}(/(tcp|udp|sctp))?$`
-	sizePattern   = `^[1-9][0-9]*(KiB|MiB|GiB|TiB)$`
-	signalPattern = `^SIG(RTMIN(\+[0-9]+)?|RTMAX(-[0-9]+)?|[A-Z0-9]+)$`
+	envPattern       = `^[A-Za-z_][A-Za-z0-9_]*$`
+	labelPattern     = `^[A-Za-z0-9][A-Za-z0-9._/-]*$`
+	ownerPattern     = `^[0-9]{1,5}:[0-9]{1,5}$`
+	modePattern      = `^0[0-7]{3}$`
+	portPattern      = `^[0-9]{1,5}(/(tcp|udp|sctp))?$`
+	sizePattern      = `^[1-9][0-9]*(KiB|MiB|GiB|TiB)$`
+	toolchainPattern = `^go1\.[0-9]+(\.[0-9]+|rc[0-9]+|beta[0-9]+)$`
+	signalPattern    = `^SIG(RTMIN(\+[0-9]+)?|RTMAX(-[0-9]+)?|[A-Z0-9]+)$`
 )
 
 var (
-	nameExp    = regexp.MustCompile(namePattern)
-	packageExp = regexp.MustCompile(packagePattern)
-	versionExp = regexp.MustCompile(versionPattern)
-	userExp    = regexp.MustCompile(userPattern)
-	envExp     = regexp.MustCompile(envPattern)
-	labelExp   = regexp.MustCompile(labelPattern)
-	ownerExp   = regexp.MustCompile(ownerPattern)
-	modeExp    = regexp.MustCompile(modePattern)
-	portExp    = regexp.MustCompile(portPattern)
-	sizeExp    = regexp.MustCompile(sizePattern)
-	signalExp  = regexp.MustCompile(signalPattern)
+	nameExp      = regexp.MustCompile(namePattern)
+	packageExp   = regexp.MustCompile(packagePattern)
+	versionExp   = regexp.MustCompile(versionPattern)
+	userExp      = regexp.MustCompile(userPattern)
+	envExp       = regexp.MustCompile(envPattern)
+	labelExp     = regexp.MustCompile(labelPattern)
+	ownerExp     = regexp.MustCompile(ownerPattern)
+	modeExp      = regexp.MustCompile(modePattern)
+	portExp      = regexp.MustCompile(portPattern)
+	sizeExp      = regexp.MustCompile(sizePattern)
+	toolchainExp = regexp.MustCompile(toolchainPattern)
+	signalExp    = regexp.MustCompile(signalPattern)
 )
 
 // platforms that Debian has an architecture for, with that architecture.
@@ -195,6 +197,12 @@ func parseEpoch(s string, _ bool) (Epoch, error) {
 	if s == "commit" {
 		return Epoch{FromCommit: true}, nil
 	}
+	if name, ok := strings.CutPrefix(s, "commit:"); ok {
+		if err := CheckName(name); err != nil {
+			return Epoch{}, y.Refuse("epoch %q names no git input; write commit:NAME", s)
+		}
+		return Epoch{FromCommit: true, CommitOf: name}, nil
+	}
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {
 		return Epoch{}, y.Refuse("epoch %q is neither a time like 2026-11-01T00:00:00Z nor \"commit\"", s)
@@ -223,6 +231,75 @@ func CheckURL(s string) error {
 	}
 	if u.Fragment != "" || strings.HasSuffix(s, "#") {
 		return y.Refuse("url %q has a fragment (#…), which no server sees", s)
+	}
+	return nil
+}
+
+// CheckGitURL refuses what git may not be asked to clone: other protocols run
+// programs, or let anybody on the way choose the bytes.
+func CheckGitURL(s string) error {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || !y.Printable(s) || strings.Contains(s, " "):
+		return y.Refuse("%q is not a URL", s)
+	case u.Scheme == "file" && u.Host == "" && path.IsAbs(u.Path):
+	case u.Scheme != "https" && u.Scheme != "ssh":
+		return y.Refuse("url %q does not begin with https:// or ssh://", s)
+	case u.Hostname() == "":
+		return y.Refuse("url %q names no host", s)
+	case strings.HasPrefix(u.Hostname(), "-"):
+		return y.Refuse("url %q names a host that programs would take for an option", s)
+	}
+	if _, secret := u.User.Password(); secret || u.User != nil && u.Scheme == "https" {
+		return errors.New("the url holds a user name or password, which everyone could read here; git's own credential helpers know better")
+	}
+	if u.Fragment != "" || u.RawQuery != "" || strings.HasSuffix(s, "#") {
+		return y.Refuse("url %q has a query or a fragment; name the commit with ref:", s)
+	}
+	return nil
+}
+
+// CheckGitRef refuses what git-check-ref-format(1) does, and what programs
+// would take for an option.
+func CheckGitRef(s string) error {
+	bad := s == "" || s == "@" || len(s) > 255 || !y.Printable(s) || s[0] == '-' || s[0] == '/' ||
+		strings.ContainsAny(s, " ~^:?*[\\") || strings.HasSuffix(s, "/") || strings.HasSuffix(s, ".") ||
+		strings.Contains(s, "..") || strings.Contains(s, "//") || strings.Contains(s, "@{")
+	for part := range strings.SplitSeq(s, "/") {
+		bad = bad || strings.HasPrefix(part, ".") || strings.HasSuffix(part, ".lock")
+	}
+	if bad {
+		return y.Refuse("%q is not the name of a branch, a tag or a commit", s)
+	}
+	return nil
+}
+
+// imageExp is a reference with a tag, a digest or both (distribution-spec,
+// "Pulling manifests"). A host must be named: what a name without one means
+// differs between tools.
+var imageExp = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$`)
+
+// CheckImage refuses what names no image: neither HOST/NAME:TAG (or with @sha256:…) nor oci:PATH.
+func CheckImage(s string) error {
+	if p, ok := strings.CutPrefix(s, "oci:"); ok {
+		_, err := relativePath(p)
+		return err
+	}
+	host, rest, _ := strings.Cut(s, "/")
+	switch {
+	case !imageExp.MatchString(s):
+		return y.Refuse("%q is not an image; write HOST/NAME:TAG, HOST/NAME@sha256:… or oci:PATH", s)
+	case !strings.ContainsAny(host, ".:") && host != "localhost":
+		return y.Refuse("image %q does not say which registry; write HOST/%s", s, s)
+	case !strings.ContainsAny(rest, ":@"):
+		return y.Refuse("image %q has neither tag nor digest; write %s:TAG", s, s)
+	}
+	return nil
+}
+
+func checkToolchain(s string) error {
+	if !toolchainExp.MatchString(s) {
+		return y.Refuse("%q is not a version of Go's toolchain, like go1.26.0", s)
 	}
 	return nil
 }

@@ -12,12 +12,15 @@ package resolve
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/definition"
+	"quorate.dev/lockfile/fetch"
+	"quorate.dev/lockfile/source"
 	"quorate.dev/lockfile/source/deb"
 )
 
@@ -36,20 +39,24 @@ type FileSource interface {
 // Options are what a lock is made from.
 type Options struct {
 	Definition *definition.Definition
-	Previous   *lockfile.Lock            // the lock to be replaced; nil for none
-	Update     []string                  // when not empty, only these packages or files, and what they need, may change against Previous
-	AllowOlder bool                      // accept archive indexes older than Previous's
-	Assembler  int                       // builder.AssemblerVersion
-	Keys       [][]byte                  // contents of the key files that Definition.Inputs.Debian.SignedBy names; nil when it names none
-	Deb        DebSource                 // may be nil when no Debian input is asked for
-	Files      FileSource                // may be nil when no file is asked for
-	Epoch      func() (time.Time, error) // the commit's time; called only for "epoch: commit"
-	Events     func(Event)               // nil for none
+	Previous   *lockfile.Lock                                                                  // the lock to be replaced; nil for none
+	Update     []string                                                                        // when not empty, only these packages or files, and what they need, may change against Previous
+	AllowOlder bool                                                                            // accept archive indexes older than Previous's
+	Assembler  int                                                                             // builder.AssemblerVersion
+	Keys       [][]byte                                                                        // contents of the key files that Definition.Inputs.Debian.SignedBy names; nil when it names none
+	Deb        DebSource                                                                       // may be nil when no Debian input is asked for
+	Files      FileSource                                                                      // may be nil when no file is asked for
+	Kinds      map[string]source.Kind                                                          // by kind; may lack those that are not asked for
+	Tree       func(ctx context.Context, name string, pin *lockfile.Pin) (*source.Tree, error) // a local input, or the git input that pin is of, opened
+	Blobs      source.Blobs                                                                    // where Kinds bring bytes to
+	Fetch      fetch.Options                                                                   // of Kinds
+	Epoch      func() (time.Time, error)                                                       // the commit's time; called only for "epoch: commit"
+	Events     func(Event)                                                                     // nil for none
 }
 
 // Event tells what takes its time, and what changed unasked.
 type Event struct {
-	Kind string // "file": a file is being pinned; "moved": a package changes although Update does not name it
+	Kind string // "file": a file is being pinned; "input": an input of the kind Text is; "moved": a package changes although Update does not name it
 	Name string
 	Text string // for people
 }
@@ -77,6 +84,15 @@ func Resolve(ctx context.Context, o Options) (*lockfile.Lock, error) {
 	if err := o.files(ctx, lock); err != nil {
 		return nil, err
 	}
+	if err := o.inputs(ctx, lock); err != nil {
+		return nil, err
+	}
+	if name := o.Definition.Epoch.CommitOf; name != "" {
+		in, _ := lock.Input(name)
+		if lock.Epoch, err = time.Parse(time.RFC3339, in.Facts["time"]); err != nil {
+			return nil, fmt.Errorf("cannot take the epoch from the commit of input %q: %w", name, err)
+		}
+	}
 	lock = lockfile.Sorted(lock)
 	if err := o.complete(lock); err != nil {
 		return nil, err
@@ -91,7 +107,7 @@ func (o Options) event(e Event) {
 }
 
 func (o Options) epoch() (time.Time, error) {
-	if !o.Definition.Epoch.FromCommit {
+	if !o.Definition.Epoch.FromCommit || o.Definition.Epoch.CommitOf != "" {
 		return o.Definition.Epoch.Time, nil
 	}
 	t, err := o.Epoch()
@@ -123,7 +139,7 @@ func (o Options) packages(ctx context.Context, lock *lockfile.Lock) error {
 	if p := o.Previous; p != nil && p.Requests.Suite == q.Suite {
 		q.Previous = deb.Previous{Archives: p.Archives, Platforms: p.Platforms}
 		q.Keep = len(o.Update) > 0
-		q.Update = o.updates(func(name string) bool { return !o.isFile(name) })
+		q.Update = o.updates(func(name string) bool { return !o.isInput(name) })
 	}
 	answer, err := o.Deb.Resolve(ctx, q)
 	if err != nil {
@@ -169,6 +185,101 @@ func (o Options) kept(f lockfile.FileRequest) (lockfile.File, bool) {
 	return o.Previous.Files[i], true
 }
 
+// inputs asks the kinds: first for what needs no other input, then for what
+// reads files of one.
+func (o Options) inputs(ctx context.Context, lock *lockfile.Lock) error {
+	trees := map[string]*source.Tree{}
+	for _, second := range []bool{false, true} {
+		for _, r := range lock.Requests.Inputs {
+			from := r.Ask["from"]
+			if (from != "") != second {
+				continue
+			}
+			if from != "" && trees[from] == nil {
+				t, err := o.tree(ctx, lock, from)
+				if err != nil {
+					return err
+				}
+				trees[from] = t
+			}
+			if err := o.input(ctx, lock, r, trees[from]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// tree opens the input that others are locked from.
+func (o Options) tree(ctx context.Context, lock *lockfile.Lock, name string) (*source.Tree, error) {
+	if pins := lock.PinsOf(name, ""); len(pins) > 0 {
+		return o.Tree(ctx, name, &pins[0])
+	}
+	return o.Tree(ctx, name, nil)
+}
+
+// input asks one kind, or keeps what was locked when Update names other things.
+func (o Options) input(ctx context.Context, lock *lockfile.Lock, r lockfile.InputRequest, tree *source.Tree) error {
+	kind := o.Kinds[r.Kind]
+	if kind == nil {
+		return fmt.Errorf("input %q is of kind %q, which this quorate cannot lock", r.Name, r.Kind)
+	}
+	q := source.Query{Request: r, Platforms: o.Definition.Platforms, Tree: tree, Blobs: o.Blobs, Fetch: o.Fetch}
+	old, pins, ok := o.before(r)
+	if ok {
+		q.Previous, q.Pins = old, pins
+	}
+	if ok && len(o.Update) > 0 && !slices.Contains(o.Update, r.Name) && o.stillReads(*old, tree) {
+		lock.Inputs, lock.Pins = append(lock.Inputs, *old), append(lock.Pins, pins...)
+		return nil
+	}
+	o.event(Event{Kind: "input", Name: r.Name, Text: r.Kind})
+	answer, err := kind.Resolve(ctx, q)
+	if err != nil {
+		return fmt.Errorf("cannot lock input %q: %w", r.Name, err)
+	}
+	in := lockfile.Input{Name: r.Name, Kind: r.Kind, Facts: answer.Facts}
+	if tree != nil {
+		in.Reads = tree.Reads()
+	}
+	for _, p := range answer.Pins {
+		p.Input = r.Name
+		lock.Pins = append(lock.Pins, p)
+	}
+	lock.Inputs = append(lock.Inputs, in)
+	return nil
+}
+
+// before is what was locked for the same request.
+func (o Options) before(r lockfile.InputRequest) (*lockfile.Input, []lockfile.Pin, bool) {
+	if o.Previous == nil {
+		return nil, nil, false
+	}
+	was := o.Previous.RequestOf(r.Name)
+	in, ok := o.Previous.Input(r.Name)
+	if !ok || was.Kind != r.Kind || !maps.Equal(was.Ask, r.Ask) {
+		return nil, nil, false
+	}
+	var pins []lockfile.Pin
+	for _, p := range o.Previous.Pins {
+		if p.Input == r.Name {
+			pins = append(pins, p)
+		}
+	}
+	return &in, pins, true
+}
+
+// stillReads reports whether the files that decided an input are as they were,
+// and for the platforms that are asked for.
+func (o Options) stillReads(in lockfile.Input, tree *source.Tree) bool {
+	for _, p := range o.Definition.Platforms {
+		if !slices.ContainsFunc(o.Previous.Platforms, func(old lockfile.Platform) bool { return old.Platform == p }) {
+			return false
+		}
+	}
+	return tree == nil || tree.Still(in.Reads)
+}
+
 func (o Options) updates(want func(string) bool) []string {
 	var out []string
 	for _, u := range o.Update {
@@ -179,7 +290,11 @@ func (o Options) updates(want func(string) bool) []string {
 	return out
 }
 
-func (o Options) isFile(name string) bool {
+// isInput reports whether a name is that of an input, and not of a package.
+func (o Options) isInput(name string) bool {
+	if slices.ContainsFunc(lockfile.RequestsOf(o.Definition).Inputs, func(r lockfile.InputRequest) bool { return r.Name == name }) {
+		return true
+	}
 	return slices.ContainsFunc(o.Definition.Inputs.Files, func(f definition.File) bool { return f.Name == name })
 }
 
@@ -191,7 +306,7 @@ func (o Options) check() error {
 	if o.Previous == nil {
 		return &UpdateError{Names: o.Update, Problem: "there is no lock to update"}
 	}
-	packages := o.updates(func(name string) bool { return !o.isFile(name) })
+	packages := o.updates(func(name string) bool { return !o.isInput(name) })
 	if len(packages) == 0 {
 		return nil
 	}

@@ -183,11 +183,29 @@ func (r *BuildRecord) dependencies() []descriptor {
 	for _, f := range r.Lock.Files {
 		all = append(all, descriptor{Name: "file/" + f.Name, URI: f.URL, Digest: sha256Set(f.SHA256)})
 	}
+	all = append(all, r.pins()...)
 	for _, l := range r.Locals {
 		all = append(all, descriptor{Name: "local/" + l.Name, Digest: treeSet(l.Tree)})
 	}
 	slices.SortFunc(all, compareDescriptors)
 	return slices.CompactFunc(all, func(a, b descriptor) bool { return compareDescriptors(a, b) == 0 })
+}
+
+// pins lists what inputs are made of, as far as these platforms need it.
+func (r *BuildRecord) pins() []descriptor {
+	var all []descriptor
+	for _, p := range r.Lock.Pins {
+		if p.Platform != "" && !slices.ContainsFunc(r.Platforms, func(have definition.Platform) bool { return have.String() == p.Platform }) {
+			continue
+		}
+		in := r.Lock.RequestOf(p.Input)
+		d := descriptor{Name: in.Kind + "/" + p.Input + "/" + p.Path, URI: p.URI(in), Digest: sha256Set(p.SHA256)}
+		if commit := p.Version; in.Kind == lockfile.KindGit {
+			d.Digest["gitCommit"] = commit
+		}
+		all = append(all, d)
+	}
+	return all
 }
 
 func compareDescriptors(a, b descriptor) int {

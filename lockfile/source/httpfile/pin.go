@@ -4,42 +4,34 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 
 	"quorate.dev/lockfile"
-	"quorate.dev/lockfile/digest"
 	"quorate.dev/lockfile/fetch"
+	"quorate.dev/lockfile/source"
 )
 
 // PinLimit is the largest file that Pin accepts, in bytes (4 GiB): above any
 // source archive we know of, below what fills a disk by mistake.
 const PinLimit = 4 << 30
 
-// Writer takes bytes of unknown digest; *store.Writer is one.
-type Writer interface {
-	io.Writer
-	Commit() (digest.Digest, int64, error)
-	Close() error
-}
-
 // Creator begins blobs; *store.Store is one.
-type Creator[W Writer] interface {
+type Creator[W source.Writer] interface {
 	Create() (W, error)
 }
 
 // Pin brings the file at an https URL into dst and returns what the lock
 // records of it. Since nothing vouches for the bytes yet, plain http is
 // refused, but for this machine itself (localhost), where there is no line to tap.
-func Pin[W Writer](ctx context.Context, name, rawURL string, dst Creator[W]) (lockfile.File, error) {
+func Pin[W source.Writer](ctx context.Context, name, rawURL string, dst Creator[W]) (lockfile.File, error) {
 	return PinWith(ctx, Default(), name, rawURL, dst, fetch.Options{})
 }
 
 // PinWith is Pin with another client and other patience; of o, Tries, Pause,
 // Stall and Events count.
-func PinWith[W Writer](ctx context.Context, c *Client, name, rawURL string, dst Creator[W], o fetch.Options) (lockfile.File, error) {
-	f, err := pin(ctx, c, rawURL, func() (Writer, error) { return dst.Create() }, o)
+func PinWith[W source.Writer](ctx context.Context, c *Client, name, rawURL string, dst Creator[W], o fetch.Options) (lockfile.File, error) {
+	f, err := pin(ctx, c, rawURL, func() (source.Writer, error) { return dst.Create() }, o)
 	if err != nil {
 		return lockfile.File{}, fmt.Errorf("cannot lock file %q from %q: %w", name, redacted(rawURL), err)
 	}
@@ -47,7 +39,7 @@ func PinWith[W Writer](ctx context.Context, c *Client, name, rawURL string, dst 
 	return f, nil
 }
 
-func pin(ctx context.Context, c *Client, rawURL string, create func() (Writer, error), o fetch.Options) (lockfile.File, error) {
+func pin(ctx context.Context, c *Client, rawURL string, create func() (source.Writer, error), o fetch.Options) (lockfile.File, error) {
 	src, err := c.Source(rawURL)
 	if err != nil {
 		return lockfile.File{}, err
@@ -58,15 +50,15 @@ func pin(ctx context.Context, c *Client, rawURL string, create func() (Writer, e
 	if src.url.User != nil {
 		return lockfile.File{}, errors.New("its URL holds a user or password, which the lock would show to everybody")
 	}
-	s := &sink{create: create}
-	defer s.close()
+	s := source.NewSink(create)
+	defer s.Close()
 	if err := s.Reset(); err != nil {
 		return lockfile.File{}, err
 	}
 	if err := fetch.Stream(ctx, src, s, PinLimit, o); err != nil {
 		return lockfile.File{}, err
 	}
-	d, n, err := s.w.Commit()
+	d, n, err := s.Commit()
 	return lockfile.File{URL: rawURL, Size: n, SHA256: d}, err
 }
 
@@ -81,36 +73,4 @@ func redacted(rawURL string) string {
 		return "(not a URL)"
 	}
 	return u.Redacted()
-}
-
-// sink makes a store's writer something that can begin anew.
-type sink struct {
-	create func() (Writer, error)
-	w      Writer
-	n      int64
-}
-
-func (s *sink) Write(b []byte) (int, error) {
-	n, err := s.w.Write(b)
-	s.n += int64(n)
-	return n, err
-}
-
-func (s *sink) Size() int64 { return s.n }
-
-func (s *sink) Reset() error {
-	s.close()
-	w, err := s.create()
-	if err != nil {
-		return err
-	}
-	s.w, s.n = w, 0
-	return nil
-}
-
-func (s *sink) close() {
-	if s.w != nil {
-		s.w.Close()
-		s.w = nil
-	}
 }

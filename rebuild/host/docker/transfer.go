@@ -55,6 +55,11 @@ func inputsOf(job host.Job) ([]input, error) {
 	for _, f := range lock.Files {
 		add("file "+f.Name, f.SHA256)
 	}
+	for _, pin := range lock.Pins {
+		if pin.Platform == "" || len(wanted) == 0 || wanted[pin.Platform] {
+			add(pin.Name+" "+pin.Version, pin.SHA256)
+		}
+	}
 	for name, l := range job.Locals {
 		add("input "+name, l.Archive)
 	}

@@ -1,0 +1,92 @@
+package definition
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// everyInput uses every field that base, which cannot have all at once, does not.
+const everyInput = `apiVersion: quorate/v1
+name: greeter
+platforms: [linux/amd64]
+epoch: commit:src
+inputs:
+  local: {app: {path: app}}
+  git:
+    src: {url: "https://example.org/src.git", ref: v1.2.0, signed-by: [keys/alice.pub]}
+    tip: {url: "ssh://git@example.org/tip.git"}
+  images:
+    os: {image: "registry.example.org/os:12", policy: os.yaml}
+    layout: {image: "oci:images/os"}
+  go: {modules: {from: app, path: cmd, toolchain: go1.26.0}}
+  npm: {packages: {from: src, path: web/}}
+  python: {wheels: {from: app}, locked: {from: src, path: pylock.toml}}
+  cargo: {crates: {from: app, path: .}}
+steps:
+  - {name: compile, root: os, inputs: [app, modules], run: "true"}
+image:
+  base: layout
+  copy: [{from: compile, to: /}]
+`
+
+func TestEveryInput(t *testing.T) {
+	d, err := Parse("quorate.yaml", []byte(everyInput))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Inputs{
+		Local: []Local{{Name: "app", Path: "app"}},
+		Git: []Git{
+			{Name: "src", URL: "https://example.org/src.git", Ref: "v1.2.0", SignedBy: []string{"keys/alice.pub"}},
+			{Name: "tip", URL: "ssh://git@example.org/tip.git", Ref: "HEAD"},
+		},
+		Images: []BaseImage{{Name: "layout", Image: "oci:images/os"}, {Name: "os", Image: "registry.example.org/os:12", Policy: "os.yaml"}},
+		Go:     []Project{{Name: "modules", From: "app", Path: "cmd", Toolchain: "go1.26.0"}},
+		Npm:    []Project{{Name: "packages", From: "src", Path: "web"}},
+		Python: []Project{{Name: "locked", From: "src", Path: "pylock.toml"}, {Name: "wheels", From: "app", Path: "requirements.txt"}},
+		Cargo:  []Project{{Name: "crates", From: "app", Path: "."}},
+	}
+	if !reflect.DeepEqual(d.Inputs, want) {
+		t.Errorf("got\n%+v\nwant\n%+v", d.Inputs, want)
+	}
+	if d.Epoch != (Epoch{FromCommit: true, CommitOf: "src"}) || d.Image.Base != "layout" || d.Image.Essential || d.Steps[0].Root != "os" {
+		t.Errorf("got epoch %+v, base %q, essential %t, root %q", d.Epoch, d.Image.Base, d.Image.Essential, d.Steps[0].Root)
+	}
+}
+
+func TestEveryInputRefuses(t *testing.T) {
+	tests := []struct{ summary, old, new, want string }{
+		{"git over http", "https://example.org/src", "http://example.org/src", `8:16: url "http://example.org/src.git" does not begin with https:// or ssh://`},
+		{"a program as a repository", "https://example.org/src.git", "ext::sh -c id", `8:16: "ext::sh -c id" is not a URL`},
+		{"a host like an option", "ssh://git@example.org", "ssh://-oProxyCommand=id", `9:16: url "ssh://-oProxyCommand=id/tip.git" names a host that programs would take for an option`},
+		{"a password", "https://example.org/src", "https://me:secret@example.org/src", `8:16: the url holds a user name or password, which everyone could read here; git's own credential helpers know better`},
+		{"a ref like an option", "v1.2.0", `"--upload-pack=id"`, `8:52: "--upload-pack=id" is not the name of a branch, a tag or a commit`},
+		{"a range of commits", "v1.2.0", "a..b", `8:52: "a..b" is not the name of a branch, a tag or a commit`},
+		{"no key", "[keys/alice.pub]", "[]", `8:71: inputs.git.src.signed-by must not be empty`},
+		{"an image of no registry", "registry.example.org/os:12", "debian/os:12", `11:17: image "debian/os:12" does not say which registry; write HOST/debian/os:12`},
+		{"an image without tag", "/os:12", "/os", `11:17: image "registry.example.org/os" has neither tag nor digest; write registry.example.org/os:TAG`},
+		{"an image of capitals", "/os:12", "/OS:12", `11:17: "registry.example.org/OS:12" is not an image; write HOST/NAME:TAG, HOST/NAME@sha256:… or oci:PATH`},
+		{"a layout elsewhere", "oci:images", "oci:../images", `12:21: path "../images/os" leaves the folder of the definition ("..")`},
+		{"a toolchain", "go1.26.0", "1.26rc", `13:51: "1.26rc" is not a version of Go's toolchain, like go1.26.0`},
+		{"a project in nothing", "wheels: {from: app", "wheels: {from: apq", `15:27: input "wheels" is in unknown input "apq"; did you mean "app"?`},
+		{"a project in an image", "crates: {from: app", "crates: {from: os", `16:26: input "crates" is in "os", which is an image input; its lock file is read from a local or a git input`},
+		{"a name twice", "crates: {", "app: {", `16:11: input "app" has the same name as a local input; /inputs/app can be only one`},
+		{"an epoch of nothing", "commit:src", "commit:scr", `4:8: epoch names "scr", which is no git input; did you mean "src"?`},
+		{"an epoch of no name", "commit:src", `"commit:"`, `4:8: epoch "commit:" names no git input; write commit:NAME`},
+		{"a root that is no image", "root: os", "root: app", `18:27: "app" is a local input; only one of inputs.images can stand here`},
+		{"a root and packages", "root: os", "root: os, packages: [gcc]", `18:31: step "compile" runs in the files of image "os", to which packages cannot be added; leave out root or packages`},
+		{"an unknown base", "base: layout", "base: layuot", `20:9: unknown image input "layuot"; did you mean "layout"?`},
+		{"a base and packages", "base: layout", "base: layout\n  packages: [nginx]", `21:3: the image is built on "layout", to which packages cannot be added; leave out base or packages, or install them in a step`},
+	}
+	for _, test := range tests {
+		if strings.Count(everyInput, test.old) < 1 {
+			t.Errorf("%s: everyInput has no %q", test.summary, test.old)
+			continue
+		}
+		d, err := Parse("quorate.yaml", []byte(strings.Replace(everyInput, test.old, test.new, 1)))
+		if got := heads(err); got != test.want || d != nil {
+			t.Errorf("%s:\n got %s\nwant %s", test.summary, got, test.want)
+		}
+	}
+}
