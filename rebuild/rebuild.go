@@ -80,6 +80,9 @@ type Options struct {
 	Policy     *agreement.Policy
 	Signer     keyfile.Signer // of the agreement
 
+	// Nonce is of the request that is answered; "" for a new one. Who adds a voice to
+	// what was asked before names that request's.
+	Nonce      string
 	Definition []byte
 	Lock       []byte
 	Locals     map[string]host.Local
@@ -194,7 +197,7 @@ func Run(ctx context.Context, o Options) (*Outcome, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	nonce, err := newNonce()
+	nonce, err := o.nonce()
 	if err != nil {
 		return nil, err
 	}
@@ -250,8 +253,11 @@ func (o *Options) check() error {
 	return nil
 }
 
-// newNonce returns 128 random bits in hexadecimal.
-func newNonce() (string, error) {
+// nonce is the one given, or 128 random bits in hexadecimal.
+func (o *Options) nonce() (string, error) {
+	if o.Nonce != "" {
+		return o.Nonce, agreement.CheckName(o.Nonce)
+	}
 	var b [16]byte
 	if _, err := rand.Read(b[:]); err != nil {
 		return "", fmt.Errorf("cannot make a nonce: %w", err)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"quorate.dev/builder"
 	"quorate.dev/builder/image"
 	"quorate.dev/diff"
 	"quorate.dev/lockfile/definition"
@@ -153,13 +154,7 @@ func runRebuild(ctx context.Context, ui *terminal, dir string, f rebuildFlags) e
 		return err
 	}
 	o.Explain = explainer(p, f.results)
-	o.Definition, o.Lock, o.Locals = p.DefinitionBytes, p.LockBytes, map[string]host.Local{}
-	for name, l := range locals {
-		o.Locals[name] = host.Local{Tree: l.Tree, Archive: l.Archive}
-	}
-	for _, platform := range only {
-		o.Platforms = append(o.Platforms, platform.String())
-	}
+	o.Definition, o.Lock, o.Locals, o.Platforms = p.DefinitionBytes, p.LockBytes, hostLocals(locals), platformNames(only)
 	out, err := rebuild.Run(ctx, *o)
 	if err != nil {
 		return err
@@ -263,20 +258,51 @@ func (m *machine) rebuildOptions(ctx context.Context, f rebuildFlags) (*rebuild.
 		Policy: policy, Signer: signer, InputStore: m.store.Dir(), Offline: f.inputs.offline, Results: results, Timeout: f.timeout,
 		Files: rebuild.FormatPolicy(policy), Compare: compareLayouts, Events: m.rebuildEvent(),
 	}
-	if f.inputs.mirror != "" {
-		o.Mirrors = []string{f.inputs.mirror}
+	o.Mirrors = mirrors(f.inputs)
+	o.Rebuilders, err = m.toAsk(asked, policy, f.file == "" && os.Getenv(operatorVar) == "")
+	return o, err
+}
+
+// hostLocals are local inputs as a job names them.
+func hostLocals(locals map[string]builder.Local) map[string]host.Local {
+	all := map[string]host.Local{}
+	for name, l := range locals {
+		all[name] = host.Local{Tree: l.Tree, Archive: l.Archive}
 	}
+	return all
+}
+
+func platformNames(platforms []definition.Platform) []string {
+	var names []string
+	for _, p := range platforms {
+		names = append(names, p.String())
+	}
+	return names
+}
+
+// mirrors are what a job is told of --mirror.
+func mirrors(f inputFlags) []string {
+	if f.mirror == "" {
+		return nil
+	}
+	return []string{f.mirror}
+}
+
+// toAsk turns rebuilders of a file or of this machine into those that rebuild.Run asks.
+func (m *machine) toAsk(asked []rebuild.FileRebuilder, policy *agreement.Policy, anyOperator bool) ([]rebuild.Rebuilder, error) {
+	var all []rebuild.Rebuilder
 	hosts := m.hosts()
 	for i, r := range asked {
-		if r, err = enrolled(policy, r, f.file == "" && os.Getenv(operatorVar) == ""); err != nil {
+		r, err := enrolled(policy, r, anyOperator)
+		if err != nil {
 			return nil, err
 		}
-		o.Rebuilders = append(o.Rebuilders, rebuild.Rebuilder{
+		all = append(all, rebuild.Rebuilder{
 			Name: r.Name, Operator: r.Operator, BuilderID: r.BuilderID, Host: hosts(r.Docker), Surroundings: local.Vary(i), KeyFile: r.KeyFile,
 			Machine: machineOf(r.Docker),
 		})
 	}
-	return o, nil
+	return all, nil
 }
 
 // hosts returns where a rebuilder's workers are started: on this machine, or in

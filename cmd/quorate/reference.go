@@ -310,6 +310,64 @@ func (p *published) judge(ctx context.Context, policy *agreement.Policy) (*attes
 	return r.Judge(resource(p.ref), p.images...), nil
 }
 
+// claims reads what the statements say, by referrer, whoever signed them; with a
+// policy also what they are worth by it. read is how many bundles there are.
+func (p *published) claims(ctx context.Context, policy *agreement.Policy) (all map[digest.Digest]*attestation.Claim, o *attestation.Opened, read int, err error) {
+	judge := &attestation.Referrers{}
+	if policy != nil {
+		if judge, err = attestation.GatherReferrers(policy); err != nil {
+			return nil, nil, 0, err
+		}
+	}
+	all = map[digest.Digest]*attestation.Claim{}
+	err = p.statements(ctx, func(manifest digest.Digest, bundle []byte) {
+		read++
+		if policy != nil {
+			judge.Add(manifest, bundle)
+		}
+		if envelope, err := attestation.OpenSigstoreBundle(bundle); err == nil {
+			if claim, err := attestation.ReadClaim(envelope); err == nil {
+				all[manifest] = claim
+			}
+		}
+	}, func(manifest digest.Digest, err error) {
+		read++
+		if policy != nil {
+			judge.Lose(manifest, err)
+		}
+	})
+	if err == nil && policy != nil {
+		o = judge.Judge(resource(p.ref), p.images...)
+	}
+	return all, o, read, err
+}
+
+// maxProjects is how many attached projects are looked at: each was attached by
+// somebody who may push, and one is what we want.
+const maxProjects = 100
+
+// projects calls look with everything attached that the image could be rebuilt
+// from, until that is content. It returns how many it looked at.
+func (p *published) projects(ctx context.Context, look func(manifest digest.Digest, a *registry.Artifact) (found bool)) (int, error) {
+	looked := 0
+	for _, d := range p.beside {
+		if !slices.Contains([]string{projectType, registry.EmptyMediaType, ""}, d.ArtifactType) || d.Annotations["dev.sigstore.bundle.predicateType"] != "" {
+			continue
+		}
+		a, err := p.client.Artifact(ctx, p.ref, d.Digest, p.top.Digest)
+		if ctx.Err() != nil {
+			return looked, context.Cause(ctx)
+		}
+		if err != nil || a.Type != projectType { // listed, and not to be had, or something else
+			continue
+		}
+		if looked++; looked > maxProjects || look(d.Digest, a) {
+			break
+		}
+	}
+	return looked, nil
+}
+
 // silent says of the first repository named by --attestations-from that has no
 // report that agrees: whoever names one wants to hear it.
 func (p *published) silent(o *attestation.Opened) error {

@@ -138,65 +138,25 @@ func (s *showing) read(ctx context.Context, policy *agreement.Policy) error {
 	for _, img := range images {
 		s.answer.Images = append(s.answer.Images, verifiedSubject{Platform: img.Platform.String(), Digest: img.ManifestDigest.String()})
 	}
-	if err := s.findProject(ctx); err != nil {
-		return err
-	}
-	judge := &attestation.Referrers{}
-	if policy != nil {
-		if judge, err = attestation.GatherReferrers(policy); err != nil {
-			return err
-		}
-	}
-	claims := map[digest.Digest]*attestation.Claim{}
-	seen := 0
-	err = s.statements(ctx, func(manifest digest.Digest, bundle []byte) {
-		seen++
-		if policy != nil {
-			judge.Add(manifest, bundle)
-		}
-		if envelope, err := attestation.OpenSigstoreBundle(bundle); err == nil {
-			if claim, err := attestation.ReadClaim(envelope); err == nil {
-				claims[manifest] = claim
-			}
-		}
-	}, func(manifest digest.Digest, err error) {
-		seen++
-		if policy != nil {
-			judge.Lose(manifest, err)
-		}
+	_, err = s.projects(ctx, func(manifest digest.Digest, _ *registry.Artifact) bool {
+		s.answer.Project = manifest.String()
+		return true
 	})
 	if err != nil {
 		return err
 	}
-	s.answer.Unreadable, s.answer.Others = seen-len(claims), len(s.listed())-seen
+	claims, opened, read, err := s.claims(ctx, policy)
+	if err != nil {
+		return err
+	}
+	s.answer.Unreadable, s.answer.Others = read-len(claims), len(s.listed())-read
 	if s.answer.Project != "" {
 		s.answer.Others--
 	}
 	if policy != nil {
-		s.check(judge.Judge(resource(s.ref), s.images...))
+		s.check(opened)
 	}
 	s.add(claims)
-	return nil
-}
-
-// findProject looks for what the image can be rebuilt from.
-func (s *showing) findProject(ctx context.Context) error {
-	for _, d := range s.beside {
-		if !slices.Contains([]string{projectType, registry.EmptyMediaType, ""}, d.ArtifactType) || d.Annotations["dev.sigstore.bundle.predicateType"] != "" {
-			continue
-		}
-		a, err := s.client.Artifact(ctx, s.ref, d.Digest, s.top.Digest)
-		if err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			continue // listed, and not to be had: nothing to show
-		}
-		if a.Type == projectType {
-			s.answer.Project = d.Digest.String()
-			return nil
-		}
-	}
 	return nil
 }
 
