@@ -27,10 +27,34 @@ type group struct {
 	meta   *Meta
 	cuts   []cut
 	loose  bool // may pair with a group of another key when contents are alike: a renamed member
+	// A group of one member among thousands is cut up only while it is compared: whole is where it
+	// lies, and open cuts it. Both are empty when cuts says all.
+	whole Range
+	open  func() []cut
 }
 
-func (g *group) start() int64 { return g.cuts[0].off }
-func (g *group) end() int64   { c := g.cuts[len(g.cuts)-1]; return c.off + c.size }
+// all are the group's cuts, in order and without gaps.
+func (g *group) all() []cut {
+	if g.open != nil {
+		return g.open()
+	}
+	return g.cuts
+}
+
+func (g *group) start() int64 {
+	if g.open != nil {
+		return g.whole.Offset
+	}
+	return g.cuts[0].off
+}
+
+func (g *group) end() int64 {
+	if g.open != nil {
+		return g.whole.End()
+	}
+	c := g.cuts[len(g.cuts)-1]
+	return c.off + c.size
+}
 
 // mode is how a cut is compared.
 type mode byte
@@ -52,14 +76,27 @@ type cut struct {
 	value       string // for people; "" shows the bytes
 	mode        mode
 	effect      bool
-	fold        bool                          // of modeBytes: one finding for all runs
-	inside      bool                          // its bytes are those of the member's node
-	split       func([]byte) []int            // of modeStrings: offsets behind each token; nil for NUL-terminated ones
-	say         func([]byte) string           // of modeStrings: tokens for people; nil joins strings by lines
-	unpack      func() (io.Reader, error)     // of modePacked
-	hint        string                        // file name for modeAuto and modePacked
-	method      string                        // of modePacked: "deflate", "gzip", "xz", "zstd", "bzip2"
-	raw         func() (b []byte, whole bool) // of modePacked: the bare compressed bytes from their beginning
+	fold        bool   // of modeBytes: one finding for all runs
+	inside      bool   // its bytes are those of the member's node
+	hint        string // file name for modeAuto and modePacked
+	way         *way   // of modeStrings and modePacked, nil for the usual one
+}
+
+// way is what few cuts need. It lies beside them, for there are many cuts.
+type way struct {
+	split  func([]byte) []int            // of modeStrings: offsets behind each token; nil for NUL-terminated ones
+	say    func([]byte) string           // of modeStrings: tokens for people; nil joins strings by lines
+	unpack func() (io.Reader, error)     // of modePacked
+	method string                        // of modePacked: "deflate", "gzip", "xz", "zstd", "bzip2"
+	raw    func() (b []byte, whole bool) // of modePacked: the bare compressed bytes from their beginning
+	inner  *cut                          // of modePacked: how to compare what it unpacks to; nil for a file of its own
+}
+
+func (k *cut) how() *way {
+	if k.way == nil {
+		return &way{}
+	}
+	return k.way
 }
 
 func (c *cut) id() string {
@@ -70,8 +107,8 @@ func (c *cut) id() string {
 }
 
 const (
-	// maxCuts bounds the cuts of one side of a file: some 130 bytes of memory each. A
-	// jar of 8,000 classes has 250,000 and is the largest seen.
+	// maxCuts bounds the cuts of one side of a file: some 110 bytes of memory each. The largest
+	// JSON documents have as many; a jar's are made while they are compared.
 	maxCuts = 300_000
 	// maxNesting bounds files within files: a .deb in a layer nests three deep.
 	maxNesting = 10
@@ -158,7 +195,7 @@ func looksPacked(head []byte) bool {
 func (t *taking) tidy() *anatomy {
 	kept := t.groups[:0]
 	for _, g := range t.groups {
-		if len(g.cuts) > 0 {
+		if len(g.cuts) > 0 || g.open != nil && g.whole.Length > 0 {
 			kept = append(kept, g)
 		}
 	}
@@ -171,8 +208,14 @@ func (t *taking) tidy() *anatomy {
 type scattered struct {
 	s      source
 	pieces []piece
-	about  map[string]group // by key: what is known of a group besides its cuts
+	about  map[string]about // by key
 	issue  string
+}
+
+// about is what is known of a group besides its cuts.
+type about struct {
+	meta  *Meta
+	loose bool
 }
 
 type piece struct {
@@ -180,6 +223,15 @@ type piece struct {
 	kind        Kind
 	cut         cut
 	turn        int
+	open        func() []cut // of a whole group, whose place is the cut's
+}
+
+// whole adds a group that is cut up when it is compared; open's cuts must fill off to off+size.
+func (t *scattered) whole(key, member string, kind Kind, off, size int64, open func() []cut) {
+	if off < 0 || size <= 0 || off > t.s.size || size > t.s.size-off || len(t.pieces) > maxCuts {
+		return
+	}
+	t.pieces = append(t.pieces, piece{key: key, member: member, kind: kind, cut: cut{off: off, size: size}, turn: len(t.pieces), open: open})
 }
 
 func (t *scattered) add(key, member string, kind Kind, off, size int64, c cut) {
@@ -187,7 +239,7 @@ func (t *scattered) add(key, member string, kind Kind, off, size int64, c cut) {
 		return
 	}
 	c.off, c.size = off, min(size, t.s.size-off)
-	t.pieces = append(t.pieces, piece{key, member, kind, c, len(t.pieces)})
+	t.pieces = append(t.pieces, piece{key: key, member: member, kind: kind, cut: c, turn: len(t.pieces)})
 }
 
 func (t *scattered) done() *anatomy {
@@ -217,6 +269,13 @@ func (t *scattered) done() *anatomy {
 			about := t.about[p.key]
 			g.meta, g.loose = about.meta, about.loose
 			key, open = p.key, true
+		}
+		if p.open != nil {
+			g := &out.groups[len(out.groups)-1]
+			g.whole, g.open = Range{p.cut.off, p.cut.size}, p.open
+			out.at += p.cut.size
+			key, open = "", false
+			continue
 		}
 		out.add(p.cut.size, p.cut)
 	}
@@ -371,8 +430,9 @@ func (c *comparer) alone(n, m *Node, s source, w Which, g *group) {
 		run = Run{B: whole}
 	}
 	if m == n {
-		for i := range g.cuts {
-			c.alonecut(n, s, w, &g.cuts[i], false)
+		cuts := g.all()
+		for i := range cuts {
+			c.alonecut(n, s, w, &cuts[i], false)
 		}
 		return
 	}
@@ -397,7 +457,7 @@ func (c *comparer) alone(n, m *Node, s source, w Which, g *group) {
 }
 
 func (c *comparer) contentSize(g *group) int64 {
-	for _, k := range g.cuts {
+	for _, k := range g.all() {
 		if k.mode == modeAuto || k.mode == modePacked {
 			return k.size
 		}
@@ -448,24 +508,31 @@ func (c *comparer) groups(n, m *Node, a, b source, g, h *group) error {
 			p.Name = h.member
 		}
 	}
-	p := pair(len(g.cuts), len(h.cuts), func(i int) string { return g.cuts[i].id() }, func(j int) string { return h.cuts[j].id() })
-	for i := range g.cuts {
-		k := &g.cuts[i]
+	if g.open != nil && h.open != nil && g.member == h.member {
+		x, y := a.sub(g.whole.Offset, g.whole.Length), b.sub(h.whole.Offset, h.whole.Length)
+		if equal, err := same(x, y); equal || err != nil {
+			return err
+		}
+	}
+	left, right := g.all(), h.all()
+	p := pair(len(left), len(right), func(i int) string { return left[i].id() }, func(j int) string { return right[j].id() })
+	for i := range left {
+		k := &left[i]
 		if p.a[i] < 0 {
 			c.alonecut(m, a, A, k, m != n)
 			continue
 		}
-		if err := c.cuts(n, m, a, b, k, &h.cuts[p.a[i]]); err != nil {
+		if err := c.cuts(n, m, a, b, k, &right[p.a[i]]); err != nil {
 			return err
 		}
 		if p.moved[i] {
-			l := &h.cuts[p.a[i]]
+			l := &right[p.a[i]]
 			c.moves.add(Range{k.off, k.size}, Range{l.off, l.size}, k.label(), l.label())
 		}
 	}
-	for j := range h.cuts {
+	for j := range right {
 		if p.b[j] < 0 {
-			c.alonecut(m, b, B, &h.cuts[j], m != n)
+			c.alonecut(m, b, B, &right[j], m != n)
 		}
 	}
 	if g.member != h.member {
@@ -515,11 +582,8 @@ func (c *comparer) cuts(n, m *Node, a, b source, k, l *cut) error {
 		if err != nil {
 			return err
 		}
-		if k.fold && len(list) > 1 {
-			for _, g := range list[1:] {
-				list[0].Runs, list[0].More = append(list[0].Runs, g.Runs...), list[0].More+1+g.More
-			}
-			list = list[:1]
+		if k.fold {
+			list = folded(list)
 		}
 		for _, g := range list {
 			if g.What == "" || k.mode == modeStrings && k.what != "" {
@@ -617,11 +681,45 @@ func (c *comparer) packed(m *Node, k, l *cut, outer bool, whole []Run) error {
 	}
 	c.add(m, f)
 	child.A, child.B = parts[0], parts[1]
-	err = c.contents(child, parts[0].src, parts[1].src, k.hint)
+	if in, other := k.how().inner, l.how().inner; in != nil && other != nil {
+		err = c.inner(child, in)
+	} else {
+		err = c.contents(child, parts[0].src, parts[1].src, k.hint)
+	}
 	if !outer {
 		m.Children = append(m.Children, child)
 	}
 	return err
+}
+
+// inner compares what both sides unpacked to, as its cut says.
+func (c *comparer) inner(n *Node, k *cut) error {
+	list, err := c.leaf(n.A.src, n.B.src, k)
+	if err != nil {
+		return err
+	}
+	if k.fold {
+		list = folded(list)
+	}
+	for _, f := range list {
+		if f.What == "" || k.mode == modeStrings && k.what != "" {
+			f.What = k.what
+		}
+		f.Effect = f.Effect || k.effect
+		c.add(n, f)
+	}
+	return nil
+}
+
+// folded makes one finding of several of one kind.
+func folded(list []Finding) []Finding {
+	if len(list) < 2 {
+		return list
+	}
+	for _, g := range list[1:] {
+		list[0].Runs, list[0].More = append(list[0].Runs, g.Runs...), list[0].More+1+g.More
+	}
+	return list[:1]
 }
 
 // moves are the stretches of a file that stand in another order.

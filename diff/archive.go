@@ -69,12 +69,12 @@ func (c *comparer) packHeads(n *Node, p *packer, a, b source) {
 	shadow := &Node{A: &Part{}, B: &Part{}}
 	strip := func(g group) group {
 		var kept []cut
-		for _, k := range g.cuts {
+		for _, k := range g.all() {
 			if k.mode == modeField && !k.effect {
 				kept = append(kept, k)
 			}
 		}
-		g.cuts = kept
+		g.cuts, g.open = kept, nil
 		return g
 	}
 	g, h := strip(x.groups[0]), strip(y.groups[0])

@@ -27,7 +27,7 @@ func takeClass(s source) *anatomy {
 	if len(ends) > 0 {
 		size = ends[len(ends)-1]
 	}
-	t.add(int64(size), cut{what: WhatClassConst, where: "pool", mode: modeStrings, split: func(b []byte) []int { return classConstants(b, 1<<16) }, say: classText})
+	t.add(int64(size), cut{what: WhatClassConst, where: "pool", mode: modeStrings, way: &way{split: func(b []byte) []int { return classConstants(b, 1<<16) }, say: classText}})
 	t.add(t.left(), cut{what: WhatBytes, where: "code", mode: modeBytes})
 	return t.done("")
 }

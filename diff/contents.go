@@ -187,11 +187,11 @@ func (c *comparer) leaf(x, y source, k *cut) ([]Finding, error) {
 		if k.mode == modeText {
 			return text(a, b), nil
 		}
-		split := k.split
+		split := k.how().split
 		if split == nil {
 			split = terminated
 		}
-		say := k.say
+		say := k.how().say
 		if say == nil {
 			say = joined
 		}
@@ -362,10 +362,11 @@ var errTooLarge = errors.New("it unpacks to too much")
 
 // unpack brings a packed cut's contents into the spool.
 func (c *comparer) unpack(k *cut) (source, error) {
-	if k.unpack == nil {
+	open := k.how().unpack
+	if open == nil {
 		return source{}, errors.New("unknown method")
 	}
-	r, err := k.unpack()
+	r, err := open()
 	if err != nil {
 		return source{}, err
 	}
@@ -408,7 +409,7 @@ func (c *comparer) renames(a, b source, x, y *anatomy, p *pairing) {
 		return
 	}
 	look := func(s source, g *group) likeness {
-		for _, k := range g.cuts {
+		for _, k := range g.all() {
 			switch k.mode {
 			case modeAuto:
 				return likenessOf(g.member, s.sub(k.off, k.size))

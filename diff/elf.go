@@ -48,7 +48,7 @@ var elfFields = []struct {
 
 // takeElf cuts an ELF file along its sections. Headers that lie leave gaps, which are compared as bytes.
 func takeElf(s source) *anatomy {
-	t := &elfTaking{scattered: scattered{s: s, about: map[string]group{}}}
+	t := &elfTaking{scattered: scattered{s: s, about: map[string]about{}}}
 	b := s.head(64)
 	if len(b) < 64 {
 		return nil
@@ -187,8 +187,8 @@ func (t *elfTaking) section(x *elfSection) {
 	case x.flags&compressed != 0 && t.wide && x.size > 24:
 		data := t.s.sub(x.off+24, x.size-24)
 		add(0, 24, cut{what: WhatElfSections, where: "compression header", effect: true})
-		add(24, x.size-24, cut{what: WhatPacked, mode: modePacked, method: "zlib", hint: x.name,
-			unpack: func() (io.Reader, error) { return zlib.NewReader(data.reader()) }})
+		add(24, x.size-24, cut{what: WhatPacked, mode: modePacked, hint: x.name, way: &way{method: "zlib",
+			unpack: func() (io.Reader, error) { return zlib.NewReader(data.reader()) }}})
 		return
 	case x.name == ".note.gnu.build-id" || x.name == ".note.go.buildid":
 		b, _ := t.s.slice(x.off, min(x.size, 256))

@@ -21,10 +21,10 @@ func covers(t *testing.T, a *anatomy, size int64) {
 	t.Helper()
 	at := int64(0)
 	for _, g := range a.groups {
-		if len(g.cuts) == 0 {
+		if len(g.all()) == 0 {
 			t.Fatalf("group %q has no cuts", g.key)
 		}
-		for _, k := range g.cuts {
+		for _, k := range g.all() {
 			if k.off != at || k.size <= 0 {
 				t.Fatalf("cut %q of group %q is [%d,%d), expected to begin at %d", k.id(), g.key, k.off, k.off+k.size, at)
 			}
@@ -52,11 +52,11 @@ func fuzzTake(f *testing.F, take func(source) *anatomy, seeds ...string) {
 		}
 		covers(t, a, int64(len(b)))
 		for _, g := range a.groups {
-			for _, k := range g.cuts {
-				if k.mode != modePacked || k.unpack == nil {
+			for _, k := range g.all() {
+				if k.mode != modePacked || k.how().unpack == nil {
 					continue
 				}
-				if r, err := k.unpack(); err == nil {
+				if r, err := k.how().unpack(); err == nil {
 					io.Copy(io.Discard, io.LimitReader(r, 1<<20))
 				}
 			}

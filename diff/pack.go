@@ -115,8 +115,8 @@ func takeGzip(s source) *anatomy {
 		return nil
 	}
 	t.group("data", "", "")
-	t.add(t.left()-8, cut{what: WhatPacked, where: "content", mode: modePacked, method: "gzip", raw: bare(s, t.at, t.left()-8),
-		unpack: func() (io.Reader, error) { return openGzip(s.reader()) }})
+	t.add(t.left()-8, cut{what: WhatPacked, where: "content", mode: modePacked, way: &way{method: "gzip", raw: bare(s, t.at, t.left()-8),
+		unpack: func() (io.Reader, error) { return openGzip(s.reader()) }}})
 	t.effect(4, WhatSum, "crc32", "")
 	t.effect(4, WhatSize, "unpacked", "")
 	return t.done("")
@@ -169,8 +169,8 @@ func takeXz(s source) *anatomy {
 	t.field(2, WhatXzHeader, "check", map[byte]string{0: "none", 1: "crc32", 4: "crc64", 10: "sha256"}[b[7]&15])
 	t.effect(4, WhatSum, "header", "")
 	t.group("data", "", "")
-	t.add(s.size-12-12, cut{what: WhatPacked, where: "content", mode: modePacked, method: "xz",
-		unpack: func() (io.Reader, error) { return openXz(s.reader()) }})
+	t.add(s.size-12-12, cut{what: WhatPacked, where: "content", mode: modePacked, way: &way{method: "xz",
+		unpack: func() (io.Reader, error) { return openXz(s.reader()) }}})
 	t.group("footer", "", "")
 	t.effect(4, WhatSum, "footer", "")
 	t.effect(4, WhatXzHeader, "index size", "")
@@ -185,15 +185,15 @@ func takeZstd(s source) *anatomy {
 	t.field(4, WhatZstdHeader, "magic", "")
 	t.field(1, WhatZstdHeader, "descriptor", "")
 	t.group("data", "", "")
-	t.add(t.left(), cut{what: WhatPacked, where: "content", mode: modePacked, method: "zstd", raw: bare(s, 0, s.size),
-		unpack: func() (io.Reader, error) { return openZstd(s.reader()) }})
+	t.add(t.left(), cut{what: WhatPacked, where: "content", mode: modePacked, way: &way{method: "zstd", raw: bare(s, 0, s.size),
+		unpack: func() (io.Reader, error) { return openZstd(s.reader()) }}})
 	return t.done("")
 }
 
 func takeBzip2(s source) *anatomy {
 	t := &taking{s: s}
 	t.group("data", "", "")
-	t.add(t.left(), cut{what: WhatPacked, where: "content", mode: modePacked, method: "bzip2",
-		unpack: func() (io.Reader, error) { return openBzip2(s.reader()) }})
+	t.add(t.left(), cut{what: WhatPacked, where: "content", mode: modePacked, way: &way{method: "bzip2",
+		unpack: func() (io.Reader, error) { return openBzip2(s.reader()) }}})
 	return t.done("")
 }

@@ -86,7 +86,7 @@ func (t *scattered) streams(b []byte) {
 			continue
 		}
 		data := t.s.sub(int64(start), int64(n))
-		t.add("body", "", "", int64(start), int64(n), cut{what: WhatPacked, where: fmt.Sprintf("stream %d", i), mode: modePacked, method: "zlib",
-			unpack: func() (io.Reader, error) { return zlib.NewReader(data.reader()) }})
+		t.add("body", "", "", int64(start), int64(n), cut{what: WhatPacked, where: fmt.Sprintf("stream %d", i), mode: modePacked, way: &way{method: "zlib",
+			unpack: func() (io.Reader, error) { return zlib.NewReader(data.reader()) }}})
 	}
 }

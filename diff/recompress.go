@@ -19,8 +19,8 @@ const maxTried = 256 << 10
 // zlib itself (gzip(1), Python, Java) is not among those that Go can run. Its
 // output is told by exclusion only, so nothing is claimed for it.
 func compressors(k, l *cut, plain func() (io.ReadCloser, error)) string {
-	if k.method != l.method {
-		return fmt.Sprintf("A: %s, B: %s", k.method, l.method)
+	if k.how().method != l.how().method {
+		return fmt.Sprintf("A: %s, B: %s", k.how().method, l.how().method)
 	}
 	a, b := nameCompressor(k, plain), nameCompressor(l, plain)
 	if a == "" && b == "" {
@@ -36,14 +36,14 @@ func compressors(k, l *cut, plain func() (io.ReadCloser, error)) string {
 }
 
 func nameCompressor(k *cut, plain func() (io.ReadCloser, error)) string {
-	if k.raw == nil {
+	if k.how().raw == nil {
 		return ""
 	}
-	want, whole := k.raw()
+	want, whole := k.how().raw()
 	if len(want) == 0 {
 		return ""
 	}
-	for _, t := range attempts(k.method) {
+	for _, t := range attempts(k.how().method) {
 		r, err := plain()
 		if err != nil {
 			return ""

@@ -19,7 +19,7 @@ const (
 	zipCentral = 0x02014b50
 	zipEnd     = 0x06054b50
 	zipEnd64   = 0x06064b50
-	// maxZipDirectory bounds the central directory that is read: some 100 bytes for each of maxCuts/20 members.
+	// maxZipDirectory bounds the central directory that is read: some 100 bytes for each member.
 	maxZipDirectory = 32 << 20
 )
 
@@ -32,7 +32,7 @@ type zipTaking struct {
 // takeZip follows the central directory, as every reader of the format does, and
 // finds the local headers through it.
 func takeZip(s source) *anatomy {
-	t := &zipTaking{scattered: scattered{s: s, about: map[string]group{}}, count: map[string]int{}}
+	t := &zipTaking{scattered: scattered{s: s, about: map[string]about{}}, count: map[string]int{}}
 	end, ok := zipFindEnd(s)
 	if !ok {
 		return nil
@@ -115,7 +115,7 @@ func (t *zipTaking) end64(end int64) (off, size int64, ok bool) {
 	return int64(binary.LittleEndian.Uint64(b[48:])), int64(binary.LittleEndian.Uint64(b[40:])), true
 }
 
-// central cuts one entry of the directory, and the member it points to.
+// central notes one entry of the directory, and the member it points to. Both are cut up when they are compared.
 func (t *zipTaking) central(b []byte, off, base int64) (int64, bool) {
 	le16 := func(i int) int64 { return int64(binary.LittleEndian.Uint16(b[i:])) }
 	le32 := func(i int) int64 { return int64(binary.LittleEndian.Uint32(b[i:])) }
@@ -127,40 +127,76 @@ func (t *zipTaking) central(b []byte, off, base int64) (int64, bool) {
 	name := string(b[46 : 46+nameLen])
 	t.count[name]++
 	key := fmt.Sprintf("central %s %d", name, t.count[name])
-	attrs := uint32(le32(38))
 	meta := &Meta{Type: "file", ModTime: dosTime(uint32(le32(12))), Format: "zip"}
 	if b[5] == 3 { // made by Unix
-		meta.Mode = attrs >> 16 & 0o7777
+		meta.Mode = uint32(le32(38)) >> 16 & 0o7777
 	}
-	t.about[key] = group{meta: meta}
-	at := off
-	add := func(size int64, c cut) { t.add(key, name, KindMember, at, size, c); at += size }
-	add(4, cut{what: WhatZipVersion, where: "signature"})
-	add(2, cut{what: WhatZipVersion, where: "made by", value: fmt.Sprintf("%d.%d, system %d", b[4]/10, b[4]%10, b[5])})
-	add(2, cut{what: WhatZipVersion, where: "needed", value: fmt.Sprint(le16(6))})
-	add(2, cut{what: WhatZipFlags, value: fmt.Sprintf("%#04x", le16(8))})
-	add(2, cut{what: WhatZipMethod, value: zipMethod(le16(10))})
-	add(4, cut{what: WhatZipTime, value: stamp(meta.ModTime)})
-	add(4, cut{what: WhatSum, where: "crc32", effect: true})
-	add(4, cut{what: WhatSize, where: "packed", value: fmt.Sprint(le32(20)), effect: true})
-	add(4, cut{what: WhatSize, where: "unpacked", value: fmt.Sprint(le32(24)), effect: true})
-	add(6, cut{what: WhatSize, where: "names", effect: true})
-	add(2, cut{what: WhatZipOffset, where: "disk"})
-	add(2, cut{what: WhatZipAttrs, where: "internal", value: fmt.Sprint(le16(36))})
-	add(4, cut{what: WhatZipAttrs, value: fmt.Sprintf("%#08x (unix mode %04o)", attrs, attrs>>16)})
-	add(4, cut{what: WhatZipOffset, where: "member", value: fmt.Sprint(le32(42)), effect: true})
-	add(nameLen, cut{what: WhatName})
+	t.about[key] = about{meta: meta}
+	s := t.s
+	t.whole(key, name, KindMember, off, total, func() []cut {
+		b, err := s.slice(off, total)
+		if err != nil {
+			return nil
+		}
+		return zipCentralCuts(b, off)
+	})
 	packed, unpacked, local := le32(20), le32(24), le32(42)
-	zipExtras(b[46+nameLen:46+nameLen+extraLen], func(id uint16, n int, data []byte) {
+	zipExtras(b[46+nameLen:46+nameLen+extraLen], func(id uint16, _ int, data []byte) {
 		if id == 1 {
 			zip64(data, &unpacked, &packed, &local)
 		}
-		add(int64(n), zipExtra(id, data))
 	})
-	at = off + 46 + nameLen + extraLen
-	add(commentLen, cut{what: WhatZipComment})
 	t.member(name, fmt.Sprintf("local %s %d", name, t.count[name]), base+local, packed, le16(10), le16(8), meta)
 	return total, true
+}
+
+// zipCentralCuts cuts the bytes of one entry of the directory, which lie at off.
+func zipCentralCuts(b []byte, off int64) []cut {
+	le16 := func(i int) int64 { return int64(binary.LittleEndian.Uint16(b[i:])) }
+	le32 := func(i int) int64 { return int64(binary.LittleEndian.Uint32(b[i:])) }
+	nameLen, extraLen, commentLen := le16(28), le16(30), le16(32)
+	attrs := uint32(le32(38))
+	t := cutting{at: off}
+	t.add(4, cut{what: WhatZipVersion, where: "signature"})
+	t.add(2, cut{what: WhatZipVersion, where: "made by", value: fmt.Sprintf("%d.%d, system %d", b[4]/10, b[4]%10, b[5])})
+	t.add(2, cut{what: WhatZipVersion, where: "needed", value: fmt.Sprint(le16(6))})
+	t.add(2, cut{what: WhatZipFlags, value: fmt.Sprintf("%#04x", le16(8))})
+	t.add(2, cut{what: WhatZipMethod, value: zipMethod(le16(10))})
+	t.add(4, cut{what: WhatZipTime, value: stamp(dosTime(uint32(le32(12))))})
+	t.add(4, cut{what: WhatSum, where: "crc32", effect: true})
+	t.add(4, cut{what: WhatSize, where: "packed", value: fmt.Sprint(le32(20)), effect: true})
+	t.add(4, cut{what: WhatSize, where: "unpacked", value: fmt.Sprint(le32(24)), effect: true})
+	t.add(6, cut{what: WhatSize, where: "names", effect: true})
+	t.add(2, cut{what: WhatZipOffset, where: "disk"})
+	t.add(2, cut{what: WhatZipAttrs, where: "internal", value: fmt.Sprint(le16(36))})
+	t.add(4, cut{what: WhatZipAttrs, value: fmt.Sprintf("%#08x (unix mode %04o)", attrs, attrs>>16)})
+	t.add(4, cut{what: WhatZipOffset, where: "member", value: fmt.Sprint(le32(42)), effect: true})
+	t.add(nameLen, cut{what: WhatName})
+	t.extras(b[46+nameLen : 46+nameLen+extraLen])
+	t.add(commentLen, cut{what: WhatZipComment})
+	return t.cuts
+}
+
+// cutting makes cuts one behind the other.
+type cutting struct {
+	at   int64
+	cuts []cut
+}
+
+func (t *cutting) add(size int64, c cut) {
+	if size <= 0 {
+		return
+	}
+	c.off, c.size = t.at, size
+	t.at += size
+	t.cuts = append(t.cuts, c)
+}
+
+// extras cuts extra fields, and what is left of their room.
+func (t *cutting) extras(b []byte) {
+	end := t.at + int64(len(b))
+	zipExtras(b, func(id uint16, n int, data []byte) { t.add(int64(n), zipExtra(id, data)) })
+	t.add(end-t.at, cut{what: WhatPadding, where: "extra fields", mode: modeBytes})
 }
 
 // zip64 replaces sizes that do not fit into 32 bits (APPNOTE 4.5.3).
@@ -173,53 +209,69 @@ func zip64(data []byte, fields ...*int64) {
 	}
 }
 
-// member cuts a local header and the data behind it.
+// member notes a local header and the data behind it.
 func (t *zipTaking) member(name, key string, off, packed, method, flags int64, meta *Meta) {
 	b, err := t.s.slice(off, 30)
 	if err != nil || binary.LittleEndian.Uint32(b) != zipLocal {
 		t.issue = fmt.Sprintf("no member %q at offset %d", clip(name), off)
 		return
 	}
-	t.about[key] = group{meta: meta, loose: true}
-	at := off
-	add := func(size int64, c cut) { t.add(key, name, KindMember, at, size, c); at += size }
-	add(4, cut{what: WhatZipVersion, where: "signature"})
-	add(2, cut{what: WhatZipVersion, where: "needed", value: fmt.Sprint(binary.LittleEndian.Uint16(b[4:]))})
-	add(2, cut{what: WhatZipFlags, value: fmt.Sprintf("%#04x", binary.LittleEndian.Uint16(b[6:]))})
-	add(2, cut{what: WhatZipMethod, value: zipMethod(int64(binary.LittleEndian.Uint16(b[8:])))})
-	add(4, cut{what: WhatZipTime, value: stamp(dosTime(binary.LittleEndian.Uint32(b[10:])))})
-	add(4, cut{what: WhatSum, where: "crc32", effect: true})
-	add(4, cut{what: WhatSize, where: "packed", effect: true})
-	add(4, cut{what: WhatSize, where: "unpacked", effect: true})
-	add(4, cut{what: WhatSize, where: "names", effect: true})
-	nameLen, extraLen := int64(binary.LittleEndian.Uint16(b[26:])), int64(binary.LittleEndian.Uint16(b[28:]))
-	add(nameLen, cut{what: WhatName})
-	if extra, err := t.s.slice(at, extraLen); err == nil {
-		start := at
-		zipExtras(extra, func(id uint16, n int, data []byte) { add(int64(n), zipExtra(id, data)) })
-		at = start + extraLen
-	}
-	if packed > t.s.size-at || packed < 0 {
-		t.issue = fmt.Sprintf("member %q claims %d bytes", clip(name), packed)
+	head := 30 + int64(binary.LittleEndian.Uint16(b[26:])) + int64(binary.LittleEndian.Uint16(b[28:]))
+	left := t.s.size - off - head
+	if left < 0 {
+		t.issue = fmt.Sprintf("member %q ends within its header", clip(name))
 		return
 	}
-	data := t.s.sub(at, packed)
+	if packed > left || packed < 0 {
+		t.issue = fmt.Sprintf("member %q claims %d bytes", clip(name), packed)
+		packed = 0
+	}
+	after := int64(0)
+	if flags&8 != 0 { // a data descriptor follows, with or without a signature
+		after = 12
+		if sig, err := t.s.slice(off+head+packed, 4); err == nil && binary.LittleEndian.Uint32(sig) == 0x08074b50 {
+			after = 16
+		}
+		after = min(after, left-packed)
+	}
+	t.about[key] = about{meta: meta, loose: true}
+	s := t.s
+	t.whole(key, name, KindMember, off, head+packed+after, func() []cut {
+		b, err := s.slice(off, head)
+		if err != nil {
+			return nil
+		}
+		return zipMemberCuts(s, b, name, off, packed, after, method)
+	})
+}
+
+// zipMemberCuts cuts a member whose header has the bytes b and lies at off.
+func zipMemberCuts(s source, b []byte, name string, off, packed, after, method int64) []cut {
+	t := cutting{at: off}
+	t.add(4, cut{what: WhatZipVersion, where: "signature"})
+	t.add(2, cut{what: WhatZipVersion, where: "needed", value: fmt.Sprint(binary.LittleEndian.Uint16(b[4:]))})
+	t.add(2, cut{what: WhatZipFlags, value: fmt.Sprintf("%#04x", binary.LittleEndian.Uint16(b[6:]))})
+	t.add(2, cut{what: WhatZipMethod, value: zipMethod(int64(binary.LittleEndian.Uint16(b[8:])))})
+	t.add(4, cut{what: WhatZipTime, value: stamp(dosTime(binary.LittleEndian.Uint32(b[10:])))})
+	t.add(4, cut{what: WhatSum, where: "crc32", effect: true})
+	t.add(4, cut{what: WhatSize, where: "packed", effect: true})
+	t.add(4, cut{what: WhatSize, where: "unpacked", effect: true})
+	t.add(4, cut{what: WhatSize, where: "names", effect: true})
+	nameLen := int64(binary.LittleEndian.Uint16(b[26:]))
+	t.add(nameLen, cut{what: WhatName})
+	t.extras(b[30+nameLen:])
+	data := s.sub(t.at, packed)
 	switch method {
 	case 0:
-		add(packed, cut{what: WhatContent, mode: modeAuto, hint: name})
+		t.add(packed, cut{what: WhatContent, mode: modeAuto, hint: name})
 	case 8:
-		add(packed, cut{what: WhatPacked, mode: modePacked, hint: name, method: "deflate", raw: bare(data, 0, packed),
-			unpack: func() (io.Reader, error) { return flate.NewReader(data.reader()), nil }})
+		t.add(packed, cut{what: WhatPacked, mode: modePacked, hint: name, way: &way{method: "deflate", raw: bare(data, 0, packed),
+			unpack: func() (io.Reader, error) { return flate.NewReader(data.reader()), nil }}})
 	default:
-		add(packed, cut{what: WhatContent, mode: modeBytes})
+		t.add(packed, cut{what: WhatContent, mode: modeBytes})
 	}
-	if flags&8 != 0 { // a data descriptor follows, with or without a signature
-		n := int64(12)
-		if sig, err := t.s.slice(at, 4); err == nil && binary.LittleEndian.Uint32(sig) == 0x08074b50 {
-			n = 16
-		}
-		add(n, cut{what: WhatSum, where: "descriptor", effect: true})
-	}
+	t.add(after, cut{what: WhatSum, where: "descriptor", effect: true})
+	return t.cuts
 }
 
 func zipMethod(m int64) string {
