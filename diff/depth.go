@@ -161,39 +161,3 @@ func (n *Node) dumpRange(b *bufio.Writer, w Which, label string, r Range) {
 		fmt.Fprintf(b, "    %s … %d bytes in all\n", label, r.Length)
 	}
 }
-
-// Filter returns the result with those findings only that keep accepts, and the nodes
-// on the way to them. The verdict and all sums stay as they are.
-func (r *Result) Filter(keep func(*Node, *Finding) bool) *Result {
-	out := *r
-	out.closers = nil // the first still owns them
-	out.Pairs = nil
-	for _, c := range r.Pairs {
-		d := *c
-		if d.Root = c.Root.filter(keep); d.Root == nil {
-			d.Root = &Node{Kind: KindRoot, A: c.Root.A, B: c.Root.B}
-		}
-		adopt(d.Root)
-		out.Pairs = append(out.Pairs, &d)
-	}
-	return &out
-}
-
-func (n *Node) filter(keep func(*Node, *Finding) bool) *Node {
-	m := *n
-	m.Findings, m.Children = nil, nil
-	for i := range n.Findings {
-		if keep(n, &n.Findings[i]) {
-			m.Findings = append(m.Findings, n.Findings[i])
-		}
-	}
-	for _, c := range n.Children {
-		if d := c.filter(keep); d != nil {
-			m.Children = append(m.Children, d)
-		}
-	}
-	if len(m.Findings)+len(m.Children) == 0 {
-		return nil
-	}
-	return &m
-}

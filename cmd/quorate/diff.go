@@ -1,10 +1,9 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"runtime/debug"
@@ -157,14 +156,11 @@ func runDiff(cmd *cobra.Command, ui *terminal, sides []string, f *diffFlags) err
 	if len(f.fix) > 0 {
 		return f.mend(ui, found, text)
 	}
-	answer, err := f.answer(ui, res, found)
-	if err != nil {
-		return err
-	}
+	answer := func(w io.Writer) error { return f.answer(w, ui, res, found) }
 	if f.output != "" {
-		err = replaceFile(f.output, answer)
+		err = replaceWith(f.output, answer)
 	} else {
-		ui.answerBytes(answer)
+		err = ui.answerWith(answer)
 	}
 	if err != nil || res.Same() {
 		return err
@@ -224,26 +220,21 @@ func (f *diffFlags) mend(ui *terminal, found *cause.Report, text []byte) error {
 	return nil
 }
 
-// answer is what was asked for, in bytes.
-func (f *diffFlags) answer(ui *terminal, res *diff.Result, found *cause.Report) ([]byte, error) {
-	var out bytes.Buffer
-	var err error
+// answer writes what was asked for.
+func (f *diffFlags) answer(w io.Writer, ui *terminal, res *diff.Result, found *cause.Report) error {
 	switch {
 	case f.file != "":
-		var found bool
-		if found, err = res.WriteDepth(&out, f.file); !found && err == nil {
+		found, err := res.WriteDepth(w, f.file)
+		if !found && err == nil {
 			ui.warn("%q does not differ, or is on no side", f.file)
 		}
+		return err
 	case f.findings && f.format == "json":
-		var list []byte
-		list, err = json.MarshalIndent(res.Filter(f.shown), "", "  ")
-		out.Write(append(list, 10))
+		return res.WriteJSON(w, f.shown)
 	case f.findings:
-		err = res.WriteText(&out, f.shown)
-	default:
-		err = reports.Write(&out, f.format, found)
+		return res.WriteText(w, f.shown)
 	}
-	return out.Bytes(), err
+	return reports.Write(w, f.format, found)
 }
 
 // shown reports whether a finding is listed.

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -359,7 +361,15 @@ func runLockWhy(ui *terminal, dir, name string, asJSON bool) error {
 
 // replaceFile gives a file new bytes at once: whoever reads it sees the old
 // ones or the new ones, also after a power cut. A failure leaves nothing behind.
-func replaceFile(path string, data []byte) (err error) {
+func replaceFile(path string, data []byte) error {
+	return replaceWith(path, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// replaceWith does so for a file that is written piece by piece.
+func replaceWith(path string, write func(io.Writer) error) (err error) {
 	mode := fs.FileMode(0o666) // less the umask, as for any file that people write
 	if info, err := os.Stat(path); err == nil {
 		mode = info.Mode().Perm()
@@ -376,7 +386,11 @@ func replaceFile(path string, data []byte) (err error) {
 			_ = os.Remove(aside)
 		}
 	}()
-	if _, err = f.Write(data); err != nil {
+	out := bufio.NewWriter(f)
+	if err = write(out); err != nil {
+		return err
+	}
+	if err = out.Flush(); err != nil {
 		return err
 	}
 	if err = f.Sync(); err != nil {

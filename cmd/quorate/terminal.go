@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -135,6 +136,33 @@ func (t *terminal) answerJSON(v any) {
 func (t *terminal) answerBytes(b []byte) {
 	_, err := t.out.Write(b)
 	t.noteOutErr(err)
+}
+
+// answerWith has an answer written piece by piece. Its error is that of write, not of standard output.
+func (t *terminal) answerWith(write func(io.Writer) error) error {
+	out := &noted{w: t.out}
+	buffered := bufio.NewWriter(out)
+	err := write(buffered)
+	_ = buffered.Flush() // its error is out's
+	if out.err != nil {
+		t.noteOutErr(out.err)
+		return nil
+	}
+	return err
+}
+
+// noted remembers the first error of writing.
+type noted struct {
+	w   io.Writer
+	err error
+}
+
+func (n *noted) Write(p []byte) (int, error) {
+	m, err := n.w.Write(p)
+	if n.err == nil {
+		n.err = err
+	}
+	return m, err
 }
 
 func (t *terminal) noteOutErr(err error) {
