@@ -76,16 +76,16 @@ type cut struct {
 	value       string // for people; "" shows the bytes
 	mode        mode
 	effect      bool
-	fold        bool   // of modeBytes: one finding for all runs
-	inside      bool   // its bytes are those of the member's node
-	hint        string // file name for modeAuto and modePacked
-	way         *way   // of modeStrings and modePacked, nil for the usual one
+	fold        bool // of modeBytes: one finding for all runs
+	inside      bool // its bytes are those of the member's node
+	way         *way // nil for the usual one
 }
 
 // way is what few cuts need. It lies beside them, for there are many cuts.
 type way struct {
 	split  func([]byte) []int            // of modeStrings: offsets behind each token; nil for NUL-terminated ones
-	say    func([]byte) string           // of modeStrings: tokens for people; nil joins strings by lines
+	say    func([]byte) string           // of modeStrings: tokens for people; nil joins strings by lines. Of fields without a value: what they say
+	hint   string                        // of modeAuto and modePacked: file name
 	unpack func() (io.Reader, error)     // of modePacked
 	method string                        // of modePacked: "deflate", "gzip", "xz", "zstd", "bzip2"
 	raw    func() (b []byte, whole bool) // of modePacked: the bare compressed bytes from their beginning
@@ -107,7 +107,7 @@ func (c *cut) id() string {
 }
 
 const (
-	// maxCuts bounds the cuts of one side of a file: some 110 bytes of memory each. The largest
+	// maxCuts bounds the cuts of one side of a file: some 100 bytes of memory each. The largest
 	// JSON documents have as many; a jar's are made while they are compared.
 	maxCuts = 300_000
 	// maxNesting bounds files within files: a .deb in a layer nests three deep.
@@ -494,6 +494,9 @@ func (k *cut) shown(s source) string {
 	if err != nil {
 		return ""
 	}
+	if say := k.how().say; say != nil {
+		return say(b)
+	}
 	if int64(len(b)) < k.size {
 		return clip(show(b) + fmt.Sprintf(" … (%d bytes)", k.size))
 	}
@@ -576,7 +579,7 @@ func (c *comparer) cuts(n, m *Node, a, b source, k, l *cut) error {
 		if !outer {
 			m = c.section(n, k, l, x, y)
 		}
-		return c.contents(m, x, y, k.hint)
+		return c.contents(m, x, y, k.how().hint)
 	case k.mode == modeBytes || k.mode == modeText || k.mode == modeStrings:
 		list, err := c.leaf(x, y, k)
 		if err != nil {
@@ -684,7 +687,7 @@ func (c *comparer) packed(m *Node, k, l *cut, outer bool, whole []Run) error {
 	if in, other := k.how().inner, l.how().inner; in != nil && other != nil {
 		err = c.inner(child, in)
 	} else {
-		err = c.contents(child, parts[0].src, parts[1].src, k.hint)
+		err = c.contents(child, parts[0].src, parts[1].src, k.how().hint)
 	}
 	if !outer {
 		m.Children = append(m.Children, child)

@@ -51,7 +51,7 @@ func takeAr(s source) *anatomy {
 			long, _ = s.slice(t.at, min(size, 1<<20))
 			t.add(size, cut{what: WhatName, where: "long names", mode: modeText, effect: true})
 		default:
-			t.add(size-inName, cut{what: WhatContent, mode: modeAuto, hint: name})
+			t.add(size-inName, cut{what: WhatContent, mode: modeAuto, way: &way{hint: name}})
 		}
 		if (start+60+size)%2 == 1 {
 			t.add(1, cut{what: WhatPadding, effect: true})

@@ -61,7 +61,7 @@ func takeCpio(s source) *anatomy {
 		t.cpioMember(form, name, values)
 		t.field(nameLen, WhatName, "", name)
 		t.align(pad)
-		t.add(size, cut{what: WhatContent, mode: modeAuto, hint: name})
+		t.add(size, cut{what: WhatContent, mode: modeAuto, way: &way{hint: name}})
 		t.align(pad)
 		if name == "TRAILER!!!" {
 			return t.done("")

@@ -187,7 +187,7 @@ func (t *elfTaking) section(x *elfSection) {
 	case x.flags&compressed != 0 && t.wide && x.size > 24:
 		data := t.s.sub(x.off+24, x.size-24)
 		add(0, 24, cut{what: WhatElfSections, where: "compression header", effect: true})
-		add(24, x.size-24, cut{what: WhatPacked, mode: modePacked, hint: x.name, way: &way{method: "zlib",
+		add(24, x.size-24, cut{what: WhatPacked, mode: modePacked, way: &way{hint: x.name, method: "zlib",
 			unpack: func() (io.Reader, error) { return zlib.NewReader(data.reader()) }}})
 		return
 	case x.name == ".note.gnu.build-id" || x.name == ".note.go.buildid":

@@ -71,10 +71,22 @@ func (r *jsonReader) blank() {
 	}
 }
 
-func (r *jsonReader) leaf(from int, path, value string) {
+func (r *jsonReader) leaf(from int, path string) {
 	r.flush(from, path)
-	r.t.add(int64(r.at-from), cut{what: WhatValue, where: path, value: value})
+	r.t.add(int64(r.at-from), cut{what: WhatValue, where: path, way: &jsonLeaf})
 }
+
+// jsonLeaf says what a leaf means, when it differs: most do not.
+var jsonLeaf = way{say: func(b []byte) string {
+	var v string
+	if b[0] != '"' || json.Unmarshal(b, &v) != nil {
+		return string(b)
+	}
+	if v == "" {
+		return `""`
+	}
+	return clip(v)
+}}
 
 func (r *jsonReader) value(path string, depth int) bool {
 	if depth > maxJSONDepth || r.at >= len(r.b) || r.t.full() {
@@ -87,14 +99,10 @@ func (r *jsonReader) value(path string, depth int) bool {
 	case '[':
 		return r.list(path, depth, ']', false)
 	case '"':
-		v, ok := r.str()
-		if !ok {
+		if _, ok := r.str(); !ok {
 			return false
 		}
-		if v == "" {
-			v = `""`
-		}
-		r.leaf(from, path, v)
+		r.leaf(from, path)
 		return true
 	}
 	for r.at < len(r.b) {
@@ -107,7 +115,7 @@ func (r *jsonReader) value(path string, depth int) bool {
 	if !json.Valid(r.b[from:r.at]) {
 		return false
 	}
-	r.leaf(from, path, string(r.b[from:r.at]))
+	r.leaf(from, path)
 	return true
 }
 
@@ -122,7 +130,7 @@ func (r *jsonReader) list(path string, depth int, end byte, object bool) bool {
 		if r.b[r.at] == end {
 			if i == 0 {
 				r.at++
-				r.leaf(from, path, string(r.b[from])+string(end))
+				r.leaf(from, path)
 				return true
 			}
 			r.at++

@@ -149,8 +149,10 @@ type Finding struct {
 	Runs   []Run  `json:"runs,omitempty"`   // the bytes it owns; none when it lies in no byte (a folder's metadata)
 	Outer  bool   `json:"outer,omitempty"`  // Runs count in the parent's bytes, for a header field of this member lies there
 	Effect bool   `json:"effect,omitempty"` // follows from other findings: sizes, offsets, checksums, digests, packed forms of children
-	More   int    `json:"more,omitempty"`   // so many further differences of this kind are folded in; their bytes are in Runs
-	Note   string `json:"note,omitempty"`   // what else is known: "gzip: A is zlib level 6, B is klauspost level 1"
+	// So many entries that have no node of their own differ in this; A and B are those of the first.
+	Entries int    `json:"entries,omitempty"`
+	More    int    `json:"more,omitempty"` // so many further differences of this kind are folded in; their bytes are in Runs
+	Note    string `json:"note,omitempty"` // what else is known: "gzip: A is zlib level 6, B is klauspost level 1"
 }
 
 // Run is a stretch of A that stands where a stretch of B does; either may be

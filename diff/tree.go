@@ -152,11 +152,12 @@ type treeWork struct {
 	p           pairing
 	left, right map[int]source // contents
 	folded      Finding        // entries beyond the budget
+	heads       []Finding      // what differs in headers of such entries, by kind
 }
 
 // maxNodes bounds the entries of one comparison that become nodes, at some 1.3 kB each. The
-// largest images have some 100,000 entries; when more than these differ, it is in the same way.
-const maxNodes = 20_000
+// largest images have some 100,000 entries; when more than these differ, it is in the same way, and ten thousand names are more than anyone reads.
+const maxNodes = 10_000
 
 // fold owns what differs in an entry beyond the budget.
 func (w *treeWork) fold(e, f *entry) {
@@ -165,6 +166,7 @@ func (w *treeWork) fold(e, f *entry) {
 		*g = Finding{What: WhatFolded, Where: "entries beyond the budget of nodes", A: e.path, B: f.path, More: -1}
 	}
 	g.More++
+	w.countBeyond()
 	add := func(a, b Range) { g.Runs = append(g.Runs, Run{a, b}) }
 	if e.headSum != f.headSum || e.path != f.path {
 		add(Range{e.start, e.head}, Range{f.start, f.head})
@@ -175,6 +177,38 @@ func (w *treeWork) fold(e, f *entry) {
 	if e.headSum != f.headSum || e.size != f.size {
 		add(Range{e.data() + e.size, e.padding()}, Range{f.data() + f.size, f.padding()})
 	}
+}
+
+// countBeyond counts an entry that differs and has no node.
+func (w *treeWork) countBeyond() {
+	if w.kind == KindEntry {
+		w.c.total.Differing++
+	}
+}
+
+// foldHeader joins what differs in the header of an entry beyond the budget, kind by kind: that all
+// times differ is the commonest difference of large images, and is one thing to say. It is false when more differs.
+func (w *treeWork) foldHeader(e, f *entry) (bool, error) {
+	m := &Node{Name: e.path, Kind: w.kind, Parent: w.n, A: &Part{Offset: -1, Size: e.size}, B: &Part{Offset: -1, Size: f.size}}
+	found := w.c.found
+	err := w.headers(m, e, f)
+	w.c.found = found
+	if err != nil || len(m.Children) > 0 || slices.ContainsFunc(m.Findings, func(g Finding) bool { return !g.Outer || g.What == WhatFolded }) {
+		return false, err
+	}
+	w.countBeyond()
+	for _, g := range m.Findings {
+		g.Outer, g.Entries = false, 1
+		i := slices.IndexFunc(w.heads, func(h Finding) bool { return h.What == g.What && h.Where == g.Where && h.Effect == g.Effect })
+		if i < 0 {
+			w.heads = append(w.heads, g)
+			continue
+		}
+		w.heads[i].Runs = append(w.heads[i].Runs, g.Runs...)
+		w.heads[i].Entries++
+		w.heads[i].More += 1 + g.More
+	}
+	return true, nil
 }
 
 // lonely are the regular files without a partner.
@@ -323,6 +357,9 @@ func (w *treeWork) say() error {
 	if err := w.tails(); err != nil {
 		return err
 	}
+	for _, f := range w.heads {
+		c.add(w.n, f)
+	}
 	if w.folded.What != "" {
 		c.add(w.n, w.folded)
 	}
@@ -376,6 +413,11 @@ func (w *treeWork) pair(i, j int, e, f *entry) error {
 		return nil
 	}
 	if w.c.nodes++; w.c.nodes > maxNodes && !folder {
+		if equalData && e.path == f.path && len(w.heads) < 1000 { // kinds; some dozens in earnest
+			if done, err := w.foldHeader(e, f); done || err != nil {
+				return err
+			}
+		}
 		w.fold(e, f)
 		return nil
 	}

@@ -6,7 +6,7 @@ import (
 	"io"
 )
 
-// WriteJSON writes the result as JSON, indented by two spaces, node by node: the
+// WriteJSON writes the result as JSON, indented, a run a line, node by node: the
 // findings of two large images have more bytes in JSON than in memory, and no copy of
 // them is held. show chooses the findings that are written (nil: all), and nodes without
 // any, and without children that have some, are left out; totals and accounts are of everything.
@@ -16,7 +16,7 @@ func (r *Result) WriteJSON(w io.Writer, show func(*Node, *Finding) bool) error {
 		Sides   []Side  `json:"sides"`
 		Classes [][]int `json:"classes"`
 	}{r.Sides, r.Classes}
-	j.object("", head, "pairs", len(r.Pairs), func(i int) {
+	j.object("", head, jsonList{"pairs", len(r.Pairs), func(i int) {
 		c := r.Pairs[i]
 		if show != nil {
 			j.keep(c.Root)
@@ -26,8 +26,8 @@ func (r *Result) WriteJSON(w io.Writer, show func(*Node, *Finding) bool) error {
 			B     int    `json:"b"`
 			Total Totals `json:"total"`
 		}{c.A, c.B, c.Total}
-		j.object("    ", about, "root", -1, func(int) { j.node("      ", c.Root) })
-	})
+		j.object("    ", about, jsonList{"root", -1, func(int) { j.node("      ", c.Root) }})
+	}})
 	j.text("\n")
 	if j.err != nil {
 		return j.err
@@ -63,9 +63,15 @@ func (j *jsonWriter) text(s string) {
 	}
 }
 
-// object writes the fields of head and one more: a list of n values that each writes, or with n
-// below zero a single one. Both begin at the indentation of the object.
-func (j *jsonWriter) object(indent string, head any, name string, n int, each func(i int)) {
+// jsonList is a field of n values that each writes, or with n below zero of a single one.
+type jsonList struct {
+	name string
+	n    int
+	each func(i int)
+}
+
+// object writes the fields of head, which has one at least, and then lists.
+func (j *jsonWriter) object(indent string, head any, lists ...jsonList) {
 	b, err := json.MarshalIndent(head, indent, "  ")
 	if err != nil {
 		if j.err == nil {
@@ -74,40 +80,51 @@ func (j *jsonWriter) object(indent string, head any, name string, n int, each fu
 		return
 	}
 	j.text(string(b[:len(b)-len("\n"+indent+"}")]))
-	switch {
-	case n < 0:
-		j.text(",\n" + indent + "  \"" + name + "\": ")
-		each(0)
-	case n > 0:
-		j.text(",\n" + indent + "  \"" + name + "\": [")
-		for i := range n {
-			if i > 0 {
-				j.text(",")
-			}
-			j.text("\n" + indent + "    ")
-			each(i)
+	for _, l := range lists {
+		if l.n != 0 {
+			j.text(",\n" + indent + "  \"" + l.name + "\": ")
 		}
-		j.text("\n" + indent + "  ]")
+		if l.n < 0 {
+			l.each(0)
+		}
+		for i := range max(l.n, 0) {
+			j.text([]string{"[", ","}[min(i, 1)] + "\n" + indent + "    ")
+			l.each(i)
+		}
+		if l.n > 0 {
+			j.text("\n" + indent + "  ]")
+		}
 	}
 	j.text("\n" + indent + "}")
 }
 
 func (j *jsonWriter) node(indent string, n *Node) {
 	shallow := *n
-	shallow.Children = nil
-	children := n.Children
-	if j.show != nil {
-		shallow.Findings, children = nil, nil
-		for i := range n.Findings {
-			if j.show(n, &n.Findings[i]) {
-				shallow.Findings = append(shallow.Findings, n.Findings[i])
-			}
-		}
-		for _, c := range n.Children {
-			if j.kept[c] {
-				children = append(children, c)
-			}
+	shallow.Findings, shallow.Children = nil, nil
+	var findings []*Finding
+	for i := range n.Findings {
+		if j.show == nil || j.show(n, &n.Findings[i]) {
+			findings = append(findings, &n.Findings[i])
 		}
 	}
-	j.object(indent, shallow, "children", len(children), func(i int) { j.node(indent+"    ", children[i]) })
+	var children []*Node
+	for _, c := range n.Children {
+		if j.show == nil || j.kept[c] {
+			children = append(children, c)
+		}
+	}
+	deeper := indent + "    "
+	j.object(indent, shallow,
+		jsonList{"findings", len(findings), func(i int) { j.finding(deeper, findings[i]) }},
+		jsonList{"children", len(children), func(i int) { j.node(deeper, children[i]) }})
+}
+
+// finding writes one finding; its runs may be many.
+func (j *jsonWriter) finding(indent string, f *Finding) {
+	shallow := *f
+	shallow.Runs = nil
+	j.object(indent, shallow, jsonList{"runs", len(f.Runs), func(i int) {
+		b, _ := json.Marshal(f.Runs[i]) // four numbers
+		j.text(string(b))
+	}})
 }

@@ -263,9 +263,9 @@ func zipMemberCuts(s source, b []byte, name string, off, packed, after, method i
 	data := s.sub(t.at, packed)
 	switch method {
 	case 0:
-		t.add(packed, cut{what: WhatContent, mode: modeAuto, hint: name})
+		t.add(packed, cut{what: WhatContent, mode: modeAuto, way: &way{hint: name}})
 	case 8:
-		t.add(packed, cut{what: WhatPacked, mode: modePacked, hint: name, way: &way{method: "deflate", raw: bare(data, 0, packed),
+		t.add(packed, cut{what: WhatPacked, mode: modePacked, way: &way{hint: name, method: "deflate", raw: bare(data, 0, packed),
 			unpack: func() (io.Reader, error) { return flate.NewReader(data.reader()), nil }}})
 	default:
 		t.add(packed, cut{what: WhatContent, mode: modeBytes})

@@ -21,7 +21,7 @@ import (
 
 // diffMemory is when the garbage collector begins to work hard, in bytes: a
 // comparison holds some 60 MB whatever its sides' size, and shall stay below 150.
-const diffMemory = 100 << 20
+const diffMemory = 112 << 20
 
 // largestDefinition is what package definition takes.
 const largestDefinition = 1 << 20

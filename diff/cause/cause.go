@@ -146,17 +146,22 @@ type Cause struct {
 	Step       string     `json:"step,omitempty"` // of the definition
 	Line       string     `json:"line,omitempty"` // of the step's run, when one names the file
 	Files      []string   `json:"files"`
-	Sites      int        `json:"sites"` // differing places
-	Bytes      int64      `json:"bytes"` // owned, of both sides
+	MoreFiles  int        `json:"moreFiles,omitempty"` // so many more of a layer that stands among Files: too many to name
+	Sites      int        `json:"sites"`               // differing places
+	Bytes      int64      `json:"bytes"`               // owned, of both sides
 	Folded     []Fold     `json:"folded,omitempty"`
 	Evidence   []Evidence `json:"evidence"` // at most maxEvidence of Sites
 	Mend       Mend       `json:"mend"`
 
-	entry *entry
-	files map[string]bool
-	least float64
-	clean bool // some file is identical without what is claimed
+	entry   *entry
+	files   map[string]bool
+	entries map[string]int // of a layer's files that have no name here: how many
+	least   float64
+	clean   bool // some file is identical without what is claimed
 }
+
+// Count is how many files the cause is found in.
+func (k *Cause) Count() int { return len(k.Files) + k.MoreFiles }
 
 // Fold is a kind of effect that was folded into a cause.
 type Fold struct {

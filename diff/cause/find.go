@@ -53,6 +53,7 @@ type fileState struct {
 	left        []leftover
 	effects     map[string]int
 	node        *diff.Node
+	entries     int // that have no node of their own
 }
 
 type leftover struct {
@@ -225,6 +226,7 @@ func (s *search) node(n *diff.Node) {
 	var rest []*diff.Finding
 	for i := range n.Findings {
 		f := &n.Findings[i]
+		file.entries = max(file.entries, f.Entries)
 		if s.handled[f] {
 			continue
 		}
@@ -492,7 +494,7 @@ func (s *search) claim(n *diff.Node, f *diff.Finding, list ...claim) {
 		}
 		k := s.causes[c.entry]
 		if k == nil {
-			k = &Cause{ID: e.ID, Title: e.Title, Kind: e.Kind, entry: e, files: map[string]bool{}, least: 1}
+			k = &Cause{ID: e.ID, Title: e.Title, Kind: e.Kind, entry: e, files: map[string]bool{}, entries: map[string]int{}, least: 1}
 			s.causes[c.entry] = k
 		}
 		if least, ok := file.claims[c.entry]; !ok || c.confidence < least {
@@ -500,6 +502,9 @@ func (s *search) claim(n *diff.Node, f *diff.Finding, list ...claim) {
 		}
 		k.files[file.path] = true
 		k.Sites += 1 + c.more
+		if f.Entries > k.entries[file.path] {
+			k.entries[file.path] = f.Entries
+		}
 		if i == 0 {
 			k.Sites += f.More
 			k.Bytes += owned(f)
@@ -556,14 +561,14 @@ func (s *search) settle(cmp *diff.Comparison) {
 		if len(f.claims) == 0 && len(f.left) == 0 {
 			continue // digests of layers and the like: they follow from files
 		}
-		t.Differing++
 		s.ending(f)
 		if len(f.left) == 0 && len(f.claims) == 0 {
-			t.Differing--
 			continue
 		}
+		many := max(1, f.entries)
+		t.Differing += many
 		if len(f.left) == 0 {
-			t.Explained++
+			t.Explained += many
 		} else {
 			unexplained += s.unexplained(f)
 		}
@@ -656,6 +661,9 @@ func (s *search) finish() {
 	r := s.report
 	for _, k := range s.causes {
 		k.Files = slices.Sorted(maps.Keys(k.files))
+		for _, n := range k.entries {
+			k.MoreFiles += n - 1 // the layer that they are said of stands among Files
+		}
 		if k.least >= 1 && !k.clean {
 			k.least = 0.9
 			k.How = "other bytes of its files are unexplained, so that nothing becomes identical without it alone"
@@ -698,8 +706,8 @@ func before(x, y *Cause) bool {
 		return first(x) < first(y)
 	case x.Proof != y.Proof:
 		return x.Proof == Proven
-	case len(x.Files) != len(y.Files):
-		return len(x.Files) > len(y.Files)
+	case x.Count() != y.Count():
+		return x.Count() > y.Count()
 	case x.Bytes != y.Bytes:
 		return x.Bytes > y.Bytes
 	}

@@ -42,7 +42,7 @@ func Markdown(w io.Writer, r *cause.Report) error {
 	if len(r.Causes) > 0 {
 		b.WriteString("\n| # | cause | files | proof | made by |\n|--:|---|--:|---|---|\n")
 		for _, k := range r.Causes {
-			fmt.Fprintf(&b, "| %d | %s | %d | %s | %s |\n", k.Number, md(k.Title, 80), len(k.Files), sure(k), md(made(k), 130))
+			fmt.Fprintf(&b, "| %d | %s | %d | %s | %s |\n", k.Number, md(k.Title, 80), k.Count(), sure(k), md(made(k), 130))
 		}
 		b.WriteString("\n")
 	}
@@ -78,7 +78,7 @@ func capital(s string) string {
 
 func markdownCause(r *cause.Report, k *cause.Cause) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "<details><summary><b>%d %s</b>, %s, %s</summary>\n\n", k.Number, md(k.Title, 80), plural(len(k.Files), "file"), sure(k))
+	fmt.Fprintf(&b, "<details><summary><b>%d %s</b>, %s, %s</summary>\n\n", k.Number, md(k.Title, 80), plural(k.Count(), "file"), sure(k))
 	for i, e := range k.Evidence {
 		if i == evidenceShown {
 			fmt.Fprintf(&b, "- … and %d more places\n", k.Sites-evidenceShown)

@@ -104,7 +104,7 @@ func textBody(r *cause.Report, room int) []string {
 }
 
 func causeLine(k *cause.Cause) string {
-	line := fmt.Sprintf("%-2d %-44s %-9s %s", k.Number, k.Title, plural(len(k.Files), "file"), sure(k))
+	line := fmt.Sprintf("%-2d %-44s %-9s %s", k.Number, k.Title, plural(k.Count(), "file"), sure(k))
 	if m := made(k); m != "" {
 		line += "   " + m
 	}
@@ -124,7 +124,7 @@ func textCause(r *cause.Report, k *cause.Cause) []string {
 		shown[e.Path] = true
 		lines = append(lines, textEvidence(r, e)...)
 	}
-	if more := len(k.Files) - len(shown); more > 0 {
+	if more := k.Count() - len(shown); more > 0 {
 		lines = append(lines, fmt.Sprintf("   … and %s", plural(more, "more file")))
 	}
 	label := "proof: "
