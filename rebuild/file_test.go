@@ -6,8 +6,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"quorate.dev/rebuild/agreement"
 )
 
 func TestParseFile(t *testing.T) {
@@ -82,34 +80,6 @@ func TestParseFile(t *testing.T) {
 				t.Errorf("got  %v\nwant %s…", err, test.want)
 			}
 		})
-	}
-}
-
-func TestFormatPolicy(t *testing.T) {
-	p := &agreement.Policy{
-		Threshold: 2, Distinct: map[string]int{"operator": 2, "kernel": 1}, AllowDissent: true,
-		Rebuilders: []agreement.Rebuilder{
-			{Name: "1e3", Operator: "true", Key: newKey(t).Public()}, // what YAML would take for a number and a boolean
-			{Name: "osl", Operator: "umbra", Key: newKey(t).Public(), BuilderID: "https://umbra.example/o'sl"},
-		},
-		Signers: []agreement.SignerKey{{Name: "osl", Key: newKey(t).Public()}},
-	}
-	files := FormatPolicy(p)
-	got, err := agreement.ParsePolicy("policy.yaml", files["policy.yaml"], func(path string) ([]byte, error) {
-		if b, ok := files[path]; ok {
-			return b, nil
-		}
-		return nil, fs.ErrNotExist
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(got.Canonical()) != string(p.Canonical()) {
-		t.Errorf("got\n%s\nwant\n%s", got.Canonical(), p.Canonical())
-	}
-	again := FormatPolicy(got)
-	if d := cmp.Diff(files, again); d != "" {
-		t.Errorf("written again (-first +second):\n%s", d)
 	}
 }
 

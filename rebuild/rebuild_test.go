@@ -139,7 +139,7 @@ func newTeam(t *testing.T) *team {
 		x.options.Policy.Rebuilders = append(x.options.Policy.Rebuilders, agreement.Rebuilder{Name: name, Operator: "acme", Key: f.key.Public()})
 	}
 	x.options.Policy.Signers = []agreement.SignerKey{{Name: "release", Key: release.Public()}}
-	x.options.Files = FormatPolicy(x.options.Policy)
+	x.options.Files = x.options.Policy.Format()
 	x.options.Compare = func(_ context.Context, a, b string) (*Differences, error) {
 		for _, dir := range []string{a, b} {
 			if _, err := image.ReadOCI(dir); err != nil {

@@ -256,7 +256,7 @@ func (m *machine) rebuildOptions(ctx context.Context, f rebuildFlags) (*rebuild.
 	}
 	o := &rebuild.Options{
 		Policy: policy, Signer: signer, InputStore: m.store.Dir(), Offline: f.inputs.offline, Results: results, Timeout: f.timeout,
-		Files: rebuild.FormatPolicy(policy), Compare: compareLayouts, Events: m.rebuildEvent(),
+		Files: policy.Format(), Compare: compareLayouts, Events: m.rebuildEvent(),
 	}
 	o.Mirrors = mirrors(f.inputs)
 	o.Rebuilders, err = m.toAsk(asked, policy, f.file == "" && os.Getenv(operatorVar) == "")

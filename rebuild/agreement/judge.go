@@ -20,6 +20,9 @@ func Judge(job Job, policy *Policy, submissions []Submission) (Verdict, *Agreeme
 	if err := policy.Check(); err != nil {
 		return Verdict{Decision: Inconclusive, Reasons: []string{err.Error()}}, nil
 	}
+	if err := policy.ready(); err != nil {
+		return Verdict{Decision: Inconclusive, Reasons: []string{err.Error()}}, nil
+	}
 	if job.Lock.IsZero() || job.Definition.IsZero() {
 		return Verdict{Decision: Inconclusive, Reasons: []string{"the job names no lock or no definition"}}, nil
 	}
@@ -30,7 +33,7 @@ func Judge(job Job, policy *Policy, submissions []Submission) (Verdict, *Agreeme
 	}
 	heard := make([]statement, len(sorted))
 	for i, r := range sorted {
-		heard[i] = hear(job, r, byName[r.Name])
+		heard[i] = hear(job, policy, r, byName[r.Name])
 		delete(byName, r.Name)
 	}
 	verdict, winner := decide(policy, heard)
@@ -82,7 +85,7 @@ type statement struct {
 
 // hear reduces the submissions of one rebuilder to one statement. A report
 // that counts outweighs failures before or after it; two that differ are a dissent.
-func hear(job Job, r Rebuilder, submissions []Submission) statement {
+func hear(job Job, policy *Policy, r Rebuilder, submissions []Submission) statement {
 	h := statement{rebuilder: r, outcome: Outcome{Rebuilder: r.Name, Operator: r.Operator, Fingerprint: r.Key.Fingerprint()}}
 	var reports []*Report
 	var faults []string
@@ -93,7 +96,7 @@ func hear(job Job, r Rebuilder, submissions []Submission) statement {
 		case s.Timeout && s.Report == nil && s.Err == nil:
 			late = true
 		default:
-			if err := admit(job, r, s); err != nil {
+			if err := admit(job, policy, r, s); err != nil {
 				faults = append(faults, err.Error())
 				continue
 			}
@@ -114,6 +117,7 @@ func hear(job Job, r Rebuilder, submissions []Submission) statement {
 		})
 		h.report = reports[0]
 		h.outcome.Report, h.outcome.Committed = reports[0], committed[reports[0]]
+		h.outcome.Fingerprint = reports[0].KeyFingerprint
 		h.torn = slices.ContainsFunc(reports, func(other *Report) bool { return !same(other, h.report) })
 	case len(faults) > 0:
 		slices.Sort(faults)
@@ -130,19 +134,26 @@ func hear(job Job, r Rebuilder, submissions []Submission) statement {
 }
 
 // admit says why a submission does not count, or nil.
-func admit(job Job, r Rebuilder, s Submission) error {
+func admit(job Job, policy *Policy, r Rebuilder, s Submission) error {
 	report := s.Report
 	switch {
 	case s.Err != nil:
 		return s.Err
 	case report == nil:
 		return errors.New("no report")
-	case report.KeyFingerprint != r.Key.Fingerprint():
+	}
+	speakers := r.speakers()
+	signed := slices.IndexFunc(speakers, func(s Speaker) bool { return s.Key.Fingerprint() == report.KeyFingerprint })
+	switch {
+	case signed < 0:
 		return fmt.Errorf("report is signed with key %.16s…, but the policy enrols %.16s… for %q", report.KeyFingerprint, r.Key.Fingerprint(), r.Name)
 	case report.Rebuilder != r.Name:
 		return fmt.Errorf("report says it is from %q, but its key is enrolled for %q", report.Rebuilder, r.Name)
-	case r.BuilderID != "" && report.BuilderID != r.BuilderID:
-		return fmt.Errorf("report has builder id %q, expected %q", report.BuilderID, r.BuilderID)
+	}
+	if err := policy.Hears(speakers[signed], Said{Time: report.Finished, BuilderID: report.BuilderID}, RoleRebuilder); err != nil {
+		return err
+	}
+	switch {
 	case job.Nonce != "" && report.Nonce != job.Nonce:
 		return fmt.Errorf("report answers request %q, expected %q: it may be an old one", report.Nonce, job.Nonce)
 	case report.Lock != job.Lock:
@@ -216,7 +227,7 @@ func (g *group) values(attribute string) map[string]bool {
 	for _, m := range g.members {
 		switch attribute {
 		case "key":
-			set[m.rebuilder.Key.Fingerprint()] = true
+			set[m.report.KeyFingerprint] = true
 		default:
 			if v := m.report.Environment[attribute]; v != "" {
 				set[v] = true

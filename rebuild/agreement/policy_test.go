@@ -7,8 +7,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"quorate.dev/lockfile/strictyaml"
+	"quorate.dev/rebuild/keyfile"
 )
 
 // keysByPath stands for a folder of key files: keys/0.pub to keys/5.pub.
@@ -20,6 +22,12 @@ func keysByPath(path string) ([]byte, error) {
 		return []byte("no key"), nil
 	}
 	return nil, fs.ErrNotExist
+}
+
+// samePolicy compares policies as they were parsed.
+var samePolicy = cmp.Options{
+	cmp.Comparer(func(a, b keyfile.PublicKey) bool { return a == b }),
+	cmpopts.IgnoreUnexported(Policy{}),
 }
 
 const goodPolicy = `# who may say that an image is what its lock says
@@ -49,7 +57,7 @@ func TestParsePolicy(t *testing.T) {
 		},
 		Signers: []SignerKey{{Name: "release", Key: keys[2]}},
 	}
-	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b Rebuilder) bool { return a == b }), cmp.Comparer(func(a, b SignerKey) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(want, got, samePolicy); diff != "" {
 		t.Error(diff)
 	}
 	reordered := strings.Replace(goodPolicy, "{operator: 2, kernel: 1}", "\n  kernel: 1\n  operator: 2", 1)
@@ -135,10 +143,19 @@ func FuzzParsePolicy(f *testing.F) {
 	f.Add([]byte(goodPolicy))
 	f.Add([]byte("apiVersion: quorate/v1\nkind: Policy\nthreshold: 1\nrebuilders: [{name: a, operator: a, key: keys/0.pub}]\n"))
 	f.Add([]byte("distinct: {operator: 99999999999999999999}\n"))
+	f.Add([]byte(grownPolicy))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		policy, err := ParsePolicy("fuzz", data, keysByPath)
 		if err == nil && policy.Check() != nil {
 			t.Fatalf("accepted a policy that cannot be used: %v", policy.Check())
+		}
+		if err != nil {
+			return
+		}
+		files := policy.Format()
+		again, err := ParsePolicy("again", files["policy.yaml"], func(path string) ([]byte, error) { return files[path], nil })
+		if err != nil || again.Digest() != policy.Digest() {
+			t.Fatalf("written and read again it is another policy: %v\n%s", err, files["policy.yaml"])
 		}
 	})
 }

@@ -74,11 +74,13 @@ type Statement struct {
 	Line        int           // of a file, from 1; 0 for a referrer
 	Referrer    digest.Digest // its manifest; zero for a line of a file
 	Kind        Kind
-	Digest      digest.Digest // of the payload; zero when there is none
-	Name        string        // of the rebuilder or signer whose key verifies; else the rebuilder that it claims to be from
-	Fingerprint string        // of the key that verifies; "" for none
-	Accepted    bool          // signed by a key of the policy, and well formed
-	Reason      string        // why not
+	Digest      digest.Digest  // of the payload; zero when there is none
+	Name        string         // of the rebuilder or signer whose key verifies; else the rebuilder that it claims to be from
+	Fingerprint string         // of the key that verifies; "" for none
+	Role        agreement.Role // of whoever has that key; "" for none
+	Accepted    bool           // signed by a key that counts here and then, and well formed
+	Reason      string         // why not
+	Code        string         // the same for programs, of what the policy does not hear (agreement.RefusedError)
 
 	// Of accepted ones:
 	Predicate string    // its type
@@ -150,6 +152,9 @@ func (o *opener) add(st Statement, envelope []byte) {
 
 func (o *opener) refuse(st Statement, err error) {
 	st.Reason = err.Error()
+	if refused, ok := errors.AsType[*agreement.RefusedError](err); ok {
+		st.Code = refused.Code
+	}
 	if st.Kind == KindReport && st.Name != "" {
 		o.submissions = append(o.submissions, agreement.Submission{Rebuilder: st.Name, Err: err})
 	}
@@ -198,23 +203,28 @@ func claimedName(tree any) string {
 }
 
 func (o *opener) report(st *Statement, s *sealed, claimed string) error {
-	name, key := s.owner(o.policy, claimed)
-	if name == "" {
+	speaker, err := o.signed(st, s, claimed)
+	if err != nil {
 		st.Name = claimed
-		return &SignatureError{}
+		return err
 	}
-	st.Name, st.Fingerprint = name, key.Fingerprint()
 	report, err := parseReport(s.payload)
 	if err != nil {
 		return err
 	}
-	report.KeyFingerprint, st.Time = key.Fingerprint(), report.Finished
-	o.submissions = append(o.submissions, agreement.Submission{Rebuilder: name, Report: report})
+	report.KeyFingerprint, st.Time = st.Fingerprint, report.Finished
+	if err := o.policy.Hears(speaker, agreement.Said{Time: report.Finished, BuilderID: report.BuilderID}, agreement.RoleRebuilder); err != nil {
+		if speaker.Role != agreement.RoleRebuilder {
+			st.Name = claimed
+		}
+		return err
+	}
+	o.submissions = append(o.submissions, agreement.Submission{Rebuilder: st.Name, Report: report})
 	return nil
 }
 
 func (o *opener) agreement(st *Statement, s *sealed) error {
-	signer, err := o.signer(st, s)
+	speaker, err := o.signed(st, s, "")
 	if err != nil {
 		return err
 	}
@@ -222,20 +232,22 @@ func (o *opener) agreement(st *Statement, s *sealed) error {
 	if err != nil {
 		return err
 	}
-	a.Signer, a.Fingerprint, st.Time = signer.Name, signer.Key.Fingerprint(), a.AgreedOn
+	a.Signer, a.Fingerprint, st.Time = st.Name, st.Fingerprint, a.AgreedOn
+	if err := o.policy.Hears(speaker, agreement.Said{Time: a.AgreedOn}, agreement.RoleRelease); err != nil {
+		return err
+	}
 	o.agreements = append(o.agreements, a)
 	return nil
 }
 
-// signer finds which signer of the policy signed.
-func (o *opener) signer(st *Statement, s *sealed) (agreement.SignerKey, error) {
-	at := slices.IndexFunc(o.policy.Signers, func(k agreement.SignerKey) bool { return s.verify(k.Key) == nil })
-	if at < 0 {
-		return agreement.SignerKey{}, &SignatureError{}
+// signed finds whose key of the policy signed, in whatever role.
+func (o *opener) signed(st *Statement, s *sealed, likely string) (agreement.Speaker, error) {
+	speaker, ok := s.speaker(o.policy, likely)
+	if !ok {
+		return speaker, &SignatureError{}
 	}
-	signer := o.policy.Signers[at]
-	st.Name, st.Fingerprint = signer.Name, signer.Key.Fingerprint()
-	return signer, nil
+	st.Name, st.Role, st.Fingerprint = speaker.Name, speaker.Role, speaker.Key.Fingerprint()
+	return speaker, nil
 }
 
 func (o *opener) judge() *Opened {

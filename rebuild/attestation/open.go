@@ -51,24 +51,32 @@ func OpenSubmission(envelope []byte, policy *agreement.Policy, name string) agre
 	if err != nil {
 		return agreement.Submission{Rebuilder: name, Err: err}
 	}
-	report, err := s.report(r.Key)
-	if wrong, ok := err.(*SignatureError); ok {
-		wrong.Owner, _ = s.owner(policy, name)
+	speaker, signed := s.speaker(policy, name)
+	if !signed || speaker.Role != agreement.RoleRebuilder || speaker.Name != name {
+		return agreement.Submission{Rebuilder: name, Err: &SignatureError{Want: r.Key.Fingerprint(), Owner: speaker.Name}}
 	}
+	report, err := s.report(speaker.Key)
 	return agreement.Submission{Rebuilder: name, Report: report, Err: err}
 }
 
-// owner finds whose key verifies the envelope. likely is tried first.
-func (s *sealed) owner(policy *agreement.Policy, likely string) (name string, key keyfile.PublicKey) {
-	if r, ok := policy.Rebuilder(likely); ok && s.verify(r.Key) == nil {
-		return r.Name, r.Key
-	}
-	for _, r := range policy.Rebuilders {
-		if s.verify(r.Key) == nil {
-			return r.Name, r.Key
+// speaker finds whose key verifies the envelope, in whatever role. The keys of
+// the rebuilder or signer of the likely name are tried first.
+func (s *sealed) speaker(policy *agreement.Policy, likely string) (agreement.Speaker, bool) {
+	all := policy.Speakers()
+	slices.SortStableFunc(all, func(a, b agreement.Speaker) int {
+		switch {
+		case a.Name == likely && b.Name != likely:
+			return -1
+		case b.Name == likely && a.Name != likely:
+			return 1
 		}
+		return 0
+	})
+	i := slices.IndexFunc(all, func(a agreement.Speaker) bool { return s.verify(a.Key) == nil })
+	if i < 0 {
+		return agreement.Speaker{}, false
 	}
-	return "", keyfile.PublicKey{}
+	return all[i], true
 }
 
 // parseReport reads a payload whose signature was checked, or is about to be made.

@@ -337,7 +337,7 @@ func TestReferrersOfLiars(t *testing.T) {
 		{"reproduced, by one operator", lie("release", level, level+`,"SLSA_BUILD_REPRODUCED"`), "x", "claims SLSA_BUILD_REPRODUCED, but one operator is behind all that agree", ""},
 		{"failed", lie("release", "PASSED", "FAILED"), "x", "says FAILED", ""},
 		{"neither", lie("release", "PASSED", "PERHAPS"), "x", "", "verificationResult is"},
-		{"of a rebuilder", lie("a", level, level), "x", "", "not signed by any key of the policy"},
+		{"of a rebuilder", lie("a", level, level), "x", "", `is signed by rebuilder "a", but needs the role "release" or "auditor"`},
 		{"of a stranger", lie("stranger", level, level), "x", "", "not signed by any key of the policy"},
 		{"with a field of its own", lie("release", `"slsaVersion"`, `"more":1,"slsaVersion"`), "x", "", `unknown field "more"`},
 		{"statements of x beside y", lie("release", level, level), "y", "image " + of("y").String() + " is not what the rebuilders built", ""},

@@ -23,7 +23,7 @@ const (
 	VerifierID = "https://quorate.dev/verifiers/policy/v1"
 	// policyURI says what a VSA's policy digest is of: agreement.Policy.Canonical,
 	// which is the same for every spelling of a policy file.
-	policyURI = "https://quorate.dev/policies/canonical/v1"
+	policyURI = "https://quorate.dev/policies/canonical/v2"
 	// ReproducedLevel is SLSA's "reproduced by two or more builders", which may
 	// only be said of independently operated ones (SLSA 1.2, verified-properties).
 	ReproducedLevel = "SLSA_BUILD_REPRODUCED"
@@ -160,7 +160,7 @@ type SignedSummary struct {
 func (s *SignedSummary) Reproduced() bool { return slices.Contains(s.Levels, ReproducedLevel) }
 
 func (o *opener) summary(st *Statement, s *sealed) error {
-	signer, err := o.signer(st, s)
+	speaker, err := o.signed(st, s, "")
 	if err != nil {
 		return err
 	}
@@ -168,7 +168,10 @@ func (o *opener) summary(st *Statement, s *sealed) error {
 	if err != nil {
 		return err
 	}
-	v.Signer, st.Time = signer.Name, v.Time
+	v.Signer, st.Time = st.Name, v.Time
+	if err := o.policy.Hears(speaker, agreement.Said{Time: v.Time}, agreement.RoleRelease, agreement.RoleAuditor); err != nil {
+		return err
+	}
 	o.summaries = append(o.summaries, v)
 	slices.SortStableFunc(o.summaries, func(a, b *SignedSummary) int { return b.Time.Compare(a.Time) })
 	return nil
