@@ -250,6 +250,14 @@ func (o *Options) check() error {
 	if len(o.Policy.Signers) > 0 && !slices.ContainsFunc(o.Policy.Signers, isSigner) {
 		return fmt.Errorf("the key to sign with (%.16s…) is none of the policy's signers", o.Signer.Public().Fingerprint())
 	}
+	for _, s := range o.Policy.Speakers() {
+		if s.Key != o.Signer.Public() {
+			continue
+		}
+		if err := o.Policy.Hears(s, agreement.Said{Time: time.Now()}, agreement.RoleRelease); err != nil {
+			return fmt.Errorf("an agreement signed now would not count: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -483,9 +491,12 @@ func (r *run) judge(ctx context.Context) (*Outcome, error) {
 		out.Attempts[r.options.Rebuilders[i].Name] = a.attempts
 	}
 	job := agreement.Job{Lock: digest.Of(r.options.Lock), Definition: digest.Of(r.options.Definition), Nonce: r.nonce}
-	out.Verdict, out.Agreement = agreement.Judge(job, r.options.Policy, submissions)
+	policy, err := r.policy()
+	if err != nil {
+		return nil, err
+	}
+	out.Verdict, out.Agreement = agreement.Judge(job, policy, submissions)
 	out.Warnings = append(out.Warnings, out.Verdict.Warnings...)
-	var err error
 	switch out.Verdict.Decision {
 	case agreement.Agree:
 		err = r.agree(ctx, out)
@@ -493,7 +504,7 @@ func (r *run) judge(ctx context.Context) (*Outcome, error) {
 		err = r.compare(ctx, out)
 	}
 	if err == nil && out.Agreement == nil {
-		err = r.refuse(ctx, job, submissions)
+		err = r.refuse(ctx, job, policy, submissions)
 	}
 	if err != nil {
 		return nil, err
@@ -504,6 +515,13 @@ func (r *run) judge(ctx context.Context) (*Outcome, error) {
 		}
 	}
 	return out, r.results.writeJSON("verdict.json", out.Summary())
+}
+
+// policy is the policy as things stand now: a report that is too old, or a key
+// whose time is over, counts no more.
+func (r *run) policy() (*agreement.Policy, error) {
+	image, _ := r.options.Policy.Image()
+	return r.options.Policy.For(image, r.now())
 }
 
 // agree signs, and keeps one image.
@@ -520,7 +538,11 @@ func (r *run) agree(ctx context.Context, out *Outcome) error {
 		return err
 	}
 	// What is handed out must stand before a reader who has the same policy.
-	opened, err := attestation.OpenBundle(bundle, r.options.Policy)
+	policy, err := r.policy()
+	if err != nil {
+		return err
+	}
+	opened, err := attestation.OpenBundle(bundle, policy)
 	if err == nil {
 		err = opened.Verify(manifests(out.Agreement)...)
 	}
@@ -534,8 +556,8 @@ func (r *run) agree(ctx context.Context, out *Outcome) error {
 }
 
 // refuse signs that there is no agreement, with every outcome.
-func (r *run) refuse(ctx context.Context, job agreement.Job, submissions []agreement.Submission) error {
-	refusal := agreement.Refuse(job, r.options.Policy, submissions)
+func (r *run) refuse(ctx context.Context, job agreement.Job, policy *agreement.Policy, submissions []agreement.Submission) error {
+	refusal := agreement.Refuse(job, policy, submissions)
 	signed, err := attestation.SignRefusal(ctx, refusal, r.options.Signer, r.now())
 	if err != nil {
 		return err
@@ -544,7 +566,7 @@ func (r *run) refuse(ctx context.Context, job agreement.Job, submissions []agree
 	if err != nil {
 		return err
 	}
-	opened, err := attestation.OpenBundle(bundle, r.options.Policy)
+	opened, err := attestation.OpenBundle(bundle, policy)
 	if err != nil {
 		return fmt.Errorf("the signed refusal cannot be opened: %w", err)
 	}

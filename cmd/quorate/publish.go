@@ -119,7 +119,11 @@ func runPublish(ctx context.Context, ui *terminal, results, refText string, f pu
 		return err
 	}
 	p := &publication{ui: ui, client: f.registry.client(ui), ref: ref, verifier: f.verifier}
-	if p.policy, err = f.readPolicy(results); err != nil {
+	policy, err := f.readPolicy(results)
+	if err != nil {
+		return err
+	}
+	if p.policy, err = policy.For(ref.Repository(), time.Now()); err != nil {
 		return err
 	}
 	if err := p.readResults(results); err != nil {
@@ -274,12 +278,7 @@ func (p *publication) addBundles() error {
 
 // keyOf returns the policy's key by which a statement was accepted.
 func (p *publication) keyOf(s attestation.Statement) keyfile.PublicKey {
-	for _, r := range p.policy.Rebuilders {
-		if r.Key.Fingerprint() == s.Fingerprint {
-			return r.Key
-		}
-	}
-	for _, k := range p.policy.Signers {
+	for _, k := range p.policy.Speakers() {
 		if k.Key.Fingerprint() == s.Fingerprint {
 			return k.Key
 		}

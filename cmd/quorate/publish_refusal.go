@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"quorate.dev/builder/image"
 	"quorate.dev/rebuild/agreement"
@@ -30,7 +31,11 @@ func runPublishRefusal(ctx context.Context, ui *terminal, results, refText strin
 		return err
 	}
 	p := &publication{ui: ui, client: f.registry.client(ui), ref: ref}
-	if p.policy, err = f.readPolicy(results); err != nil {
+	policy, err := f.readPolicy(results)
+	if err != nil {
+		return err
+	}
+	if p.policy, err = policy.For(ref.Repository(), time.Now()); err != nil {
 		return err
 	}
 	decision, err := p.readRefusal(results)

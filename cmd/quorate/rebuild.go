@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,7 @@ type rebuildFlags struct {
 	count     int    // --rebuilders
 	file      string // --rebuilders-file
 	policy    string
+	as        string
 	key       string
 	pass      passphraseFlags
 	outputs   outputsFlag
@@ -99,6 +101,7 @@ image's manifest, one line for each platform.` +
 	flags.IntVar(&f.count, "rebuilders", 0, "ask `N` workers on this machine")
 	flags.StringVar(&f.file, "rebuilders-file", "", "ask the rebuilders that `FILE` names")
 	flags.StringVar(&f.policy, "policy", "", "judge by the policy in `FILE`")
+	flags.StringVar(&f.as, "as", "", "`NAME` by which a policy with rules knows the image (default: the repository of --push, else the definition's name)")
 	flags.StringVar(&f.key, "key", "", "sign the agreement with the private key in `FILE`")
 	flags.Var(&f.outputs, "output", "on agreement also write the image: oci=DIR, oci-archive=FILE or docker-archive=FILE; may be repeated")
 	flags.StringVar(&f.push, "push", "", "on agreement publish the image, and what proves it, as `REF`")
@@ -142,7 +145,11 @@ func runRebuild(ctx context.Context, ui *terminal, dir string, f rebuildFlags) e
 	}
 	defer m.close()
 	m.dir = p.Dir
-	o, err := m.rebuildOptions(ctx, f)
+	name := p.Definition.Name
+	if pub != nil {
+		name = pub.ref.Repository()
+	}
+	o, err := m.rebuildOptions(ctx, f, cmp.Or(f.as, name))
 	if err != nil {
 		return err
 	}
@@ -236,8 +243,9 @@ func writeAgreed(outputs []output, name, dir string) error {
 	return nil
 }
 
-// rebuildOptions says who is asked, how they are judged and who signs.
-func (m *machine) rebuildOptions(ctx context.Context, f rebuildFlags) (*rebuild.Options, error) {
+// rebuildOptions says who is asked, how they are judged and who signs. image is
+// the name by which the policy has to cover the image.
+func (m *machine) rebuildOptions(ctx context.Context, f rebuildFlags, image string) (*rebuild.Options, error) {
 	results, err := filepath.Abs(f.results)
 	if err != nil {
 		return nil, err
@@ -252,6 +260,9 @@ func (m *machine) rebuildOptions(ctx context.Context, f rebuildFlags) (*rebuild.
 	}
 	policy, err := m.rebuildPolicy(f, asked, own, signer)
 	if err != nil {
+		return nil, err
+	}
+	if policy, err = policy.For(image, time.Now()); err != nil {
 		return nil, err
 	}
 	o := &rebuild.Options{

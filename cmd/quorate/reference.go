@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
@@ -52,12 +53,41 @@ const worthShowing = 1 << 20
 type readerFlags struct {
 	registry registryFlags
 	policy   string
+	as       string // name of the image for the policy's rules
+	at       timeFlag
 	from     []string // --attestations-from
+}
+
+// timeFlag is a time as policies write it; zero is now.
+type timeFlag struct{ time.Time }
+
+func (t *timeFlag) String() string {
+	if t.IsZero() {
+		return ""
+	}
+	return agreement.FormatTime(t.Time)
+}
+
+func (t *timeFlag) Set(text string) (err error) {
+	t.Time, err = agreement.ParseTime(text)
+	return err
+}
+
+func (t *timeFlag) Type() string { return "TIME" }
+
+// orNow is the time given, or the clock's.
+func (t *timeFlag) orNow() time.Time {
+	if t.IsZero() {
+		return time.Now()
+	}
+	return t.Time
 }
 
 func (f *readerFlags) register(flags *pflag.FlagSet, policyUse string) {
 	f.registry.register(flags)
 	flags.StringVar(&f.policy, "policy", "", policyUse)
+	flags.StringVar(&f.as, "as", "", "`NAME` by which the policy's rules know the image (default: the repository of REF)")
+	flags.Var(&f.at, "at", "judge as of this `TIME`, such as 2026-11-01T00:00:00Z (default now)")
 	flags.StringArrayVar(&f.from, "attestations-from", nil, "also read statements about the image in `REPO`, where others keep theirs; may be repeated")
 }
 
@@ -69,7 +99,11 @@ func (f *readerFlags) open(ctx context.Context, ui *terminal, refText string) (*
 	}
 	var policy *agreement.Policy
 	if f.policy != "" {
-		if policy, err = readPolicy(f.policy); err != nil {
+		whole, err := readPolicy(f.policy)
+		if err != nil {
+			return nil, nil, err
+		}
+		if policy, err = whole.For(cmp.Or(f.as, ref.Repository()), f.at.orNow()); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -421,16 +455,18 @@ type saidStatement struct {
 	Line        int    `json:"line,omitempty"`       // of a bundle in a file
 	Kind        string `json:"kind"`
 	Name        string `json:"name,omitempty"` // in the policy; for what is not accepted, as it claims
+	Role        string `json:"role,omitempty"` // of whoever signed it, in the policy
 	Fingerprint string `json:"fingerprint,omitempty"`
 	Time        string `json:"time,omitempty"`
 	Accepted    bool   `json:"accepted"`
 	Reason      string `json:"reason,omitempty"` // why not
+	Code        string `json:"code,omitempty"`   // the same in a word, where the policy does not hear it
 }
 
 func describeStatements(o *attestation.Opened) []saidStatement {
 	all := []saidStatement{}
 	for _, s := range o.Statements {
-		one := saidStatement{Line: s.Line, Kind: string(s.Kind), Name: s.Name, Fingerprint: s.Fingerprint, Accepted: s.Accepted, Reason: s.Reason}
+		one := saidStatement{Line: s.Line, Kind: string(s.Kind), Name: s.Name, Role: string(s.Role), Fingerprint: s.Fingerprint, Accepted: s.Accepted, Reason: s.Reason, Code: s.Code}
 		if !s.Referrer.IsZero() {
 			one.Referrer = s.Referrer.String()
 		}

@@ -256,13 +256,23 @@ func (p *published) writeSummary(ctx context.Context, o *attestation.Opened, f v
 
 // verifyFile judges a bundle in a file.
 func verifyFile(ui *terminal, bundlePath string, f verifyFlags) error {
-	policy, err := readPolicy(f.reader.policy)
+	whole, err := readPolicy(f.reader.policy)
 	if err != nil {
 		return err
 	}
 	data, err := readSmallFile(bundlePath, largestBundle)
 	if err != nil {
 		return fmt.Errorf("cannot read bundle: %w", err)
+	}
+	name := f.reader.as
+	if name == "" && len(whole.Rules) > 0 {
+		if name, err = attestation.NameIn(data); err != nil {
+			return fmt.Errorf("the policy has rules for images, and %q does not say which one it is about: %w", bundlePath, err)
+		}
+	}
+	policy, err := whole.For(name, f.reader.at.orNow())
+	if err != nil {
+		return err
 	}
 	opened, err := attestation.OpenBundle(data, policy)
 	if err != nil {

@@ -124,6 +124,31 @@ func OpenBundle(data []byte, policy *agreement.Policy) (*Opened, error) {
 	return o.judge(), nil
 }
 
+// NameIn returns the image's name that the reports of a bundle claim, all the
+// same one. Whether they may is for the policy to say, narrowed to that name.
+func NameIn(data []byte) (string, error) {
+	if len(data) > MaxBundle {
+		return "", refuse("bundle has %d bytes; at most %d are read", len(data), MaxBundle)
+	}
+	name := ""
+	for line := range bytes.Lines(data) {
+		claim, err := ReadClaim(bytes.TrimSpace(line))
+		if err != nil || claim.Report == nil {
+			continue
+		}
+		for _, s := range claim.Report.Subjects {
+			if name != "" && s.Name != name {
+				return "", refuse("its reports are about %.64q and %.64q", name, s.Name)
+			}
+			name = s.Name
+		}
+	}
+	if name == "" {
+		return "", refuse("it holds no report")
+	}
+	return name, nil
+}
+
 // opener gathers what the statements of a bundle or of referrers say.
 type opener struct {
 	policy      *agreement.Policy

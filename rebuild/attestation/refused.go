@@ -118,7 +118,7 @@ func (r *SignedRefusal) say() string {
 }
 
 func (o *opener) refusal(st *Statement, s *sealed) error {
-	signer, err := o.signer(st, s)
+	speaker, err := o.signed(st, s, "")
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,10 @@ func (o *opener) refusal(st *Statement, s *sealed) error {
 	if err != nil {
 		return err
 	}
-	r.Signer, r.Fingerprint, st.Time = signer.Name, signer.Key.Fingerprint(), r.RefusedOn
+	r.Signer, r.Fingerprint, st.Time = st.Name, st.Fingerprint, r.RefusedOn
+	if err := o.policy.Hears(speaker, agreement.Said{Time: r.RefusedOn}, agreement.RoleRelease); err != nil {
+		return err
+	}
 	o.refusals = append(o.refusals, r)
 	return nil
 }
