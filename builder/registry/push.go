@@ -176,12 +176,15 @@ type artifactManifest struct {
 	Annotations   map[string]string `json:"annotations,omitempty"`
 }
 
-// manifest is the same bytes for the same artifact and subject.
+// manifest is the same bytes for the same artifact and subject; without a
+// subject the artifact stands for itself.
 func (a *Artifact) manifest(subject Descriptor) ([]byte, error) {
 	m := artifactManifest{
 		SchemaVersion: 2, MediaType: image.ManifestMediaType, ArtifactType: a.Type, Annotations: a.Annotations,
-		Config:  Descriptor{MediaType: EmptyMediaType, Digest: digest.Of([]byte(emptyConfig)), Size: int64(len(emptyConfig))},
-		Subject: &Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size},
+		Config: Descriptor{MediaType: EmptyMediaType, Digest: digest.Of([]byte(emptyConfig)), Size: int64(len(emptyConfig))},
+	}
+	if !subject.Digest.IsZero() {
+		m.Subject = &Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size}
 	}
 	for _, l := range a.Layers {
 		m.Layers = append(m.Layers, Descriptor{MediaType: l.MediaType, Digest: l.Digest, Size: l.Size, Annotations: l.Annotations})

@@ -226,23 +226,12 @@ func (c *Client) artifact(ctx context.Context, ref Reference, subject digest.Dig
 	if err != nil {
 		return nil, err
 	}
-	parsed, err := v1.ParseManifest(bytes.NewReader(m.Bytes))
+	a, of, err := parseArtifact(m.Bytes, func(d Descriptor) (io.ReadCloser, error) { return c.Blob(ctx, ref, d.Digest, d.Size) })
 	if err != nil {
-		return nil, fmt.Errorf("the manifest cannot be read: %w", err)
+		return nil, err
 	}
-	if parsed.Subject == nil || parsed.Subject.Digest.String() != subject.String() {
+	if of.IsZero() || of != subject {
 		return nil, fmt.Errorf("it does not refer to %s", subject)
-	}
-	a := &Artifact{Type: artifactType(m.Bytes), Annotations: parsed.Annotations}
-	for _, l := range parsed.Layers {
-		d, err := describe(l)
-		if err != nil {
-			return nil, err
-		}
-		a.Layers = append(a.Layers, ArtifactLayer{
-			MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, Annotations: d.Annotations,
-			Open: func() (io.ReadCloser, error) { return c.Blob(ctx, ref, d.Digest, d.Size) },
-		})
 	}
 	return a, nil
 }

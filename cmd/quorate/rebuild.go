@@ -106,6 +106,7 @@ image's manifest, one line for each platform.` +
 	flags.Var(&f.outputs, "output", "on agreement also write the image: oci=DIR, oci-archive=FILE or docker-archive=FILE; may be repeated")
 	flags.StringVar(&f.push, "push", "", "on agreement publish the image, and what proves it, as `REF`")
 	f.registry.register(flags)
+	f.inputs.registry = &f.registry
 	flags.StringSliceVar(&f.platforms, "platform", nil, "build only these of the definition's platforms")
 	flags.StringVar(&f.results, "results", "results", "`DIR` for what is found")
 	flags.DurationVar(&f.timeout, "timeout", 0, "give each worker so long, as in 90m; 0 for no limit")
@@ -223,7 +224,7 @@ func (m *machine) ready(ctx context.Context, p *project, o *rebuild.Options, onl
 			return err
 		}
 	}
-	if !elsewhere {
+	if !elsewhere && inputs.archive == "" {
 		return nil
 	}
 	return m.fetchInputs(ctx, p.Lock, only, inputs)

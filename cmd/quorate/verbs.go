@@ -13,6 +13,7 @@ func verbs(ui *terminal) []*cobra.Command {
 		showCmd(ui),
 		reproduceCmd(ui),
 		diffCmd(ui),
+		archiveCmd(ui),
 		verifyCmd(ui),
 		keyCmd(ui),
 		storeCmd(ui),

@@ -115,14 +115,17 @@ func (e *noLockError) Hint() string  { return "run: quorate lock" }
 
 // inputFlags say where locked bytes may come from.
 type inputFlags struct {
-	mirror  string
-	offline bool
+	mirror   string
+	offline  bool
+	archive  string         // --inputs: what `quorate archive` wrote
+	registry *registryFlags // how the archive's registry is spoken with; nil as usual
 }
 
 func (f *inputFlags) register(cmd *cobra.Command, offline bool) {
 	cmd.Flags().StringVar(&f.mirror, "mirror", "", "Debian mirror `URL` to use instead of this machine's own")
 	if offline {
-		cmd.Flags().BoolVar(&f.offline, "offline", false, "use no network: everything must be in the store")
+		cmd.Flags().BoolVar(&f.offline, "offline", false, "use no network: everything must be on this machine")
+		cmd.Flags().StringVar(&f.archive, "inputs", "", "take inputs first from the `ARCHIVE` that quorate archive wrote: oci:DIR or a reference")
 	}
 }
 
@@ -165,6 +168,8 @@ type machine struct {
 	ui    *terminal
 	store *store.Store
 	dir   string // of the project, for inputs that lie beside the definition; "" where there is none
+
+	opened *inputArchive // of --inputs, once it was asked for
 
 	once    sync.Once
 	sandbox *sandbox.Native
@@ -372,16 +377,20 @@ func packageItems(source *deb.Source, pins []lockfile.Package, archives []lockfi
 
 // fetchInputs brings everything that a lock names into the store.
 func (m *machine) fetchInputs(ctx context.Context, lock *lockfile.Lock, platforms []definition.Platform, f inputFlags) error {
-	items, err := m.items(lock, platforms, f)
+	items, err := m.located(ctx, lock, platforms, f)
 	if err != nil {
 		return err
 	}
+	return m.fetchItems(ctx, items, f)
+}
+
+func (m *machine) fetchItems(ctx context.Context, items []fetch.Item, f inputFlags) error {
 	return fetch.Fetch(ctx, items, m.store.Inputs(), fetch.Options{Offline: f.offline, Events: m.ui.fetchEvent})
 }
 
 // refetch brings what turned out to be damaged again.
 func (m *machine) refetch(ctx context.Context, lock *lockfile.Lock, d digest.Digest, f inputFlags) error {
-	items, err := m.items(lock, nil, f)
+	items, err := m.located(ctx, lock, nil, f)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mikelolasagasti/xz"
@@ -150,7 +151,74 @@ func (s *Source) archiveFrom(ctx context.Context, name, base string, keys *Keyri
 		Name: name, Suite: a.rel.Suite, Date: a.rel.Date,
 		InRelease: digest.Of(a.inRelease), SignedBy: signedBy,
 	}
-	return a, a.rel.check(a.url, name, s.opts.Now())
+	if err := a.rel.check(a.url, name, s.opts.Now()); err != nil {
+		return nil, err
+	}
+	return a, s.keepIndex(a)
+}
+
+// keepIndex puts a verified signed index into the cache, for SignedIndex.
+func (s *Source) keepIndex(a *archive) error {
+	file := filepath.Join(s.opts.Cache, a.InRelease.Hex())
+	if _, err := os.Stat(file); err == nil {
+		now := s.opts.Now()
+		return os.Chtimes(file, now, now) // in use: tidy keeps it
+	}
+	tmp, err := os.CreateTemp(s.opts.Cache, ".index-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name()) // fails when all went well
+	_, err = tmp.Write(a.inRelease)
+	if err = errors.Join(err, tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), file)
+}
+
+// SignedIndex returns the signed index (InRelease) that a lock names: from the
+// cache, where making the lock left it, from a mirror that still has that one,
+// or from the snapshot service. With offline, from the cache only. The error is
+// an *UnavailableError when none has it.
+func (s *Source) SignedIndex(ctx context.Context, a lockfile.Archive, offline bool) ([]byte, error) {
+	read := func(r io.Reader) ([]byte, error) {
+		b, err := readAll(r, maxInRelease)
+		if err == nil && digest.Of(b) != a.InRelease {
+			err = &digest.MismatchError{Want: a.InRelease, Got: digest.Of(b)}
+		}
+		return b, err
+	}
+	if f, err := os.Open(filepath.Join(s.opts.Cache, a.InRelease.Hex())); err == nil {
+		defer f.Close()
+		if b, err := read(f); err == nil {
+			return b, nil
+		}
+	}
+	places := s.opts.Mirrors
+	if s.opts.Snapshot != "" {
+		places = append(slices.Clone(places), snapshot(s.opts.Snapshot, a.Date))
+	}
+	var tried []error
+	for _, m := range places {
+		base := m.base(a.Name)
+		if base == "" || offline && !strings.HasPrefix(base, "file:") {
+			continue
+		}
+		url := base + "/dists/" + a.Name + "/InRelease"
+		var b []byte
+		err := s.get(ctx, url, func(r io.Reader) (err error) {
+			b, err = read(r)
+			return err
+		})
+		if err == nil {
+			return b, nil
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		tried = append(tried, fmt.Errorf("%s: %w", url, err))
+	}
+	return nil, &UnavailableError{What: fmt.Sprintf("the signed index of %q of %s (%s)", a.Name, a.Date.Format(time.RFC3339), a.InRelease), Tried: tried}
 }
 
 func atURL(err error, url string) error {
