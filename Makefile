@@ -18,13 +18,14 @@ export PATH := $(CURDIR)/bin:$(PATH):/usr/local/go/bin
 REPRODUCIBLE := CGO_ENABLED=0 GOFLAGS= GOAMD64=v1 GOARM64=v8.0 GOEXPERIMENT=
 BUILD := build -trimpath -buildvcs=false -ldflags "-s -w -buildid="
 
-# The two checkers that come as Go modules, by version.
+# The checkers that come as Go modules, by version.
+INTOTO := github.com/in-toto/in-toto-golang@v0.11.0
 CRANE := github.com/google/go-containerregistry/cmd/crane@v0.22.1
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What the tests hold us against, as command=Debian package.
 TOOLS := skopeo=skopeo umoci=umoci newuidmap=uidmap dockerd=docker.io sshd=openssh-server pgrep=procps \
-	mmdebstrap=mmdebstrap diffoscope=diffoscope-minimal chromium=chromium npm=npm git=git
+	mmdebstrap=mmdebstrap diffoscope=diffoscope-minimal chromium=chromium npm=npm git=git in-toto-verify=in-toto
 
 # What makes the pairs of testdata/pairs, the same way.
 TOOLS += gcc=gcc ar=binutils zip=zip cpio=cpio sqlite3=sqlite3 javac=default-jdk-headless perl=perl pigz=pigz \
@@ -125,6 +126,7 @@ tools: go ## install what the tests hold us against, where it is missing
 		"$${sudo[@]}" apt-get update -qq; \
 	fi
 	@command -v crane >/dev/null || GOBIN="$(CURDIR)/bin" $(GO) install $(CRANE)
+	@command -v in-toto-golang >/dev/null || GOBIN="$(CURDIR)/bin" $(GO) install $(INTOTO)
 
 .PHONY: clean
 clean: ## remove what was built here

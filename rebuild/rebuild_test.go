@@ -81,7 +81,7 @@ func (f *fake) Start(ctx context.Context, job host.Job, events func(host.Event))
 	if err != nil {
 		return host.Result{}, err
 	}
-	link, err := intoto.SignLink(ctx, intoto.Build{Lock: record.LockDigest, Definition: record.Definition, Nonce: record.Nonce, Subjects: record.Subjects}, f.key)
+	link, err := intoto.SignLinks(ctx, intoto.Build{Lock: record.LockDigest, Definition: record.Definition, Nonce: record.Nonce, Subjects: record.Subjects}, f.key)
 	if err != nil {
 		return host.Result{}, err
 	}
@@ -408,7 +408,7 @@ func TestBadLinkIsAWarning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out.Agreement == nil || len(out.Warnings) != 1 || !strings.Contains(out.Warnings[0], `link of "ams"`) {
+	if out.Agreement == nil || len(out.Warnings) != 1 || !strings.Contains(out.Warnings[0], `of "ams"`) {
 		t.Errorf("agreement %v, warnings %q", out.Agreement, out.Warnings)
 	}
 	verifyBundle(t, x, out)

@@ -174,11 +174,11 @@ func runWorker(ctx context.Context, ui *terminal, stdin io.Reader, say *host.Spe
 	if err != nil {
 		return err
 	}
-	link, err := intoto.SignLink(ctx, intoto.Build{Lock: record.LockDigest, Definition: record.Definition, Nonce: job.Nonce, Subjects: record.Subjects}, key)
+	links, err := intoto.SignLinks(ctx, intoto.Build{Lock: record.LockDigest, Definition: record.Definition, Nonce: job.Nonce, Steps: record.Steps, Subjects: record.Subjects}, key)
 	if err != nil {
 		return err
 	}
-	answer := host.Result{ReportEnvelope: report, LinkEnvelope: link, Salt: make([]byte, host.SaltSize), PublicKey: key.Public().PEM(), OutputDir: output}
+	answer := host.Result{ReportEnvelope: report, LinkEnvelope: links, Salt: make([]byte, host.SaltSize), PublicKey: key.Public().PEM(), OutputDir: output}
 	if _, err := rand.Read(answer.Salt); err != nil {
 		return err
 	}

@@ -124,7 +124,7 @@ const (
 // Result is a worker's last word after a build.
 type Result struct {
 	ReportEnvelope []byte    `json:"report"`    // DSSE envelope of the in-toto Statement
-	LinkEnvelope   []byte    `json:"link"`      // DSSE envelope of the in-toto link
+	LinkEnvelope   []byte    `json:"link"`      // in-toto links, one a line
 	Salt           []byte    `json:"salt"`      // of the commitment to the report
 	PublicKey      []byte    `json:"publicKey"` // PEM; for people, never for verifying
 	Subjects       []Subject `json:"subjects"`
