@@ -29,8 +29,8 @@ TOOLS := skopeo=skopeo umoci=umoci newuidmap=uidmap dockerd=docker.io sshd=opens
 
 # What makes the pairs of testdata/pairs, the same way.
 TOOLS += gcc=gcc ar=binutils zip=zip cpio=cpio sqlite3=sqlite3 javac=default-jdk-headless perl=perl pigz=pigz \
-	xz=xz-utils zstd=zstd msgfmt=gettext mksquashfs=squashfs-tools mke2fs=e2fsprogs groff=groff cmake=cmake \
-	faketime=faketime uuidgen=uuid-runtime convert=imagemagick python3=python3
+	xz=xz-utils zstd=zstd msgfmt=gettext mksquashfs=squashfs-tools mke2fs=e2fsprogs gropdf=groff cmake=cmake \
+	faketime=faketime uuidgen=uuid-runtime mogrify=imagemagick python3=python3 pybabel=python3-babel locale-gen=locales sng=sng pdftotext=poppler-utils getfacl=acl
 
 .PHONY: all
 all: build
