@@ -432,8 +432,7 @@ func (p *published) tellStatements(ui *terminal, o *attestation.Opened) {
 			where += " in " + in.Repository()
 		}
 		if s.Accepted {
-			ui.say("%s: %s of %s counts: signed with the key %.16s… of the policy, %s",
-				where, s.Kind, s.Name, s.Fingerprint, s.Time.Format("2006-01-02 15:04:05Z"))
+			ui.say("%s: %s of %s counts: %s", where, s.Kind, s.Name, s.Reason)
 			continue
 		}
 		if rejected++; rejected <= manyFacts {
@@ -459,8 +458,8 @@ type saidStatement struct {
 	Fingerprint string `json:"fingerprint,omitempty"`
 	Time        string `json:"time,omitempty"`
 	Accepted    bool   `json:"accepted"`
-	Reason      string `json:"reason,omitempty"` // why not
-	Code        string `json:"code,omitempty"`   // the same in a word, where the policy does not hear it
+	Reason      string `json:"reason"`         // why, or why not
+	Code        string `json:"code,omitempty"` // the same in a word, where the policy does not hear it
 }
 
 func describeStatements(o *attestation.Opened) []saidStatement {

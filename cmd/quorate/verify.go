@@ -129,6 +129,13 @@ their own (quorate reproduce --attest-to). --attestations-from REPO reads what
 REPO has about the image, which need not be there itself; they count as your
 policy says, and at least one report there has to agree.
 
+A policy may have rules for images: who may speak for which, in which role and
+as which builder, how many are needed, how old reports may be. The image is the
+one that was asked for: the repository of REF, or the name that the reports in
+BUNDLE give it, or --as NAME. For each statement verify says why it counts or
+why not. Times are those that signers claim; they are held against the windows
+and revocations of keys, and against --at TIME, which is now by default.
+
 With --vsa what was verified of REF is written to FILE as a SLSA verification
 summary in a DSSE envelope, signed with --key, for tools that take those
 (slsa-verifier verify-vsa). It says SLSA_BUILD_REPRODUCED only when rebuilders
@@ -141,6 +148,7 @@ of two operators agree.` +
   quorate verify agreement.intoto.jsonl --policy policy.yaml --image oci=results/image
   quorate verify agreement.intoto.jsonl --policy policy.yaml --json
   quorate verify registry.example/app:v1 --policy policy.yaml
+  quorate verify mirror.example/app:v1 --policy policy.yaml --as registry.example/app --at 2026-11-01
   quorate verify registry.example/app:v1 --policy policy.yaml --attestations-from audit.example/app
   quorate verify registry.example/app:v1 --policy policy.yaml --vsa vsa.json --key auditor.key`,
 		Args: takes("BUNDLE|REF"),
@@ -353,7 +361,9 @@ func codeOfVerdict(err error) error {
 // tellVerdict tells what became of every statement and every rebuilder.
 func tellVerdict(ui *terminal, o *attestation.Opened, images int) {
 	for _, s := range o.Statements {
-		if !s.Accepted {
+		if s.Accepted {
+			ui.say("%s: %s of %s counts: %s", s.Where(), s.Kind, s.Name, s.Reason)
+		} else {
 			ui.warn("%s (%s) does not count: %s", s.Where(), s.Kind, s.Reason)
 		}
 	}

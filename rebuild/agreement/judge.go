@@ -23,7 +23,8 @@ func Judge(job Job, policy *Policy, submissions []Submission) (Verdict, *Agreeme
 	if err := policy.ready(); err != nil {
 		return Verdict{Decision: Inconclusive, Reasons: []string{err.Error()}}, nil
 	}
-	if job.Lock.IsZero() || job.Definition.IsZero() {
+	reported := slices.ContainsFunc(submissions, func(s Submission) bool { return s.Report != nil })
+	if job.isZero() && reported { // without any report there is nothing to hold against the job
 		return Verdict{Decision: Inconclusive, Reasons: []string{"the job names no lock or no definition"}}, nil
 	}
 	sorted := slices.SortedFunc(slices.Values(policy.Rebuilders), func(a, b Rebuilder) int { return strings.Compare(a.Name, b.Name) })
@@ -62,7 +63,7 @@ func Judge(job Job, policy *Policy, submissions []Submission) (Verdict, *Agreeme
 // policy that cannot be used, a job that names nothing.
 func Refuse(job Job, policy *Policy, submissions []Submission) *Refusal {
 	verdict, _ := Judge(job, policy, submissions)
-	if verdict.Decision == Agree || len(verdict.Outcomes) == 0 {
+	if verdict.Decision == Agree || len(verdict.Outcomes) == 0 || job.isZero() {
 		return nil
 	}
 	return &Refusal{
@@ -74,6 +75,8 @@ func Refuse(job Job, policy *Policy, submissions []Submission) *Refusal {
 		outcomes: cloneOutcomes(verdict.Outcomes),
 	}
 }
+
+func (j Job) isZero() bool { return j.Lock.IsZero() || j.Definition.IsZero() }
 
 // statement is what one rebuilder said, before it is compared with others.
 type statement struct {

@@ -334,6 +334,18 @@ func (p *Policy) Hears(s Speaker, said Said, roles ...Role) error {
 	return nil
 }
 
+// Grounds says in a sentence why a statement that is heard counts.
+func (p *Policy) Grounds(s Speaker, said Said) string {
+	text := fmt.Sprintf("signed on %s with the key %.16s… of %s %q", timeOr(said.Time, ""), s.Key.Fingerprint(), s.Role, s.Name)
+	if s.Operator != "" {
+		text += ", operator " + s.Operator
+	}
+	if n := p.narrowed; n != nil && n.rule >= 0 && s.Role != RoleMaintainer {
+		text += fmt.Sprintf("; for image %s by %s", strictyaml.Quote(n.image), n.ruleName())
+	}
+	return text
+}
+
 // mayBuild says whether a speaker may speak for the image, as that builder.
 func (p *Policy) mayBuild(s Speaker, builderID string) error {
 	var ids []string

@@ -79,7 +79,7 @@ type Statement struct {
 	Fingerprint string         // of the key that verifies; "" for none
 	Role        agreement.Role // of whoever has that key; "" for none
 	Accepted    bool           // signed by a key that counts here and then, and well formed
-	Reason      string         // why not
+	Reason      string         // why, or why not
 	Code        string         // the same for programs, of what the policy does not hear (agreement.RefusedError)
 
 	// Of accepted ones:
@@ -238,7 +238,7 @@ func (o *opener) report(st *Statement, s *sealed, claimed string) error {
 		return err
 	}
 	report.KeyFingerprint, st.Time = st.Fingerprint, report.Finished
-	if err := o.policy.Hears(speaker, agreement.Said{Time: report.Finished, BuilderID: report.BuilderID}, agreement.RoleRebuilder); err != nil {
+	if err := o.hears(st, speaker, agreement.Said{Time: report.Finished, BuilderID: report.BuilderID}, agreement.RoleRebuilder); err != nil {
 		if speaker.Role != agreement.RoleRebuilder {
 			st.Name = claimed
 		}
@@ -258,11 +258,20 @@ func (o *opener) agreement(st *Statement, s *sealed) error {
 		return err
 	}
 	a.Signer, a.Fingerprint, st.Time = st.Name, st.Fingerprint, a.AgreedOn
-	if err := o.policy.Hears(speaker, agreement.Said{Time: a.AgreedOn}, agreement.RoleRelease); err != nil {
+	if err := o.hears(st, speaker, agreement.Said{Time: a.AgreedOn}, agreement.RoleRelease); err != nil {
 		return err
 	}
 	o.agreements = append(o.agreements, a)
 	return nil
+}
+
+// hears asks the policy, and notes why the statement counts if it does.
+func (o *opener) hears(st *Statement, speaker agreement.Speaker, said agreement.Said, roles ...agreement.Role) error {
+	err := o.policy.Hears(speaker, said, roles...)
+	if err == nil {
+		st.Reason = o.policy.Grounds(speaker, said)
+	}
+	return err
 }
 
 // signed finds whose key of the policy signed, in whatever role.

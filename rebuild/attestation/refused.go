@@ -127,7 +127,7 @@ func (o *opener) refusal(st *Statement, s *sealed) error {
 		return err
 	}
 	r.Signer, r.Fingerprint, st.Time = st.Name, st.Fingerprint, r.RefusedOn
-	if err := o.policy.Hears(speaker, agreement.Said{Time: r.RefusedOn}, agreement.RoleRelease); err != nil {
+	if err := o.hears(st, speaker, agreement.Said{Time: r.RefusedOn}, agreement.RoleRelease); err != nil {
 		return err
 	}
 	o.refusals = append(o.refusals, r)

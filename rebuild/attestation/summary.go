@@ -169,7 +169,7 @@ func (o *opener) summary(st *Statement, s *sealed) error {
 		return err
 	}
 	v.Signer, st.Time = st.Name, v.Time
-	if err := o.policy.Hears(speaker, agreement.Said{Time: v.Time}, agreement.RoleRelease, agreement.RoleAuditor); err != nil {
+	if err := o.hears(st, speaker, agreement.Said{Time: v.Time}, agreement.RoleRelease, agreement.RoleAuditor); err != nil {
 		return err
 	}
 	o.summaries = append(o.summaries, v)
