@@ -21,6 +21,7 @@ import (
 	"quorate.dev/builder/sandbox"
 	"quorate.dev/builder/store"
 	"quorate.dev/builder/unpack"
+	gitfiles "quorate.dev/builder/unpack/git"
 	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/definition"
 	"quorate.dev/lockfile/digest"
@@ -28,6 +29,7 @@ import (
 	"quorate.dev/lockfile/resolve"
 	inputsource "quorate.dev/lockfile/source" // "source" is the checkout to this package's tests
 	"quorate.dev/lockfile/source/deb"
+	"quorate.dev/lockfile/source/git"
 	"quorate.dev/lockfile/source/httpfile"
 	"quorate.dev/lockfile/source/local"
 )
@@ -136,7 +138,17 @@ type inputKind struct {
 }
 
 // inputKinds is the list of all kinds, Debian's packages, files and local trees aside.
-var inputKinds = map[string]inputKind{}
+var inputKinds = map[string]inputKind{
+	lockfile.KindGit: {func(m *machine) inputsource.Kind { return git.New(git.Options{Key: m.keyFile, Scratch: m.scratch}) }, gitfiles.Unpack},
+}
+
+// keyFile reads a file of keys beside the definition.
+func (m *machine) keyFile(name string) ([]byte, error) {
+	return readSmallFile(filepath.Join(m.dir, name), maxKeyFile)
+}
+
+// scratch is a folder that is gone after the process is, whatever happens.
+func (m *machine) scratch() (string, func(), error) { return m.store.Scratch(context.Background()) }
 
 // kinds returns how inputs are chosen and brought, by kind.
 func (m *machine) kinds() map[string]inputsource.Kind {

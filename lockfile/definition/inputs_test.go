@@ -60,7 +60,7 @@ func TestEveryInputRefuses(t *testing.T) {
 		{"git over http", "https://example.org/src", "http://example.org/src", `8:16: url "http://example.org/src.git" does not begin with https:// or ssh://`},
 		{"a program as a repository", "https://example.org/src.git", "ext::sh -c id", `8:16: "ext::sh -c id" is not a URL`},
 		{"a host like an option", "ssh://git@example.org", "ssh://-oProxyCommand=id", `9:16: url "ssh://-oProxyCommand=id/tip.git" names a host that programs would take for an option`},
-		{"a password", "https://example.org/src", "https://me:secret@example.org/src", `8:16: the url holds a user name or password, which everyone could read here; git's own credential helpers know better`},
+		{"a password", "https://example.org/src", "https://me:secret@example.org/src", `8:16: the url holds a user name or password, which everyone could read here; ~/.netrc, which git reads, is the place for it`},
 		{"a ref like an option", "v1.2.0", `"--upload-pack=id"`, `8:52: "--upload-pack=id" is not the name of a branch, a tag or a commit`},
 		{"a range of commits", "v1.2.0", "a..b", `8:52: "a..b" is not the name of a branch, a tag or a commit`},
 		{"no key", "[keys/alice.pub]", "[]", `8:71: inputs.git.src.signed-by must not be empty`},

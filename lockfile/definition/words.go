@@ -251,7 +251,7 @@ func CheckGitURL(s string) error {
 		return y.Refuse("url %q names a host that programs would take for an option", s)
 	}
 	if _, secret := u.User.Password(); secret || u.User != nil && u.Scheme == "https" {
-		return errors.New("the url holds a user name or password, which everyone could read here; git's own credential helpers know better")
+		return errors.New("the url holds a user name or password, which everyone could read here; ~/.netrc, which git reads, is the place for it")
 	}
 	if u.Fragment != "" || u.RawQuery != "" || strings.HasSuffix(s, "#") {
 		return y.Refuse("url %q has a query or a fragment; name the commit with ref:", s)

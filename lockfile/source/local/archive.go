@@ -57,7 +57,7 @@ func (t *Tree) archive(w io.Writer, dir *os.Root, see func(*Entry, digest.Digest
 	h := digest.NewHash()
 	for i := range t.Entries {
 		e := &t.Entries[i]
-		if err := tw.WriteHeader(e.header()); err != nil {
+		if err := tw.WriteHeader(e.Header()); err != nil {
 			return fmt.Errorf("cannot write archive of %q at %q: %w", t.root, e.Path, err)
 		}
 		if e.Kind != File {
@@ -88,7 +88,8 @@ func (b both) Write(p []byte) (int, error) {
 	return b.w.Write(p)
 }
 
-func (e *Entry) header() *tar.Header {
+// Header is the entry's in an archive.
+func (e *Entry) Header() *tar.Header {
 	h := &tar.Header{Name: e.Path, Mode: int64(e.Mode), ModTime: time.Unix(0, 0)}
 	switch e.Kind {
 	case Dir:
