@@ -31,6 +31,7 @@ import (
 	"quorate.dev/rebuild/attestation"
 	"quorate.dev/rebuild/attestation/intoto"
 	"quorate.dev/rebuild/host"
+	"quorate.dev/rebuild/host/docker"
 	"quorate.dev/rebuild/keyfile"
 )
 
@@ -38,7 +39,7 @@ import (
 // is package rebuild/host's: a job on standard input, events and a result on
 // standard output, a log on standard error.
 func workerCmd(ui *terminal) *cobra.Command {
-	var makeKey string
+	var makeKey, inputs string
 	var check bool
 	cmd := &cobra.Command{
 		Use:   "worker",
@@ -68,6 +69,9 @@ signs a report with its own key and ends. People do not type this.` +
 				ui.answerBytes(key.Public().PEM())
 				return nil
 			}
+			if inputs != "" {
+				return docker.ReceiveInputs(cmd.Context(), inputs, ui.in, ui)
+			}
 			say := host.NewSpeaker(ui.out)
 			err := runWorker(cmd.Context(), ui, ui.in, say)
 			if err != nil {
@@ -77,6 +81,7 @@ signs a report with its own key and ends. People do not type this.` +
 		},
 	}
 	cmd.Flags().StringVar(&makeKey, "make-key", "", "only make the private key `FILE` if there is none, and print its public half")
+	cmd.Flags().StringVar(&inputs, "inputs", "", "only put into the store `DIR` what standard input offers and it lacks")
 	cmd.Flags().BoolVar(&check, "check", false, "only make an empty sandbox, and print its mapping of ids and what the disk of this folder has free")
 	return cmd
 }

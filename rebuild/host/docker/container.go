@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,6 +25,7 @@ type containerSpec struct {
 	args   []string
 	job    *host.Job // nil for a small command
 	key    string    // rebuilder whose key's volume is shown; "" for none
+	inputs bool      // the volume of inputs is shown
 	memory int64
 }
 
@@ -73,6 +75,13 @@ func (e *engine) create(ctx context.Context, s containerSpec, warn func(string, 
 			return nil, err
 		}
 		hostConfig.Mounts = append(hostConfig.Mounts, mount.Mount{Type: mount.TypeVolume, Source: name, Target: keysDir})
+	}
+	if s.inputs {
+		name, err := e.inputsVolume(ctx, s.row)
+		if err != nil {
+			return nil, err
+		}
+		hostConfig.Mounts = append(hostConfig.Mounts, mount.Mount{Type: mount.TypeVolume, Source: name, Target: path.Dir(inputsDir)})
 	}
 	made, err := e.api.ContainerCreate(ctx, &container.Config{
 		Image: e.image, User: s.row.User, Entrypoint: []string{program}, Cmd: s.args, Env: env, Labels: labels,
@@ -143,6 +152,15 @@ type streams struct {
 	in       io.Reader
 	out, log io.Writer
 	begun    func() // called when it runs; nil for nothing
+}
+
+// complaint is why a small command failed: the first line of its log.
+func (e *ending) complaint(log *limited) error {
+	first, _, _ := strings.Cut(strings.TrimSpace(log.String()), "\n")
+	if first == "" {
+		first = e.how()
+	}
+	return errors.New(strings.TrimPrefix(first, "quorate: "))
 }
 
 // run starts the container, and returns when it has ended. When ctx ends, or out
@@ -326,11 +344,7 @@ func (e *engine) ask(ctx context.Context, row Row, key string, args ...string) (
 	case end.lost != nil:
 		return nil, end.lost
 	case end.how() != "":
-		first, _, _ := strings.Cut(strings.TrimSpace(log.String()), "\n")
-		if first == "" {
-			first = end.how()
-		}
-		return nil, errors.New(strings.TrimPrefix(first, "quorate: "))
+		return nil, end.complaint(log)
 	}
 	return out.Bytes(), nil
 }

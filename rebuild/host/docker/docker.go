@@ -13,14 +13,16 @@
 //     An engine gets it once, by digest, and keeps it.
 //  3. The row of isolation is chosen: the least privilege with which a sandbox
 //     works inside a container of that engine ([Row]).
-//  4. A container is made: no network, a read-only root, no new privileges,
+//  4. Locked inputs that the engine lacks are moved there, from the store of verified
+//     blobs; it keeps them (inputs.go). The worker holds them against the lock
+//     once more; it fetches nothing itself.
+//  5. A container is made: no network, a read-only root, no new privileges,
 //     limits of memory and processes. All bulk data lies in an anonymous volume,
-//     since a sandbox's overlay cannot lie upon the engine's.
-//  5. The locked inputs are copied in, from the store of verified blobs. The
-//     worker holds them against the lock once more; it fetches nothing itself.
+//     since a sandbox's overlay cannot lie upon the engine's. Local inputs go there.
 //  6. The job goes to its standard input, events come from its standard output,
 //     and its log from its standard error. The engine keeps no log of its own.
-//  7. What it built is copied out, and container and volume are removed.
+//  7. When it is asked for its answer, what it built is copied out, and container and volume
+//     are removed.
 //
 // # Who is trusted
 //
@@ -48,10 +50,12 @@
 // Start first removes what dead processes of this machine left, and what is
 // past its time. A process on another machine cannot be asked whether it
 // lives, so its things go only by time. Images have the label
-// dev.quorate.program, and key volumes dev.quorate.key; they stay. Those of
-// older versions are removed with
+// dev.quorate.program, key volumes dev.quorate.key, and volumes of inputs
+// dev.quorate.inputs; they stay. Images of older versions, and all inputs, are
+// removed with
 //
 //	docker image prune --all --filter label=dev.quorate.program
+//	docker volume rm $(docker volume ls --quiet --filter label=dev.quorate.inputs)
 //
 // # What is not promised
 //
@@ -108,7 +112,7 @@ const (
 const (
 	workVolume = "/build"        // the anonymous volume
 	workDir    = "/build/job"    // Job.WorkDir
-	inputsDir  = "/build/inputs" // Job.InputStore
+	inputsDir  = "/inputs/store" // Job.InputStore, in the volume of inputs
 	keysDir    = "/keys"         // the key's volume
 )
 
@@ -140,7 +144,13 @@ func (h *Host) Start(ctx context.Context, job host.Job, events func(host.Event))
 	if err != nil {
 		return host.Result{}, because(ctx, err)
 	}
-	c, err := e.create(prepare, containerSpec{row: row, args: []string{"worker"}, job: &job, key: job.Rebuilder, memory: h.Memory}, warn)
+	moved := func(done, total int64) {
+		say(host.Event{Kind: host.KindPhase, Phase: "send", Name: "send inputs", Current: done, Total: total, Bytes: true, Done: done == total})
+	}
+	if err := e.bring(prepare, job, row, moved); err != nil {
+		return host.Result{}, because(ctx, err)
+	}
+	c, err := e.create(prepare, containerSpec{row: row, args: []string{"worker"}, inputs: job.InputStore != "", job: &job, key: job.Rebuilder, memory: h.Memory}, warn)
 	if err != nil {
 		return host.Result{}, because(ctx, err)
 	}
@@ -161,7 +171,7 @@ func (h *Host) Start(ctx context.Context, job host.Job, events func(host.Event))
 	result.OutputDir = filepath.Join(job.Results, "image")
 	taking, cancel := context.WithTimeout(ctx, prepareTime)
 	defer cancel()
-	if err := c.take(taking, result.OutputDir); err != nil {
+	if err := c.take(taking, result.OutputDir, time.Second); err != nil {
 		return host.Result{}, because(ctx, err)
 	}
 	return result, nil

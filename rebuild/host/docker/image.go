@@ -57,10 +57,11 @@ func makeImage(executable, dir string) (*workerImage, error) {
 	folder := func(name string, mode uint32, id int) tree.Entry {
 		return tree.Entry{Path: name, Kind: tree.Dir, Mode: mode, UID: id, GID: id}
 	}
-	// /tmp and /build are for whichever user the row has; the key belongs to user 1000
+	// /tmp, /inputs and /build are for whichever user the row has; the key belongs to user 1000
 	// in every row, so that it stays the same when the row changes.
 	entries := []tree.Entry{
 		folder("build", 0o777, 0),
+		folder("inputs", 0o777, 0),
 		folder("keys", 0o700, 1000),
 		{Path: program[1:], Kind: tree.File, Mode: 0o755, Size: size, Digest: sum, Content: content},
 		folder("tmp", 0o1777, 0),

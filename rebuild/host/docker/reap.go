@@ -14,9 +14,10 @@ import (
 
 // The labels of what is to be removed again; see the package comment.
 const (
-	ownerLabel = "dev.quorate.owner"
-	untilLabel = "dev.quorate.until"
-	keyLabel   = "dev.quorate.key"
+	ownerLabel  = "dev.quorate.owner"
+	untilLabel  = "dev.quorate.until"
+	keyLabel    = "dev.quorate.key"
+	inputsLabel = "dev.quorate.inputs"
 )
 
 const (

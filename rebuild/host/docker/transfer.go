@@ -14,68 +14,20 @@ import (
 	"github.com/docker/docker/api/types/container"
 
 	"quorate.dev/builder/store"
-	"quorate.dev/lockfile"
-	"quorate.dev/lockfile/digest"
 	"quorate.dev/rebuild/host"
 )
 
-// input is a blob that a job needs.
-type input struct {
-	name   string
-	digest digest.Digest
-}
-
-// inputsOf lists the blobs of a job, each once: what the lock names for the
-// wanted platforms, and local inputs.
-func inputsOf(job host.Job) ([]input, error) {
-	var list []input
-	seen := map[digest.Digest]bool{}
-	add := func(name string, d digest.Digest) {
-		if !seen[d] {
-			seen[d] = true
-			list = append(list, input{name, d})
-		}
-	}
-	lock, err := lockfile.Parse(lockfile.FileName, job.Lock)
-	if err != nil {
-		return nil, err
-	}
-	wanted := map[string]bool{}
-	for _, p := range job.Platforms {
-		wanted[p] = true
-	}
-	for _, p := range lock.Platforms {
-		if len(wanted) > 0 && !wanted[p.Platform.String()] {
-			continue
-		}
-		for _, pin := range p.Packages {
-			add(pin.Name+" "+pin.Version, pin.SHA256)
-		}
-	}
-	for _, f := range lock.Files {
-		add("file "+f.Name, f.SHA256)
-	}
-	for _, pin := range lock.Pins {
-		if pin.Platform == "" || len(wanted) == 0 || wanted[pin.Platform] {
-			add(pin.Name+" "+pin.Version, pin.SHA256)
-		}
-	}
-	for name, l := range job.Locals {
-		add("input "+name, l.Archive)
-	}
-	return list, nil
-}
-
-// send copies the work folder and the inputs into the container's volume. What
-// is sent is held against its digest while it is read; the worker does the same.
+// send makes the work folder in the container's volume, with the local inputs
+// in the store that will be the worker's own. What is sent is held against its digest
+// while it is read; the worker does the same.
 func (c *worker) send(ctx context.Context, job host.Job, row Row) error {
 	var inputs []input
 	var from *store.Store
-	if job.InputStore != "" {
-		var err error
-		if inputs, err = inputsOf(job); err != nil {
-			return err
+	if len(job.Locals) > 0 && job.InputStore != "" {
+		for name, l := range job.Locals {
+			inputs = append(inputs, input{name: "input " + name, digest: l.Archive})
 		}
+		var err error
 		if from, err = store.Open(job.InputStore, store.Options{ReadOnly: true}); err != nil {
 			return err
 		}
@@ -103,81 +55,27 @@ func (c *worker) send(ctx context.Context, job host.Job, row Row) error {
 	return nil
 }
 
-// inputError is an input that cannot be read on this side.
-type inputError struct {
-	name string
-	err  error
-}
-
-func (e *inputError) Error() string { return fmt.Sprintf("cannot send %s: %v", e.name, e.err) }
-func (e *inputError) Unwrap() error { return e.err }
-
 // pack writes the volume's first content as tar: folders of the worker's user,
-// and the blobs as a store has them.
+// and blobs as a store has them.
 func pack(w io.Writer, inputs []input, from *store.Store, uid int) error {
 	t := tar.NewWriter(w)
-	folder := func(name string) error {
-		return t.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: 0o755, Uid: uid, Gid: uid, ModTime: time.Unix(0, 0)})
+	job := path.Base(workDir)
+	folders := []string{job}
+	if len(inputs) > 0 {
+		folders = append(folders, job+"/store", job+"/store/blobs", job+"/store/blobs/sha256")
 	}
-	folders := []string{path.Base(workDir)}
-	if from != nil {
-		base := path.Base(inputsDir)
-		folders = append(folders, base, base+"/blobs", base+"/blobs/sha256")
-	}
-	for _, f := range folders {
-		if err := folder(f); err != nil {
+	for _, name := range folders {
+		h := &tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: 0o755, Uid: uid, Gid: uid, ModTime: time.Unix(0, 0)}
+		if err := t.WriteHeader(h); err != nil {
 			return err
 		}
 	}
 	for _, in := range inputs {
-		if err := packBlob(t, in, from, uid); err != nil {
+		if err := packBlob(t, job+"/store/blobs/sha256/"+in.digest.Hex(), in, from, uid); err != nil {
 			return err
 		}
 	}
 	return t.Close()
-}
-
-func packBlob(t *tar.Writer, in input, from *store.Store, uid int) error {
-	file, ok := from.Path(in.digest)
-	if !ok {
-		return &inputError{in.name, errors.New("the store does not have it")}
-	}
-	info, err := os.Stat(file)
-	if err != nil {
-		return &inputError{in.name, err}
-	}
-	r, err := from.Open(in.digest)
-	if err != nil {
-		return &inputError{in.name, err}
-	}
-	defer r.Close()
-	h := &tar.Header{Typeflag: tar.TypeReg, Name: path.Base(inputsDir) + "/blobs/sha256/" + in.digest.Hex(), Mode: 0o644, Size: info.Size(), Uid: uid, Gid: uid, ModTime: time.Unix(0, 0)}
-	if err := t.WriteHeader(h); err != nil {
-		return err
-	}
-	var source readError
-	source.r = r
-	if _, err := io.Copy(t, &source); err != nil {
-		if source.err != nil {
-			return &inputError{in.name, source.err}
-		}
-		return err
-	}
-	return nil
-}
-
-// readError remembers that it was reading that failed, and not writing.
-type readError struct {
-	r   io.Reader
-	err error
-}
-
-func (e *readError) Read(b []byte) (int, error) {
-	n, err := e.r.Read(b)
-	if err != nil && err != io.EOF {
-		e.err = err
-	}
-	return n, err
 }
 
 const (
@@ -188,18 +86,42 @@ const (
 	maxOutputFiles = 10_000
 )
 
+// takes of the output in all; the container has it until it is removed, so that a line that
+// was cut costs no build.
+const takes = 3
+
 // take copies the worker's output into the new folder to.
-func (c *worker) take(ctx context.Context, to string) error {
+func (c *worker) take(ctx context.Context, to string, pause time.Duration) error {
+	for n := 1; ; n++ {
+		err := c.takeOnce(ctx, to)
+		var failed *EngineError
+		if err == nil || n == takes || ctx.Err() != nil || !errors.As(err, &failed) || !failed.MayPass() {
+			return err
+		}
+		select {
+		case <-time.After(time.Duration(n) * pause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (c *worker) takeOnce(ctx context.Context, to string) error {
 	from := path.Join(workDir, "output")
 	r, _, err := c.engine.api.CopyFromContainer(ctx, c.id, from)
 	if err != nil {
 		return c.engine.failed("give what a worker built", err)
 	}
 	defer r.Close()
-	if err := unpack(r, path.Base(from), to); err != nil {
-		return fmt.Errorf("cannot keep the worker's output: %w", errors.Join(err, os.RemoveAll(to)))
+	source := &readError{r: r}
+	err = unpack(source, path.Base(from), to)
+	if err == nil {
+		return nil
 	}
-	return nil
+	err = errors.Join(err, os.RemoveAll(to))
+	if source.err != nil {
+		return c.engine.failed("give what a worker built", source.err)
+	}
+	return fmt.Errorf("cannot keep the worker's output: %w", err)
 }
 
 // unpack writes the folder base of a tar to the new folder to: folders and
