@@ -44,6 +44,7 @@ type publishFlags struct {
 	pass     passphraseFlags
 	asJSON   bool
 	refusal  bool
+	staging  string
 }
 
 func publishCmd(ui *terminal) *cobra.Command {
@@ -64,6 +65,10 @@ REGISTRY/REPOSITORY[:TAG]:
   4. what the registry now has is read and judged as "quorate verify" does;
   5. the tag is written last, and read again.
 
+With --staging steps 1, 2 and 4 are done in the repository STAGING first, which
+may belong to a registry that only builders write to. What goes to REF then is
+what was judged there: its bytes come from STAGING and not from RESULTS.
+
 The same again changes nothing, and an interrupted run is finished by the next.
 The answer is the image's reference by digest. Credentials are Docker's ("docker
 login"). Without a tag in REF none is written.
@@ -78,6 +83,7 @@ themselves are not pushed, and no tag is written.` +
 				"could not be published: bad input, a registry that does not answer or refuses"),
 		Example: `  quorate publish results registry.example/app:v1 --key release.key
   quorate publish results registry.example/app --policy policy.yaml --project app
+  quorate publish results release.example/app:v1 --staging staging.example/app
   quorate publish results registry.example/app --refusal`,
 		Args: takes("RESULTS", "REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -92,6 +98,7 @@ themselves are not pushed, and no tag is written.` +
 	flags.StringVar(&f.policy, "policy", "", "judge by the policy in `FILE` (default RESULTS/policy.yaml)")
 	flags.StringVar(&f.key, "key", "", "sign the summary with the private key in `FILE`, of a signer of the policy")
 	flags.StringVar(&f.verifier, "verifier-id", "", "`URI` that says in the summary who verified")
+	flags.StringVar(&f.staging, "staging", "", "put everything into the repository `STAGING` first, judge it there, and publish it from there")
 	flags.BoolVar(&f.refusal, "refusal", false, "publish the record that rebuilders did not agree, and no image")
 	flags.BoolVar(&f.asJSON, "json", false, "answer in JSON")
 	f.registry.register(flags)
@@ -119,6 +126,9 @@ func runPublish(ctx context.Context, ui *terminal, results, refText string, f pu
 		return err
 	}
 	p := &publication{ui: ui, client: f.registry.client(ui), ref: ref, verifier: f.verifier}
+	if p.staging, err = stagingIn(f.staging); err != nil {
+		return err
+	}
 	policy, err := f.readPolicy(results)
 	if err != nil {
 		return err
@@ -203,6 +213,7 @@ type publication struct {
 	policy   *agreement.Policy
 	signer   keyfile.Signer // of the summary; nil for none
 	verifier string
+	staging  *registry.Reference // repository where it is judged first; nil for none
 
 	layout *image.Layout
 	opened *attestation.Opened
@@ -384,24 +395,18 @@ type target struct {
 
 // run publishes. The tag is written when everything else is there and verifies.
 func (p *publication) run(ctx context.Context) (*publishAnswer, error) {
-	top, err := p.client.PushImages(ctx, p.ref, p.layout.Images, p.layout)
-	if err != nil {
-		return nil, err
-	}
-	if err := p.client.ReadBack(ctx, p.ref, p.layout.Images); err != nil {
-		return nil, changed(err)
-	}
-	var attached []publishedPart
-	all, err := targets(p.layout.Images)
-	if err != nil {
-		return nil, err
-	}
-	for _, t := range all { // the one that REF names comes last
-		if attached, err = p.attach(ctx, t); err != nil {
+	var blobs image.BlobSource = p.layout
+	if p.staging != nil {
+		staged := *p
+		staged.ref, staged.signer = *p.staging, nil // a summary names the place that readers find the image in
+		if _, _, err := staged.place(ctx, p.layout); err != nil {
 			return nil, err
 		}
+		p.ui.say("staged in %s, and judged there", p.staging.Repository())
+		blobs = newStagedBlobs(ctx, p.client, *p.staging, p.layout.Images)
 	}
-	if err := p.check(ctx, top); err != nil {
+	top, attached, err := p.place(ctx, blobs)
+	if err != nil {
 		return nil, err
 	}
 	if p.ref.Tag() != "" {
@@ -418,6 +423,59 @@ func (p *publication) run(ctx context.Context) (*publishAnswer, error) {
 		answer.Images = append(answer.Images, verifiedSubject{Name: s.Name, Platform: s.Platform, Digest: s.Digest.String()})
 	}
 	return answer, nil
+}
+
+// place puts image and statements into the repository by digest, reads every
+// byte back, and judges what is there as a reader would.
+func (p *publication) place(ctx context.Context, blobs image.BlobSource) (top registry.Descriptor, attached []publishedPart, err error) {
+	if top, err = p.client.PushImages(ctx, p.ref, p.layout.Images, blobs); err != nil {
+		return top, nil, err
+	}
+	if err := p.client.ReadBack(ctx, p.ref, p.layout.Images); err != nil {
+		return top, nil, changed(err)
+	}
+	all, err := targets(p.layout.Images)
+	if err != nil {
+		return top, nil, err
+	}
+	for _, t := range all { // the one that REF names comes last
+		if attached, err = p.attach(ctx, t); err != nil {
+			return top, nil, err
+		}
+	}
+	return top, attached, p.check(ctx, top)
+}
+
+// stagedBlobs are the layers of images as a registry has them.
+type stagedBlobs struct {
+	ctx    context.Context
+	client *registry.Client
+	ref    registry.Reference
+	sizes  map[digest.Digest]int64
+}
+
+func newStagedBlobs(ctx context.Context, client *registry.Client, ref registry.Reference, images []image.Image) *stagedBlobs {
+	s := &stagedBlobs{ctx: ctx, client: client, ref: ref, sizes: map[digest.Digest]int64{}}
+	for _, img := range images {
+		for _, l := range img.Layers {
+			s.sizes[l.Digest] = l.Size
+		}
+	}
+	return s
+}
+
+// Open implements image.BlobSource.
+func (s *stagedBlobs) Open(d digest.Digest) (io.ReadCloser, error) {
+	return s.client.Blob(s.ctx, s.ref, d, s.sizes[d])
+}
+
+// stagingIn reads --staging; nil when it is not given.
+func stagingIn(text string) (*registry.Reference, error) {
+	if text == "" {
+		return nil, nil
+	}
+	ref, err := repositoryIn(text)
+	return &ref, err
 }
 
 // changed makes bytes that came back as others exit 1.

@@ -26,7 +26,7 @@ type refusalAnswer struct {
 }
 
 func runPublishRefusal(ctx context.Context, ui *terminal, results, refText string, f publishFlags) error {
-	ref, err := attestationsIn(refText)
+	ref, err := repositoryIn(refText)
 	if err != nil {
 		return err
 	}

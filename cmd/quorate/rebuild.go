@@ -41,6 +41,7 @@ type rebuildFlags struct {
 	pass      passphraseFlags
 	outputs   outputsFlag
 	push      string
+	staging   string
 	registry  registryFlags
 	platforms []string
 	results   string
@@ -93,6 +94,9 @@ image's manifest, one line for each platform.` +
 			if (f.count > 0) == (f.file != "") {
 				return &usageError{err: errors.New("say who is to rebuild: --rebuilders N or --rebuilders-file FILE"), command: "quorate rebuild"}
 			}
+			if f.staging != "" && f.push == "" {
+				return &usageError{err: errors.New("--staging is a stop on the way to --push REF"), command: "quorate rebuild"}
+			}
 			return runRebuild(cmd.Context(), ui, folder(args), f)
 		},
 	}
@@ -105,6 +109,7 @@ image's manifest, one line for each platform.` +
 	flags.StringVar(&f.key, "key", "", "sign the agreement with the private key in `FILE`")
 	flags.Var(&f.outputs, "output", "on agreement also write the image: oci=DIR, oci-archive=FILE or docker-archive=FILE; may be repeated")
 	flags.StringVar(&f.push, "push", "", "on agreement publish the image, and what proves it, as `REF`")
+	flags.StringVar(&f.staging, "staging", "", "with --push: put everything into the repository `STAGING` first, and judge it there")
 	f.registry.register(flags)
 	f.inputs.registry = &f.registry
 	flags.StringSliceVar(&f.platforms, "platform", nil, "build only these of the definition's platforms")
@@ -193,6 +198,14 @@ func (f *rebuildFlags) openPush(ctx context.Context, ui *terminal) (*publication
 		return nil, err
 	}
 	p := &publication{ui: ui, client: f.registry.client(ui), ref: ref}
+	if p.staging, err = stagingIn(f.staging); err != nil {
+		return nil, err
+	}
+	if p.staging != nil {
+		if err := p.client.CanPush(ctx, *p.staging); err != nil {
+			return nil, err
+		}
+	}
 	return p, p.client.CanPush(ctx, ref)
 }
 

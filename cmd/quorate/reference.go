@@ -165,7 +165,7 @@ func lookUp(ctx context.Context, client *registry.Client, ref registry.Reference
 // lookElsewhere lists what another repository has about the image, which itself
 // need not be there.
 func (p *published) lookElsewhere(ctx context.Context, text string) error {
-	ref, err := attestationsIn(text)
+	ref, err := repositoryIn(text)
 	if err != nil {
 		return err
 	}
@@ -177,11 +177,11 @@ func (p *published) lookElsewhere(ctx context.Context, text string) error {
 	return nil
 }
 
-// attestationsIn reads the name of a repository.
-func attestationsIn(text string) (registry.Reference, error) {
+// repositoryIn reads the name of a repository.
+func repositoryIn(text string) (registry.Reference, error) {
 	ref, err := registry.Parse(text)
 	if err == nil && (ref.Tag() != "" || !ref.Digest().IsZero()) {
-		err = &registry.ReferenceError{Text: text, Reason: "a repository for statements has neither tag nor digest; they are found by the image's own"}
+		err = &registry.ReferenceError{Text: text, Reason: "this names a repository, which has neither tag nor digest: what is put there is found by digest"}
 	}
 	return ref, err
 }

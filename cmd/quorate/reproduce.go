@@ -206,7 +206,7 @@ func (r *reproduction) prepare(ctx context.Context, policy *agreement.Policy) er
 	if f.attest {
 		var err error
 		if r.voiceTo = r.ref; f.attestTo != "" {
-			if r.voiceTo, err = attestationsIn(f.attestTo); err != nil {
+			if r.voiceTo, err = repositoryIn(f.attestTo); err != nil {
 				return err
 			}
 		}
