@@ -94,6 +94,7 @@ func takeElf(s source) *anatomy {
 		}
 		if u, ok := b.data.(*elfTaking); ok {
 			elfSymbols(c, n, t, u)
+			debugInfo(c, n)
 		}
 	}
 	return a
@@ -174,8 +175,6 @@ func (t *elfTaking) sectionHeader(x *elfSection, size int64) {
 func (t *elfTaking) section(x *elfSection) {
 	const (
 		noBits     = 8
-		note       = 7
-		strings_   = 0x20
 		compressed = 0x800
 	)
 	if x.kind == noBits || x.size <= 0 {
@@ -184,12 +183,24 @@ func (t *elfTaking) section(x *elfSection) {
 	add := func(off, size int64, c cut) { t.add("section "+x.name, x.name, KindSection, x.off+off, size, c) }
 	whole := cut{what: WhatBytes, mode: modeBytes, inside: true}
 	switch {
-	case x.flags&compressed != 0 && t.wide && x.size > 24:
-		data := t.s.sub(x.off+24, x.size-24)
-		add(0, 24, cut{what: WhatElfSections, where: "compression header", effect: true})
-		add(24, x.size-24, cut{what: WhatPacked, mode: modePacked, way: &way{hint: x.name, method: "zlib",
-			unpack: func() (io.Reader, error) { return zlib.NewReader(data.reader()) }}})
+	case x.size > t.s.size-x.off:
+	case x.flags&compressed != 0 && x.size > 24:
+		head := int64(12) // Elf32_Chdr; Elf64_Chdr has 24 bytes
+		if t.wide {
+			head = 24
+		}
+		b, _ := t.s.slice(x.off, head)
+		packed := "zlib"
+		if len(b) > 4 && t.number(b[:4]) == 2 { // ELFCOMPRESS_ZSTD
+			packed = "zstd"
+		}
+		t.packedSection(x, head, packed, add)
 		return
+	case strings.HasPrefix(x.name, ".zdebug_") && x.size > 12: // before ELF had a flag for it: "ZLIB", then the size
+		t.packedSection(x, 12, "zlib", add)
+		return
+	}
+	switch {
 	case x.name == ".note.gnu.build-id" || x.name == ".note.go.buildid":
 		b, _ := t.s.slice(x.off, min(x.size, 256))
 		value := hexPlain(b[min(16, len(b)):])
@@ -204,6 +215,38 @@ func (t *elfTaking) section(x *elfSection) {
 		return
 	case x.name == ".gnu_debugdata":
 		whole = cut{what: WhatContent, mode: modeAuto}
+	case x.name == ".go.buildinfo":
+		t.goInfo = true
+	default:
+		x.told(&whole)
+	}
+	add(0, x.size, whole)
+}
+
+// packedSection cuts a compressed section; what it unpacks to is compared as the section would be.
+func (t *elfTaking) packedSection(x *elfSection, head int64, packed string, add func(off, size int64, c cut)) {
+	data := t.s.sub(x.off+head, x.size-head)
+	inner := cut{what: WhatBytes, mode: modeBytes}
+	plain := *x
+	plain.name = strings.Replace(x.name, ".zdebug_", ".debug_", 1)
+	plain.told(&inner)
+	add(0, head, cut{what: WhatElfSections, where: "compression header", effect: true})
+	add(head, x.size-head, cut{what: WhatPacked, mode: modePacked, way: &way{method: packed, inner: &inner,
+		unpack: func() (io.Reader, error) {
+			if packed == "zstd" {
+				return openZstd(data.reader())
+			}
+			return zlib.NewReader(data.reader())
+		}}})
+}
+
+// told says how the contents of a section are compared, by what is known of its name and type.
+func (x *elfSection) told(whole *cut) {
+	const (
+		note     = 7
+		strings_ = 0x20
+	)
+	switch {
 	case x.name == ".comment":
 		whole.what, whole.mode = WhatElfComment, modeStrings
 	case x.name == ".shstrtab", x.name == ".gnu.hash", x.name == ".hash", x.name == ".eh_frame_hdr":
@@ -216,10 +259,7 @@ func (t *elfTaking) section(x *elfSection) {
 		whole.what, whole.fold = WhatElfSymbol, true
 	case elfTables[x.name], strings.HasPrefix(x.name, ".rel"), strings.HasPrefix(x.name, ".debug_"):
 		whole.what, whole.fold = WhatElfAddress, true
-	case x.name == ".go.buildinfo":
-		t.goInfo = true
 	}
-	add(0, x.size, whole)
 }
 
 // elfTables are sections of addresses and offsets only.

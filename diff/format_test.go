@@ -49,10 +49,10 @@ func TestFormats(t *testing.T) {
 		{"ar: order", "x.a", arOf(one), arOf(turned), []string{": order a.txt|a.txt"}},
 		{"ar: a member renamed", "x.a", arOf(one), arOf([]member{one[0], {"c.txt", "two\n", 1700000000}}), []string{"b.txt: renamed b.txt|c.txt"}},
 		{"cpio: time and contents", "x.cpio", cpioOf(one), cpioOf(two), []string{"b.txt: mtime " + t1 + "|" + t2, "b.txt: text two\n|too\n"}},
-		{"elf: paths in strings and constants", "x.o", sample(t, "elf-a"), sample(t, "elf-b"), []string{
-			".rodata: bytes /tmp/dd/x/e/a/longaa/m.c|/tmp/dd/x/e/b/longbb/m.c",
-			".debug_line_str: string /tmp/dd/x/e/a/longaa/m.c|/tmp/dd/x/e/b/longbb/m.c", ".debug_line_str: string /tmp/dd/x/e/a|/tmp/dd/x/e/b",
-			".debug_line_str: string /tmp/dd/x/e/a|/tmp/dd/x/e/b", ".debug_line_str: string /tmp/dd/x/e/a/longaa|/tmp/dd/x/e/b/longbb"}},
+		{"elf: paths in debug information and constants", "x.o", sample(t, "elf-a"), sample(t, "elf-b"), []string{
+			": dwarf DW_AT_name of unit m.c /tmp/dd/x/e/a/longaa/m.c|/tmp/dd/x/e/b/longbb/m.c",
+			": dwarf DW_AT_comp_dir of unit m.c /tmp/dd/x/e/a|/tmp/dd/x/e/b",
+			".rodata: bytes /tmp/dd/x/e/a/longaa/m.c|/tmp/dd/x/e/b/longbb/m.c"}},
 		{"pyc: time and a constant", "x.pyc", sample(t, "pyc-a"), sample(t, "pyc-b"), []string{
 			": pyc.mtime 1000 (1970-01-01 00:16:40)|1077 (1970-01-01 00:17:57)", ": pyc.value /build/a|/build/b"}},
 		{"pyc: reference flags", "x.pyc", sample(t, "pyc-a"), flipped(sample(t, "pyc-a"), 16, 0x80), []string{": pyc.flagref e3|63"}},

@@ -77,6 +77,7 @@ const (
 	WhatElfNote     = "elf.note"       // other notes
 	WhatElfSymbol   = "elf.symbol"     // symbol table entry; Where is its name
 	WhatElfAddress  = "elf.address"    // code or tables with shifted addresses
+	WhatDwarf       = "dwarf"          // debug information: Where is the attribute and its entry: "DW_AT_comp_dir of unit main.c"; owns no bytes
 	WhatGoBuildInfo = "go.buildinfo"   // Where is the key: "vcs.modified", "-trimpath", "path", "go", "dep …"
 	WhatPycMagic    = "pyc.magic"      // interpreter
 	WhatPycFlags    = "pyc.flags"      //

@@ -20,6 +20,7 @@ import (
 type program struct {
 	node  *diff.Node
 	own   []leftover // of the file and its sections
+	bytes int64      // of debug sections, that attributes follow from or are said of
 	names map[string][]leftover
 }
 
@@ -32,6 +33,9 @@ func (s *search) elfFile(n *diff.Node) {
 		for i := range m.Findings {
 			f := &m.Findings[i]
 			if f.Effect || m == n && f.Outer {
+				if f.What == diff.WhatString {
+					p.bytes += owned(f)
+				}
 				continue
 			}
 			if f.What == diff.WhatElfDebug { // named after the build-id, with a checksum of what it names
@@ -113,6 +117,9 @@ func (s *search) take(l leftover, c claim) {
 // follow folds everything of the program that is not claimed yet.
 func (s *search) follow(p *program) {
 	file := s.file(p.node)
+	if ids := slices.Sorted(maps.Keys(file.claims)); len(ids) > 0 {
+		s.causes[ids[0]].Bytes += p.bytes
+	}
 	for _, l := range p.own {
 		if !s.handled[l.finding] {
 			s.handled[l.finding] = true
@@ -344,6 +351,9 @@ func (s *search) strings(p *program) bool {
 			c.why = "code differs too, by no byte in length: it points to strings that moved, but that was not followed"
 			c.confirm = "mend this and compare again"
 		}
+		if s.attributes(p, c) {
+			continue
+		}
 		l := p.own[0]
 		for _, x := range p.own {
 			if strings.HasPrefix(x.node.Name, c.where) && !s.handled[x.finding] {
@@ -360,6 +370,19 @@ func (s *search) strings(p *program) bool {
 	}
 	s.follow(p)
 	return true
+}
+
+// attributes claims the attributes of debug information whose values a claim has: they say more than
+// the table that the value stands in. It is false when there are none.
+func (s *search) attributes(p *program, c claim) bool {
+	found := false
+	for _, l := range p.own {
+		if f := l.finding; f.What == diff.WhatDwarf && f.A == c.a && f.B == c.b && !s.handled[f] {
+			c.where, found = fieldLabel(f), true
+			s.take(l, c)
+		}
+	}
+	return found
 }
 
 // code names the first section in which something other than strings and tables differs; "" for none.

@@ -651,6 +651,9 @@ func (s *search) unexplained(f *fileState) int64 {
 		if f.node != nil && f.node.Part(w) != nil {
 			u.Of = max(u.Of, f.node.Part(w).Size)
 		}
+		if p := first.node.Part(w); p != nil { // what was unpacked is larger than its file
+			u.Of = max(u.Of, p.Size)
+		}
 	}
 	s.report.Unexplained = append(s.report.Unexplained, u)
 	return a + b

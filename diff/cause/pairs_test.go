@@ -94,7 +94,8 @@ func holdPair(t *testing.T, expectDir, dir string) {
 	}
 	defer r.Close()
 	got := cause.Find(r, &cause.Context{Sides: pairFacts(t, dir)})
-	if d := time.Since(begin); d > 20*time.Second {
+	// Bombs unpack to 2 GB before they are given up, on a machine that may have other things to do.
+	if d := time.Since(begin); d > 90*time.Second {
 		t.Errorf("took %v", d)
 	}
 	defer func() {
