@@ -360,6 +360,8 @@ func snake(s string) string {
 	switch s {
 	case "Lowpc":
 		return "low_pc"
+	case "LexDwarfBlock":
+		return "lexical_block"
 	case "Highpc":
 		return "high_pc"
 	}

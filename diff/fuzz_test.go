@@ -88,6 +88,20 @@ func FuzzElf(f *testing.F) {
 	}, "elf.x")
 }
 
+// FuzzDwarf holds that no program makes the reader of debug information panic, or go on for ever.
+func FuzzDwarf(f *testing.F) {
+	for _, name := range []string{"elf-a", "elf-b"} {
+		b := sample(f, name)
+		f.Add(b)
+		f.Add(flipped(b, len(b)/2, 0x11))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > 0 {
+			debugInfo(&comparer{}, &Node{A: &Part{src: sourceOf(b)}, B: &Part{src: sourceOf(flipped(b, len(b)/3, 1))}})
+		}
+	})
+}
+
 func FuzzMo(f *testing.F) {
 	fuzzTake(f, func(s source) *anatomy {
 		if s.size < 28 {

@@ -57,6 +57,9 @@ func (p *pair) run(n *diff.Node, runs []diff.Run) ([]claim, bool) {
 	if list, ok := p.pointers(wa, wb); ok {
 		return at(list), true
 	}
+	if list, ok := doubles(wa, wb); ok && !inProgram(n) {
+		return at(list), true
+	}
 	if c, ok := p.binaryTime(wa, wb); ok {
 		return at([]claim{c}), true
 	}

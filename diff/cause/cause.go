@@ -23,6 +23,8 @@
 //	whole.go     two whole texts: permuted lines, permuted keys, half a file
 //	line.go      two lines: known values, dates, random names, numbers
 //	binary.go    two stretches of bytes: times, pointers, random bytes
+//	elf.go       programs as wholes: strings, symbols, attributes of debug information
+//	measured.go  profiles, tuned plans, numbers apart by rounding
 //	verdict.go   what the split into classes and the causes together say
 //	mend.go      what to write to mend it; fix.go writes it into quorate.yaml
 //

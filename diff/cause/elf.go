@@ -60,7 +60,7 @@ func (s *search) elfFile(n *diff.Node) {
 	}
 	switch {
 	case len(p.own) == 0:
-	case s.goInfo(p), s.buildIDOnly(p), s.emptiedRpath(p), s.strings(p), s.linkOrder(p):
+	case s.goInfo(p), s.buildIDOnly(p), s.emptiedRpath(p), s.strings(p), s.linkOrder(p), s.profiled(p):
 	}
 }
 

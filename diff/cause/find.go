@@ -312,6 +312,9 @@ func (s *search) wholeNode(n *diff.Node, rest []*diff.Finding) ([]claim, bool) {
 	if err1 != nil || err2 != nil {
 		return nil, false
 	}
+	if c, ok := measuredFile(a, b); ok {
+		return []claim{c}, true
+	}
 	if fileSystemImage(n) {
 		return []claim{{entry: "32-file-system", a: "ext2/3/4 image", b: "another", fact: "UUID, hash seed and times of the superblock", confidence: 0.8,
 			why: "the file systems' trees were not compared", confirm: "debugfs -R 'ls -l' FILE"}}, true

@@ -109,6 +109,9 @@ func cut(text string, use []*canary, first bool) []token {
 	for _, m := range moments(text) {
 		put(m.start, m.end, token{class: "time " + strconv.Itoa(m.form), mom: &m})
 	}
+	for _, m := range fractions.FindAllStringIndex(text, -1) {
+		put(m[0], m[1], token{class: "release"}) // judged as a whole, as those are
+	}
 	for _, m := range releases.FindAllStringIndex(text, -1) {
 		put(m[0], m[1], token{class: "release"})
 	}
@@ -351,6 +354,9 @@ var (
 // before and after give what stands around them.
 func (p *pair) block(a, b, lineA, lineB string) ([]claim, bool) {
 	c := claim{a: a, b: b}
+	if e, ok := rounded(a, b); ok {
+		return []claim{e}, true
+	}
 	x, y := stripCommon(a, b)
 	if e, ok := p.numbers(x, y, lineA, a); ok {
 		e.a, e.b = a, b
@@ -389,6 +395,9 @@ func (p *pair) block(a, b, lineA, lineB string) ([]claim, bool) {
 	}
 	return nil, false
 }
+
+// fractions are numbers with many digits, as programs print them.
+var fractions = regexp.MustCompile(`\b\d+\.\d{8,}(?:[eE][-+]?\d+)?\b`)
 
 // releases are numbers of versions as a whole: "6.1.0-28-amd64".
 var releases = regexp.MustCompile(`\b\d+\.\d+(?:\.\d+)*(?:[-+~][A-Za-z0-9.]+)*\b`)
