@@ -97,11 +97,11 @@ func projects(fields []y.Field[Project]) y.Shape[[]Project] {
 
 func step() y.Shape[Step] {
 	limits := y.Object(
-		y.Optional("time", "Longest run, like 10m.", y.Convert(y.Text(), parseTime), func(l *Limits, v time.Duration) { l.Time = v }),
-		y.Optional("memory", "Memory, like 512MiB.", size(), func(l *Limits, v int64) { l.Memory = v }),
+		y.Optional("time", "Longest run, like 10m.", limitTime(), func(l *Limits, v time.Duration) { l.Time = v }),
+		y.Optional("memory", "Memory, like 512MiB.", y.Size(), func(l *Limits, v int64) { l.Memory = v }),
 		// 2^22 is the kernel's own limit of process ids (proc(5), pid_max).
 		y.Optional("processes", "Processes and threads at one time.", y.Integer(1, 1<<22), func(l *Limits, v int64) { l.Processes = int(v) }),
-		y.Optional("disk", "Space for what the step writes, like 2GiB.", size(), func(l *Limits, v int64) { l.Disk = v }),
+		y.Optional("disk", "Space for what the step writes, like 2GiB.", y.Size(), func(l *Limits, v int64) { l.Disk = v }),
 	)
 	return y.Object(
 		y.Required("name", "Name of the step, for copy and for later steps.", name(), func(s *Step, v string) { s.Name = v }),
@@ -208,9 +208,8 @@ func inside() y.Shape[string] {
 	return y.Convert(y.Text(), absolutePath).With(func(c *y.Schema) { c.Pattern = "^/" })
 }
 
-func size() y.Shape[int64] {
-	return y.Convert(y.Text(), parseSize).With(func(c *y.Schema) { c.Pattern = sizePattern })
-}
+// limitTime: a day is more than any build that somebody would still wait for.
+func limitTime() y.Shape[time.Duration] { return y.Duration(time.Second, 24*time.Hour, "1s", "24h") }
 
 func environment() y.Shape[[]Var] { return variables("variable", y.Matching(envPattern, checkEnvName)) }
 

@@ -31,7 +31,6 @@ const (
 	ownerPattern     = `^[0-9]{1,5}:[0-9]{1,5}$`
 	modePattern      = `^0[0-7]{3}$`
 	portPattern      = `^[0-9]{1,5}(/(tcp|udp|sctp))?$`
-	sizePattern      = `^[1-9][0-9]*(KiB|MiB|GiB|TiB)$`
 	toolchainPattern = `^go1\.[0-9]+(\.[0-9]+|rc[0-9]+|beta[0-9]+)$`
 	signalPattern    = `^SIG(RTMIN(\+[0-9]+)?|RTMAX(-[0-9]+)?|[A-Z0-9]+)$`
 )
@@ -46,7 +45,6 @@ var (
 	ownerExp     = regexp.MustCompile(ownerPattern)
 	modeExp      = regexp.MustCompile(modePattern)
 	portExp      = regexp.MustCompile(portPattern)
-	sizeExp      = regexp.MustCompile(sizePattern)
 	toolchainExp = regexp.MustCompile(toolchainPattern)
 	signalExp    = regexp.MustCompile(signalPattern)
 )
@@ -451,32 +449,4 @@ func notBlank(script string) (string, error) {
 		return "", errors.New("run is empty; say what the step does")
 	}
 	return script, nil
-}
-
-// parseTime reads a limit like "10m". A day is more than any build that
-// somebody would still wait for.
-func parseTime(s string) (time.Duration, error) {
-	t, err := time.ParseDuration(s)
-	switch {
-	case err != nil:
-		return 0, y.Refuse("time %q is not a duration like 90s, 10m or 1h30m", s)
-	case t < time.Second || t > 24*time.Hour:
-		return 0, y.Refuse("time %q is not from 1s to 24h", s)
-	}
-	return t, nil
-}
-
-// parseSize reads "512MiB". Powers of ten are not offered, so that nobody has
-// to wonder which are meant.
-func parseSize(s string) (int64, error) {
-	if !sizeExp.MatchString(s) {
-		return 0, y.Refuse("size %q is not a whole number with KiB, MiB, GiB or TiB", s)
-	}
-	digits := len(s) - len("KiB")
-	n, err := strconv.ParseInt(s[:digits], 10, 64)
-	shift := map[byte]int{'K': 10, 'M': 20, 'G': 30, 'T': 40}[s[digits]]
-	if err != nil || n > math.MaxInt64>>shift {
-		return 0, y.Refuse("size %q is larger than any machine", s)
-	}
-	return n << shift, nil
 }
