@@ -7,6 +7,7 @@ import (
 
 	"quorate.dev/lockfile/strictyaml"
 	"quorate.dev/rebuild/agreement"
+	"quorate.dev/rebuild/host/remote"
 	"quorate.dev/rebuild/keyfile"
 )
 
@@ -22,6 +23,7 @@ const FileName = "rebuilders.yaml"
 //	  - {name: ams, operator: acme, host: {docker: {endpoint: "ssh://build@ams"}}, key: keys/ams.pub}
 //	  - {name: osl, operator: umbra, host: {docker: {endpoint: "tcp://osl:2376", tls: osl/}}, key: keys/osl.pub}
 //	  - {name: ber, operator: umbra, host: {docker: {context: berlin}}, key: keys/ber.pub}
+//	  - {name: sto, operator: nordic, host: {remote: {endpoint: "https://sto:7443", tls: sto/}}, key: keys/sto.pub}
 //	policy:                        # optional when a policy file is given
 //	  threshold: 2
 //	  distinct: {key: 2}
@@ -30,8 +32,8 @@ const FileName = "rebuilders.yaml"
 // local worker signs with local.key, by default the file beside key whose name
 // ends in .key; one in a Docker Engine with a key that never leaves the engine
 // (package host/docker). tls is a folder with ca.pem, cert.pem and key.pem;
-// docker: {} is the engine that the docker command would use. Paths are
-// relative to the file.
+// docker: {} is the engine that the docker command would use. remote is a
+// service that its operator runs (package host/remote). Paths are relative to the file.
 type File struct {
 	Rebuilders []FileRebuilder
 	Policy     *agreement.Policy // nil when the file has none; its keys are the rebuilders'
@@ -43,8 +45,9 @@ type FileRebuilder struct {
 	Operator  string
 	BuilderID string // SLSA builder.id; "" when the file has none
 	Key       keyfile.PublicKey
-	KeyFile   string // private key of the local worker, as written: relative to the file; "" in a Docker Engine
+	KeyFile   string // private key of the local worker, as written: relative to the file; "" elsewhere
 	Docker    *FileDocker
+	Remote    *FileRemote
 	keyPath   string
 }
 
@@ -56,15 +59,25 @@ type FileDocker struct {
 	Context  string
 }
 
+// FileRemote is the service of a rebuilder on somebody else's machine.
+type FileRemote struct {
+	Endpoint string // https://HOST:PORT
+	TLS      string // folder, as written: relative to the file
+}
+
 // limits of a rebuilders file: as for a policy, and two levels more for hosts.
 var limits = strictyaml.Limits{Bytes: 1 << 20, Depth: 10, Nodes: 30_000}
 
 // hosts that have a name and no way to start workers yet.
 var laterHosts = []string{"kubernetes"}
 
+// hostKinds are the kinds of hosts, for messages.
+const hostKinds = `"local", "docker" and "remote"`
+
 type fileHost struct {
 	local  *fileLocal
 	docker *FileDocker
+	remote *FileRemote
 }
 
 type fileLocal struct{ key string }
@@ -104,7 +117,7 @@ func ParseFile(fileName string, data []byte, loadKey func(path string) ([]byte, 
 	f := &File{}
 	for i, r := range content.rebuilders {
 		checkHost(doc, i, r.host)
-		r.Docker = r.host.docker
+		r.Docker, r.Remote = r.host.docker, r.host.remote
 		if r.KeyFile, err = privateKey(r); err != nil {
 			doc.Errorf(doc.At("rebuilders", i, "key"), "%v", err)
 		}
@@ -138,7 +151,7 @@ func refuseLaterHosts(doc *strictyaml.Document) {
 	for i := 0; doc.Has("rebuilders", i) && i < agreement.MaxRebuilders; i++ {
 		for _, h := range laterHosts {
 			if doc.Has("rebuilders", i, "host", h) {
-				doc.Errorf(doc.Key("rebuilders", i, "host", h), "host %q is not supported yet; this version starts workers on \"local\" and \"docker\"", h)
+				doc.Errorf(doc.Key("rebuilders", i, "host", h), "host %q is not supported yet; this version starts workers on "+hostKinds, h)
 			}
 		}
 	}
@@ -146,8 +159,14 @@ func refuseLaterHosts(doc *strictyaml.Document) {
 
 // checkHost holds what one host says against itself.
 func checkHost(doc *strictyaml.Document, i int, h fileHost) {
-	if (h.local == nil) == (h.docker == nil) {
-		doc.Errorf(doc.At("rebuilders", i, "host"), "expected one of \"local\" and \"docker\"")
+	kinds := 0
+	for _, set := range []bool{h.local != nil, h.docker != nil, h.remote != nil} {
+		if set {
+			kinds++
+		}
+	}
+	if kinds != 1 {
+		doc.Errorf(doc.At("rebuilders", i, "host"), "expected one of "+hostKinds)
 	}
 	if h.docker == nil {
 		return
@@ -186,7 +205,7 @@ func checkFile(doc *strictyaml.Document, f *File) {
 }
 
 func privateKey(r fileRebuilder) (string, error) {
-	if r.host.docker != nil {
+	if r.host.docker != nil || r.host.remote != nil {
 		return "", nil
 	}
 	if r.host.local != nil && r.host.local.key != "" {
@@ -237,9 +256,20 @@ func fileShape() strictyaml.Shape[fileContent] {
 		strictyaml.Optional("tls", "Folder with ca.pem, cert.pem and key.pem.", path, func(d *FileDocker, v string) { d.TLS = v }),
 		strictyaml.Optional("context", "Context of the docker command, instead of an endpoint.", text, func(d *FileDocker, v string) { d.Context = v }),
 	)
+	endpoint := strictyaml.Matching("", func(s string) error {
+		if err := remote.CheckEndpoint(s); err != nil {
+			return strictyaml.Refuse("endpoint %q: %v", s, err)
+		}
+		return nil
+	})
+	service := strictyaml.Object(
+		strictyaml.Required("endpoint", "Where the service is: https://HOST:PORT.", endpoint, func(r *FileRemote, v string) { r.Endpoint = v }),
+		strictyaml.Required("tls", "Folder with ca.pem, cert.pem and key.pem.", path, func(r *FileRemote, v string) { r.TLS = v }),
+	)
 	host := strictyaml.Object(
 		strictyaml.Optional("local", "Start the worker on this machine.", local, func(h *fileHost, v fileLocal) { h.local = &v }),
 		strictyaml.Optional("docker", "Start the worker in a Docker Engine.", docker, func(h *fileHost, v FileDocker) { h.docker = &v }),
+		strictyaml.Optional("remote", "Ask the service of another operator.", service, func(h *fileHost, v FileRemote) { h.remote = &v }),
 	)
 	rebuilder := strictyaml.Object(
 		strictyaml.Required("name", "What it is called in outcomes and file names.", name, func(r *fileRebuilder, v string) { r.Name = v }),

@@ -51,17 +51,28 @@ func TestParseFile(t *testing.T) {
 		t.Errorf("rebuilder in an engine is %+v", r)
 	}
 
+	f, err = ParseFile("rebuilders.yaml", []byte(strings.Replace(good, "local: {}", `remote: {endpoint: "https://osl:7443", tls: osl/}`, 1)), load)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := f.Rebuilders[0]; r.KeyFile != "" || r.Remote == nil || *r.Remote != (FileRemote{Endpoint: "https://osl:7443", TLS: "osl/"}) {
+		t.Errorf("rebuilder behind a service is %+v", r)
+	}
+
 	for _, test := range []struct{ summary, yaml, want string }{
 		{"a host of later", strings.Replace(good, "host: {local: {}}", `host: {kubernetes: {}}`, 1),
-			`rebuilders.yaml:2:40: host "kubernetes" is not supported yet; this version starts workers on "local" and "docker"`},
+			`rebuilders.yaml:2:40: host "kubernetes" is not supported yet; this version starts workers on "local", "docker" and "remote"`},
 		{"an unknown host", strings.Replace(good, "local: {}", "lokal: {}", 1), `rebuilders.yaml:2:40: unknown field "lokal" in rebuilders[0].host`},
-		{"no kind of host", strings.Replace(good, "local: {}", "", 1), `rebuilders.yaml:2:39: expected one of "local" and "docker"`},
-		{"two kinds of host", strings.Replace(good, "local: {}", "local: {}, docker: {}", 1), `rebuilders.yaml:2:39: expected one of "local" and "docker"`},
+		{"no kind of host", strings.Replace(good, "local: {}", "", 1), `rebuilders.yaml:2:39: expected one of "local", "docker" and "remote"`},
+		{"two kinds of host", strings.Replace(good, "local: {}", "local: {}, docker: {}", 1), `rebuilders.yaml:2:39: expected one of "local", "docker" and "remote"`},
 		{"an engine by two names", strings.Replace(good, "local: {}", `docker: {endpoint: "ssh://x", context: x}`, 1),
 			`rebuilders.yaml:2:79: docker has both an endpoint and a context; say one`},
 		{"an engine that anybody owns", strings.Replace(good, "local: {}", `docker: {endpoint: "tcp://x:2375"}`, 1), `rebuilders.yaml:2:59: without tls anybody on the way owns that machine`},
 		{"a protocol that engines do not speak", strings.Replace(good, "local: {}", `docker: {endpoint: "http://x"}`, 1), `rebuilders.yaml:2:59: endpoint "http://x": expected unix://, tcp:// or ssh://`},
 		{"tls where it means nothing", strings.Replace(good, "local: {}", `docker: {endpoint: "ssh://x", tls: x}`, 1), `rebuilders.yaml:2:75: tls is for an endpoint that begins with tcp://`},
+		{"a service without certificates", strings.Replace(good, "local: {}", `remote: {endpoint: "https://osl:7443"}`, 1), `rebuilders.yaml:2:48: missing field "tls" in rebuilders[0].host.remote`},
+		{"a service that anybody can hear", strings.Replace(good, "local: {}", `remote: {endpoint: "http://osl:7443", tls: x}`, 1), `rebuilders.yaml:2:59: endpoint "http://osl:7443": expected https://HOST:PORT`},
+		{"a service at a path", strings.Replace(good, "local: {}", `remote: {endpoint: "https://osl/v1", tls: x}`, 1), `rebuilders.yaml:2:59: endpoint "https://osl/v1": expected https://HOST:PORT and no path`},
 		{"no host", strings.Replace(good, "host: {local: {}}, ", "", 1), `rebuilders.yaml:2:5: `},
 		{"no key file", strings.Replace(good, "keys/one.pub", "one.pub", 1), `rebuilders.yaml:2:57: cannot read key "one.pub": file does not exist`},
 		{"a bad key file", strings.Replace(good, "keys/one.pub", "bad.pub", 1), `rebuilders.yaml:2:57: key "bad.pub": `},
@@ -87,6 +98,7 @@ func FuzzParseFile(f *testing.F) {
 	f.Add([]byte("rebuilders:\n  - {name: one, operator: acme, host: {local: {}}, key: one.pub}\npolicy: {threshold: 1}\n"))
 	f.Add([]byte("rebuilders: [{host: {docker: {}}}]"))
 	f.Add([]byte("rebuilders: [{name: a, operator: b, key: c.pub, host: {docker: {endpoint: 'tcp://x', tls: y}}}]"))
+	f.Add([]byte("rebuilders: [{name: a, operator: b, key: c.pub, host: {remote: {endpoint: 'https://x:1', tls: y}}}]"))
 	f.Add([]byte("rebuilders: {}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file, err := ParseFile("f", data, func(string) ([]byte, error) { return nil, fs.ErrNotExist })

@@ -100,11 +100,10 @@ func asOwnerOf(dir string, f func()) {
 	<-done
 }
 
-// freeHere is what the working folder's file system has for us, in bytes; -1
-// when that is not known. In a container's own root it is the engine's disk.
-func freeHere() int64 {
+// freeAt is how many bytes the disk of a folder has left for us; -1 when not known.
+func freeAt(dir string) int64 {
 	var fs unix.Statfs_t
-	if unix.Statfs(".", &fs) != nil {
+	if unix.Statfs(dir, &fs) != nil {
 		return -1
 	}
 	return int64(fs.Bavail) * int64(fs.Bsize)

@@ -9,4 +9,4 @@ func hostFacts(string) map[string]string { return map[string]string{} }
 func asOwnerOf(_ string, f func()) { f() }
 
 // freeHere is not known here.
-func freeHere() int64 { return -1 }
+func freeAt(string) int64 { return -1 }

@@ -96,6 +96,16 @@ var layers = []struct {
 		reason: "a Docker Engine is one host among others; only its own package knows the client",
 	},
 	{
+		from:   []string{"rebuild/host/remote", "rebuild/serve"},
+		never:  []string{"rebuild/host/local", "rebuild/host/docker", "lockfile/source/...", "lockfile/resolve", "lockfile/fetch", "rebuild/attestation"},
+		reason: "a line and a service start nothing, fetch nothing and sign nothing themselves; where workers run is handed in",
+	},
+	{
+		from:   []string{"rebuild", "rebuild/host/..."},
+		never:  []string{"rebuild/serve"},
+		reason: "who asks does not know who answers; they share the protocol, which is rebuild/host/remote's",
+	},
+	{
 		from:   []string{"rebuild/..."},
 		never:  []string{"cmd/..."},
 		reason: "folders are an order: lockfile, builder, rebuild, cmd",

@@ -28,6 +28,7 @@ import (
 	"quorate.dev/rebuild/host/docker"
 	"quorate.dev/rebuild/host/local"
 	"quorate.dev/rebuild/keyfile"
+	"quorate.dev/rebuild/serve"
 )
 
 // rebuildFlags are the flags of `quorate rebuild`.
@@ -60,9 +61,10 @@ work folder of its own that reuses nothing anybody made, and signs a report
 with its own key. When enough of them report the same image, the agreement is
 signed; otherwise nothing is, and what differs is kept and listed.
 
---rebuilders-file asks the rebuilders of a file: workers on this machine, and in
-Docker Engines by socket, TCP with certificates, ssh or context (see quorate help
-rebuilders). An engine gets the locked inputs from this machine's store.
+--rebuilders-file asks the rebuilders of a file: workers on this machine, in
+Docker Engines by socket, TCP with certificates, ssh or context, and services of
+other operators (see quorate help rebuilders). An engine gets the locked inputs
+from this machine's store; a service fetches them itself.
 
 --rebuilders N asks N workers on this machine, local-1 to local-N. They vary on
 purpose what must not matter: CPUs, order of folders, file system, kernel
@@ -227,18 +229,19 @@ func (p *publication) publishAgreed(ctx context.Context, m *machine, project *pr
 // ready sees to what workers need of this machine: isolation, where they run
 // here, and every input, where they cannot fetch for themselves.
 func (m *machine) ready(ctx context.Context, p *project, o *rebuild.Options, only []definition.Platform, inputs inputFlags) error {
-	var here, elsewhere bool
+	var here, engine bool
 	for _, r := range o.Rebuilders {
 		_, isLocal := r.Host.(*local.Host)
-		here, elsewhere = here || isLocal, elsewhere || !isLocal
+		_, isDocker := r.Host.(*docker.Host)
+		here, engine = here || isLocal, engine || isDocker
 	}
 	if here {
 		if _, err := m.isolate(); err != nil { // workers would all say the same, without the hint
 			return err
 		}
 	}
-	if !elsewhere && inputs.archive == "" {
-		return nil
+	if !engine && inputs.archive == "" {
+		return nil // a service of another operator fetches for itself
 	}
 	return m.fetchInputs(ctx, p.Lock, only, inputs)
 }
@@ -323,31 +326,39 @@ func (m *machine) toAsk(asked []rebuild.FileRebuilder, policy *agreement.Policy,
 			return nil, err
 		}
 		all = append(all, rebuild.Rebuilder{
-			Name: r.Name, Operator: r.Operator, BuilderID: r.BuilderID, Host: hosts(r.Docker), Surroundings: local.Vary(i), KeyFile: r.KeyFile,
-			Machine: machineOf(r.Docker),
+			Name: r.Name, Operator: r.Operator, BuilderID: r.BuilderID, Host: hosts(r), Surroundings: local.Vary(i), KeyFile: r.KeyFile,
+			Machine: machineOf(r),
 		})
 	}
 	return all, nil
 }
 
-// hosts returns where a rebuilder's workers are started: on this machine, or in
-// the Docker Engine that its file names. Rebuilders of one engine share its connection.
-func (m *machine) hosts() func(*rebuild.FileDocker) host.Host {
+// hosts returns where a rebuilder's workers are started: on this machine, in the
+// Docker Engine or behind the service that its file names. Rebuilders of one
+// engine share its connection.
+func (m *machine) hosts() func(rebuild.FileRebuilder) host.Host {
 	here := &local.Host{Scratch: filepath.Join(m.store.Dir(), "workers"), Remove: m.remove}
 	engines := map[rebuild.FileDocker]*docker.Host{}
-	return func(d *rebuild.FileDocker) host.Host {
-		if d == nil {
+	return func(r rebuild.FileRebuilder) host.Host {
+		switch {
+		case r.Remote != nil:
+			return serviceOf(r.Remote)
+		case r.Docker == nil:
 			return here
 		}
-		if engines[*d] == nil {
-			engines[*d] = &docker.Host{Endpoint: endpointOf(d)}
+		if engines[*r.Docker] == nil {
+			engines[*r.Docker] = &docker.Host{Endpoint: endpointOf(r.Docker)}
 		}
-		return engines[*d]
+		return engines[*r.Docker]
 	}
 }
 
-// machineOf names the machine of an engine: "" for this one, where engines at sockets are, too.
-func machineOf(d *rebuild.FileDocker) string {
+// machineOf names the machine of a rebuilder: "" for this one, where engines at sockets are, too.
+func machineOf(r rebuild.FileRebuilder) string {
+	if r.Remote != nil {
+		return r.Remote.Endpoint
+	}
+	d := r.Docker
 	switch {
 	case d == nil, d.Context == "" && (d.Endpoint == "" || strings.HasPrefix(d.Endpoint, "unix:")):
 		return ""
@@ -375,9 +386,13 @@ func enrolled(policy *agreement.Policy, r rebuild.FileRebuilder, anyOperator boo
 		}
 	}
 	if r.BuilderID == "" {
-		r.BuilderID = localBuilder + r.Operator + "/" + r.Name
-		if r.Docker != nil {
+		switch {
+		case r.Docker != nil:
 			r.BuilderID = dockerBuilder + r.Operator + "/" + r.Name
+		case r.Remote != nil:
+			r.BuilderID = serve.DefaultBuilderID(r.Operator, r.Name)
+		default:
+			r.BuilderID = localBuilder + r.Operator + "/" + r.Name
 		}
 	}
 	return r, nil
@@ -473,11 +488,15 @@ func readRebuilders(path string) ([]rebuild.FileRebuilder, *agreement.Policy, er
 		return nil, nil, err
 	}
 	for i := range file.Rebuilders {
+		if s := file.Rebuilders[i].Remote; s != nil {
+			s.TLS = beside(s.TLS)
+			continue // its key is where nobody reads it
+		}
 		if d := file.Rebuilders[i].Docker; d != nil {
 			if d.TLS != "" {
 				d.TLS = beside(d.TLS)
 			}
-			continue // its key is where nobody reads it
+			continue
 		}
 		abs, err := filepath.Abs(beside(file.Rebuilders[i].KeyFile))
 		if err != nil {

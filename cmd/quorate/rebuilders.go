@@ -16,6 +16,7 @@ import (
 	"quorate.dev/rebuild"
 	"quorate.dev/rebuild/agreement"
 	"quorate.dev/rebuild/host/docker"
+	"quorate.dev/rebuild/host/remote"
 	"quorate.dev/rebuild/keyfile"
 )
 
@@ -31,14 +32,17 @@ who is asked and where their workers run:
     - {name: ams, operator: acme,  host: {docker: {endpoint: "ssh://build@ams"}}, key: ams.pub}
     - {name: osl, operator: umbra, host: {docker: {endpoint: "tcp://osl:2376", tls: osl/}}, key: osl.pub}
     - {name: ber, operator: umbra, host: {docker: {context: berlin}}, key: ber.pub}
+    - {name: sto, operator: nordic, host: {remote: {endpoint: "https://sto:7443", tls: sto/}}, key: sto.pub}
 
 tls is a folder with ca.pem, cert.pem and key.pem. ssh uses your own keys and
-known hosts, and the docker command on the other side.
+known hosts, and the docker command on the other side. remote is a machine where
+its operator runs quorate serve.
 
 Whoever has the socket of a Docker Engine owns its machine, and with it the key
 that its workers sign with. Name as operator who holds that socket: three
-engines that one person reaches are one operator's.`,
-	}, rebuildersCheckCmd(ui), rebuildersInitCmd(ui))
+engines that one person reaches are one operator's. Another operator takes part
+with quorate serve, which gives away neither machine nor key.`,
+	}, rebuildersCheckCmd(ui), rebuildersInitCmd(ui), rebuildersCertificateCmd(ui))
 }
 
 func rebuildersCheckCmd(ui *terminal) *cobra.Command {
@@ -80,10 +84,13 @@ func checkRebuilders(ctx context.Context, ui *terminal, path string) error {
 	var all sync.WaitGroup
 	for i, r := range asked {
 		all.Go(func() {
-			if r.Docker == nil {
-				found[i] = m.checkHere(r)
-			} else {
+			switch {
+			case r.Docker != nil:
 				found[i] = checkEngine(ctx, r)
+			case r.Remote != nil:
+				found[i] = checkService(ctx, r)
+			default:
+				found[i] = m.checkHere(r)
 			}
 		})
 	}
@@ -157,14 +164,53 @@ func checkEngine(ctx context.Context, r rebuild.FileRebuilder) checked {
 	return c
 }
 
+// checkService checks a rebuilder behind another operator's service.
+func checkService(ctx context.Context, r rebuild.FileRebuilder) checked {
+	c := checked{where: "remote " + r.Remote.Endpoint}
+	asked := time.Now()
+	a, err := serviceOf(r.Remote).Ask(ctx, r.Name)
+	if err != nil {
+		c.trouble = err.Error()
+		return c
+	}
+	skew := a.Time.Sub(asked.Add(time.Since(asked) / 2))
+	key, err := keyfile.ParsePublic([]byte(a.PublicKey))
+	switch {
+	case a.Rebuilder != r.Name || a.Operator != r.Operator:
+		c.trouble = fmt.Sprintf("it is the rebuilder %q of operator %q", a.Rebuilder, a.Operator)
+	case r.BuilderID != "" && a.BuilderID != r.BuilderID:
+		c.trouble = fmt.Sprintf("its builder.id is %q", a.BuilderID)
+	case err != nil:
+		c.trouble = "its key is none: " + err.Error()
+	case key != r.Key:
+		c.trouble = otherKey(key, r.Key)
+	case a.Trouble != "":
+		c.trouble = a.Trouble
+	case skew.Abs() > docker.MaxSkew:
+		c.trouble = fmt.Sprintf("its clock is off by %s", skew.Abs().Round(time.Second))
+	case a.Free >= 0 && a.Free < docker.LeastFree:
+		c.trouble = fmt.Sprintf("its disk has %.1f GiB left, expected %d", float64(a.Free)/(1<<30), docker.LeastFree>>30)
+	default:
+		c.what = fmt.Sprintf("quorate %s, %s, kernel %s, clock off by %s, %d GiB free, %d of %d jobs; it calls us %q",
+			a.Version, a.Workers, a.Kernel, skew.Abs().Round(10*time.Millisecond), a.Free>>30, a.Queue, a.QueueSize, a.Submitter)
+	}
+	return c
+}
+
+// serviceOf is the service of a file.
+func serviceOf(r *rebuild.FileRemote) *remote.Host {
+	return &remote.Host{Endpoint: r.Endpoint, TLS: r.TLS}
+}
+
 // endpointOf is where the engine of a file is.
 func endpointOf(d *rebuild.FileDocker) docker.Endpoint {
 	return docker.Endpoint{Address: d.Endpoint, TLS: d.TLS, Context: d.Context}
 }
 
-// initFlags say which engine.
+// initFlags say which engine, or where this machine will serve.
 type initFlags struct {
 	engine   docker.Endpoint
+	serve    string
 	operator string
 	dir      string
 }
@@ -173,19 +219,38 @@ func rebuildersInitCmd(ui *terminal) *cobra.Command {
 	var f initFlags
 	cmd := &cobra.Command{
 		Use:   "init NAME",
-		Short: "Make a rebuilder's key in its Docker Engine, and print the entry to enrol",
+		Short: "Make a rebuilder's key where it will sign, and print the entry to enrol",
 		Long: `Init has a Docker Engine make the key of the rebuilder NAME, in a volume of that
 engine named quorate-key-NAME, and writes the public half to NAME.pub. The
 private half never leaves the engine. It prints the entry for rebuilders.yaml. A
-key that is there already is kept.` +
+key that is there already is kept.
+
+With --serve it prepares this machine for quorate serve: in the folder that
+--output names it makes the signing key NAME.key and NAME.pub, a certificate that
+signs itself (tls/cert.pem, tls/key.pem) for the host of --serve, and a first
+serve.yaml. What is there already is kept. Whoever is to ask needs tls/cert.pem,
+as ca.pem, NAME.pub, and the entry that is printed.` +
 			exitStatus("the key is there", "", "it is not: engine not reached, no isolation, bad name"),
 		Example: `  quorate rebuilders init ams --docker ssh://build@ams --operator acme
   quorate rebuilders init osl --docker tcp://osl:2376 --tls osl/
-  quorate rebuilders init ber --context berlin >> rebuilders.yaml`,
+  quorate rebuilders init ber --context berlin >> rebuilders.yaml
+  quorate rebuilders init sto --serve sto.example:7443 --operator nordic --output /etc/quorate`,
 		Args: takes("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if (f.engine.Address == "") == (f.engine.Context == "") {
-				return &usageError{err: errors.New("say which engine: --docker ENDPOINT or --context NAME"), command: "quorate rebuilders init"}
+			ways := 0
+			for _, way := range []string{f.engine.Address, f.engine.Context, f.serve} {
+				if way != "" {
+					ways++
+				}
+			}
+			if ways != 1 {
+				return &usageError{err: errors.New("say which engine, --docker ENDPOINT or --context NAME, or where this machine will serve, --serve HOST:PORT"), command: "quorate rebuilders init"}
+			}
+			if err := errors.Join(agreement.CheckName(args[0]), agreement.CheckName(f.operator)); err != nil {
+				return err
+			}
+			if f.serve != "" {
+				return initServe(cmd.Context(), ui, args[0], f)
 			}
 			return initRebuilder(cmd.Context(), ui, args[0], f)
 		},
@@ -194,15 +259,13 @@ key that is there already is kept.` +
 	flags.StringVar(&f.engine.Address, "docker", "", "the engine's `ENDPOINT`: unix://, tcp:// or ssh://")
 	flags.StringVar(&f.engine.TLS, "tls", "", "`DIR` with ca.pem, cert.pem and key.pem, for tcp://")
 	flags.StringVar(&f.engine.Context, "context", "", "the engine of the docker command's context `NAME`")
-	flags.StringVar(&f.operator, "operator", "local", "who holds the engine's socket")
-	flags.StringVarP(&f.dir, "output", "o", ".", "folder for NAME.pub")
+	flags.StringVar(&f.serve, "serve", "", "this machine, which will be reached at `HOST:PORT`")
+	flags.StringVar(&f.operator, "operator", "local", "who holds the engine's socket, or runs this machine")
+	flags.StringVarP(&f.dir, "output", "o", ".", "folder for what is made")
 	return cmd
 }
 
 func initRebuilder(ctx context.Context, ui *terminal, name string, f initFlags) error {
-	if err := errors.Join(agreement.CheckName(name), agreement.CheckName(f.operator)); err != nil {
-		return err
-	}
 	h := &docker.Host{Endpoint: f.engine}
 	text, err := h.MakeKey(ctx, name)
 	if err != nil {

@@ -65,7 +65,7 @@ func storyMakers(t *testing.T) map[string]func(ts *testscript.TestScript, neg bo
 	lab := &lab{dir: t.TempDir()}
 	return map[string]func(ts *testscript.TestScript, neg bool, args []string){
 		"archive": lab.archive,
-		"serve":   serve,
+		"serve":   serveFolder,
 		"stall":   stall,
 		"bundle":  makeBundle,
 	}
@@ -144,7 +144,7 @@ func folderAsText(dir string) (string, error) {
 	return string(txtar.Format(&ar)), err
 }
 
-func serve(ts *testscript.TestScript, neg bool, args []string) {
+func serveFolder(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: serve FOLDER NAME")
 	}

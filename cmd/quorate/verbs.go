@@ -9,6 +9,7 @@ func verbs(ui *terminal) []*cobra.Command {
 		buildCmd(ui),
 		rebuildCmd(ui),
 		rebuildersCmd(ui),
+		serveCmd(ui),
 		publishCmd(ui),
 		showCmd(ui),
 		reproduceCmd(ui),

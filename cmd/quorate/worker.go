@@ -56,7 +56,7 @@ signs a report with its own key and ends. People do not type this.` +
 					return err
 				}
 				ui.answer("%s", s.Mapping())
-				if free := freeHere(); free >= 0 {
+				if free := freeAt("."); free >= 0 {
 					ui.answer("free %d", free)
 				}
 				return nil
@@ -124,6 +124,11 @@ type workerRenderer struct {
 
 func (w *workerRenderer) event(e event) {
 	w.log.event(e)
+	_ = w.say.Event(hostEvent(e)) // an orchestrator that is gone ends us in other ways
+}
+
+// hostEvent is an event as it goes over a line.
+func hostEvent(e event) host.Event {
 	out := host.Event{
 		Kind: host.KindPhase, Phase: e.Key, Name: e.Text, Current: e.Current, Total: e.Total, Bytes: e.Bytes,
 		Line: e.Line, Done: e.Done, Cached: e.Note == "cached", Elapsed: e.Elapsed,
@@ -131,7 +136,7 @@ func (w *workerRenderer) event(e event) {
 	if e.Line != "" {
 		out.Kind = host.KindLine
 	}
-	_ = w.say.Event(out) // an orchestrator that is gone ends us in other ways
+	return out
 }
 
 func (w *workerRenderer) line(kind, prefix, text string) {

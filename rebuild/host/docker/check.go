@@ -22,9 +22,9 @@ type Facts struct {
 	Trouble string        // "" or why builds there may fail
 }
 
-// leastFree is what an engine's disk should have: the largest example builds
+// LeastFree is what an engine's disk should have: the largest example builds
 // take some 2 GiB, and their steps may write more.
-const leastFree = 4 << 30
+const LeastFree = 4 << 30
 
 // Check reaches the engine and starts small workers there, as Start does first of
 // all. It makes the rebuilder's key if there is none.
@@ -75,15 +75,15 @@ func freeBytes(answer string) int64 {
 	return -1
 }
 
-// maxSkew is what certificates and people forgive.
-const maxSkew = 5 * time.Minute
+// MaxSkew is what certificates and people forgive.
+const MaxSkew = 5 * time.Minute
 
 func (f *Facts) trouble() string {
 	switch {
-	case f.Skew.Abs() > maxSkew:
+	case f.Skew.Abs() > MaxSkew:
 		return fmt.Sprintf("its clock is off by %s", f.Skew.Round(time.Second))
-	case f.Free >= 0 && f.Free < leastFree:
-		return fmt.Sprintf("its disk has %.1f GiB left, expected %d", float64(f.Free)/(1<<30), leastFree>>30)
+	case f.Free >= 0 && f.Free < LeastFree:
+		return fmt.Sprintf("its disk has %.1f GiB left, expected %d", float64(f.Free)/(1<<30), LeastFree>>30)
 	}
 	return ""
 }

@@ -34,6 +34,21 @@ func (h *Host) newWork(root string, warn func(format string, args ...any)) (*wor
 	return makeWork(root)
 }
 
+// Reap removes what dead runs left in Scratch, as Start does first of all, for
+// who may not start anything for a while.
+func (h *Host) Reap() error {
+	if _, err := os.Stat(h.Scratch); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	lock, err := lockRoot(h.Scratch)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(h.reap(h.Scratch), lock.Close())
+	tidy(h.Scratch)
+	return err
+}
+
 // lockRoot makes root and locks it, so that what one process is just making or
 // removing is not taken for dead by another. The lock lasts until it is closed.
 func lockRoot(root string) (*os.File, error) {
