@@ -139,6 +139,13 @@ func (s *search) buildIDOnly(p *program) bool {
 		}
 	}
 	l := p.own[0]
+	if notes := p.names[".note.go.buildid"]; len(notes) > 0 {
+		s.take(notes[0], claim{entry: "39-go-rust", a: notes[0].finding.A, b: notes[0].finding.B, where: "build id", confidence: 0.9,
+			fact: "Go's build id, of what was compiled, and how", why: "only the build id differs: sources that make the same code, or other flags or folders",
+			confirm: "go version -m FILE, on both"})
+		s.follow(p)
+		return true
+	}
 	c := claim{entry: "5-build-id", a: l.finding.A, b: l.finding.B, where: "build-id", confidence: 1}
 	if isUUID4(c.a) && isUUID4(c.b) || len(c.a) == 32 && len(c.b) == 32 {
 		c.fact = "16 bytes, as --build-id=uuid makes them up"
@@ -249,7 +256,7 @@ func isStrings(name string) bool {
 func (p *program) ownStrings(group string) (x, y []string, ok bool) {
 	var all [2][]string
 	for _, c := range p.node.Children {
-		if !strings.HasPrefix(c.Name, group) {
+		if !strings.HasPrefix(c.Name, group) || strings.HasPrefix(c.Name, ".rodata.cst") { // constants of one size, no strings
 			continue
 		}
 		for _, w := range []diff.Which{diff.A, diff.B} {
@@ -319,6 +326,9 @@ func (s *search) strings(p *program) bool {
 			continue // the same strings, perhaps in another order
 		}
 		list, ok := s.pair.stringLists(x, y)
+		if !ok && group == ".strtab" && otherTools(seen) {
+			continue // another compiler, or another flag, names other labels and clones
+		}
 		if !ok {
 			return false
 		}
@@ -332,7 +342,7 @@ func (s *search) strings(p *program) bool {
 	if len(claims) == 0 {
 		return false
 	}
-	tools := seen["38-toolchain"] || seen["21-cpu-features"] || seen["35-inputs"]
+	tools := otherTools(seen)
 	shifted := false
 	if p.code() != "" && !tools {
 		// A string of another length moves what stands behind it, and code that points there differs.
@@ -383,6 +393,11 @@ func (s *search) attributes(p *program, c claim) bool {
 		}
 	}
 	return found
+}
+
+// otherTools reports whether causes were seen that make other code.
+func otherTools(seen map[string]bool) bool {
+	return seen["38-toolchain"] || seen["21-cpu-features"] || seen["35-inputs"]
 }
 
 // code names the first section in which something other than strings and tables differs; "" for none.
@@ -449,7 +464,25 @@ func (p *pair) stringLists(x, y []string) ([]claim, bool) {
 			out = append(out, c)
 		}
 	}
+	buildFolders(out)
 	return out, len(out) > 0
+}
+
+// buildFolders has a folder with a made-up name, alone in a string, be the build's
+// where other strings are paths in it.
+func buildFolders(list []claim) {
+	for i := range list {
+		c := &list[i]
+		if c.entry != "22-random" || !strings.HasPrefix(c.a, "/") || !strings.HasPrefix(c.b, "/") {
+			continue
+		}
+		for _, d := range list {
+			if d.entry == "3-build-path" && strings.HasPrefix(d.a, c.a+"/") && strings.HasPrefix(d.b, c.b+"/") {
+				c.entry, c.confidence, c.fact, c.why, c.confirm = d.entry, d.confidence, d.fact, d.why, d.confirm
+				break
+			}
+		}
+	}
 }
 
 // replaced puts one token for each known value of a side.
@@ -491,16 +524,17 @@ func (s *search) linkOrder(p *program) bool {
 			break
 		}
 	}
-	slices.Sort(x)
-	slices.Sort(y)
-	if !slices.Equal(x, y) {
-		return false
-	}
+	byKey := func(x, y symbol) int { return strings.Compare(x.key, y.key) }
+	slices.SortStableFunc(a, byKey)
+	slices.SortStableFunc(b, byKey)
 	c := claim{entry: "15-link-order", a: first, b: second, where: "order of symbols", confidence: 1, fact: "the same functions and data, byte for byte, at other addresses"}
 	for i := range a {
-		if !a[i].whole {
+		if a[i].key != b[i].key || !onlyAddresses(a[i].bytes, b[i].bytes) {
+			return false
+		}
+		if a[i].bytes == "" || a[i].bytes != b[i].bytes {
 			c.confidence, c.fact = 0.85, "the same symbols of the same sizes, at other addresses"
-			c.why, c.confirm = "calls between them hold other addresses, so that they were not compared byte for byte", "link with sorted objects"
+			c.why, c.confirm = "calls between them hold other addresses, so that they do not compare byte for byte", "link with sorted objects"
 		}
 	}
 	s.take(p.own[0], c)
@@ -508,10 +542,29 @@ func (s *search) linkOrder(p *program) bool {
 	return true
 }
 
+// onlyAddresses reports whether two pieces of code or data of one length differ in no more than what
+// addresses take: eight bytes in a row, and no more than half of all.
+func onlyAddresses(x, y string) bool {
+	if len(x) != len(y) {
+		return false
+	}
+	row, all := 0, 0
+	for i := range len(x) {
+		if x[i] == y[i] {
+			row = 0
+			continue
+		}
+		if row, all = row+1, all+1; row > 8 {
+			return false
+		}
+	}
+	return all*2 <= len(x)
+}
+
 type symbol struct {
-	name, key string
+	name, key string // key: name and size
 	address   uint64
-	whole     bool // its bytes are part of key
+	bytes     string // "" when it has none in the file, or too many
 }
 
 // maxSymbols bounds the symbols that are compared one by one.
@@ -546,8 +599,7 @@ func symbolsOf(n *diff.Node, w diff.Which) ([]symbol, bool) {
 		if sec.Type != elf.SHT_NOBITS && x.Size <= 1<<16 && x.Value >= sec.Addr && x.Value-sec.Addr+x.Size <= sec.FileSize {
 			b := make([]byte, x.Size)
 			if _, err := sec.ReadAt(b, int64(x.Value-sec.Addr)); err == nil {
-				y.key += " " + string(b)
-				y.whole = true
+				y.bytes = string(b)
 			}
 		}
 		out = append(out, y)

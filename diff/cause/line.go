@@ -162,6 +162,9 @@ func (p *pair) line(a, b string) ([]claim, bool) {
 			if c, ok := p.block(a, b, a, b); ok {
 				return c, true
 			}
+			if c, ok := wholeNames(a, b); ok {
+				return []claim{c}, true
+			}
 			return nil, false
 		}
 		out = append(out, c...)
@@ -403,7 +406,7 @@ var fractions = regexp.MustCompile(`\b\d+\.\d{8,}(?:[eE][-+]?\d+)?\b`)
 var releases = regexp.MustCompile(`\b\d+\.\d+(?:\.\d+)*(?:[-+~][A-Za-z0-9.]+)*\b`)
 
 var (
-	hostWords   = regexp.MustCompile(`(?i)(?:^|[^a-z])(?:(?:build|built)?[ _-]?(?:host(?:name)?|node(?:name)?|machine|user(?:name)?)|builder|built[ _-]by|packager|whoami|logname)["']?\s*[:=@]?\s*["']?$`)
+	hostWords   = regexp.MustCompile(`(?i)(?:^|[^a-z])(?:(?:build|built)?[ _-]?(?:host(?:name)?|node(?:name)?|machine|user(?:name)?)|builder|(?:built|compiled?|packaged|made|prepared)[ _-]by|packager|whoami|logname)["']?\s*[:=@]?\s*["']?$`)
 	kernelWords = regexp.MustCompile(`(?i)(?:^|[^a-z])(?:linux|kernel(?:[ _-]?(?:release|version))?|uname|osrelease)["']?\s*[:=]?\s*["']?(?:linux )?["']?$`)
 	plainName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 	release     = regexp.MustCompile(`^\d+\.\d+(?:\.\d+)?[A-Za-z0-9._+-]*$`)
@@ -426,6 +429,25 @@ func named(a, b, line string) (claim, bool) {
 		return claim{}, false
 	}
 	return c, true
+}
+
+// wholeNames judges lines that differ in one name, whatever the name has in it.
+func wholeNames(a, b string) (claim, bool) {
+	start, ex, ey := difference([]byte(a), []byte(b))
+	for start > 0 && nameByte(a[start-1]) {
+		start--
+	}
+	for ex < len(a) && nameByte(a[ex]) {
+		ex++
+	}
+	for ey < len(b) && nameByte(b[ey]) {
+		ey++
+	}
+	return named(a[start:ex], b[start:ey], a)
+}
+
+func nameByte(c byte) bool {
+	return word(c) && c < 0x80 || c == '.' || c == '-' || c == '_' || c == '+' || c == '~'
 }
 
 // wholeWord returns word when it begins where another does in line.
@@ -602,7 +624,10 @@ func (p *pair) paths(a, b string) ([]claim, bool) {
 	}
 	ta, tb := p.tokens(a, b)
 	for i := range ta { // known values are told from the facts, not from looks
-		if ta[i].can != nil || ta[i].class == "temporary name" && (i+1 == len(ta) || ta[i+1].text != "/") {
+		if ta[i].can != nil {
+			return nil, false
+		}
+		if i < len(tb) && ta[i].class == "temporary name" && tb[i].class == ta[i].class && (i+1 == len(ta) || ta[i+1].text != "/") {
 			return nil, false
 		}
 	}
