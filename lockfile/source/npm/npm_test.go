@@ -1,0 +1,215 @@
+package npm
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha512"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"quorate.dev/lockfile"
+	"quorate.dev/lockfile/definition"
+	"quorate.dev/lockfile/source"
+	"quorate.dev/lockfile/source/sourcetest"
+)
+
+// registry serves tarballs by name@version, made of text.
+type registry struct {
+	*httptest.Server
+	spoiled atomic.Bool
+}
+
+func newRegistry(t *testing.T) *registry {
+	r := &registry{}
+	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		name, file, ok := strings.Cut(strings.TrimPrefix(req.URL.Path, "/"), "/-/")
+		version := strings.TrimSuffix(strings.TrimPrefix(file, path.Base(name)+"-"), ".tgz")
+		if !ok || file != path.Base(name)+"-"+version+".tgz" {
+			http.NotFound(w, req)
+			return
+		}
+		text := "exports.name = '" + name + "'\n"
+		if r.spoiled.Load() {
+			text = "steal()\n"
+		}
+		w.Write(pack(name, version, text))
+	}))
+	t.Cleanup(r.Close)
+	return r
+}
+
+// pack makes a tarball as npm pack does.
+func pack(name, version, text string) []byte {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := tar.NewWriter(z)
+	for _, f := range [][2]string{{"package/package.json", fmt.Sprintf(`{"name":%q,"version":%q}`, name, version)}, {"package/index.js", text}} {
+		_ = w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f[0], Size: int64(len(f[1])), Mode: 0o644})
+		_, _ = w.Write([]byte(f[1]))
+	}
+	_ = w.Close()
+	_ = z.Close()
+	return b.Bytes()
+}
+
+func integrity(name, version string) string {
+	sum := sha512.Sum512(pack(name, version, "exports.name = '"+name+"'\n"))
+	return "sha512-" + base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// lockText is a lock file of entries that are already JSON.
+func lockText(entries ...string) string {
+	return "{\n \"lockfileVersion\": 3,\n \"packages\": {\n  " + strings.Join(entries, ",\n  ") + "\n }\n}\n"
+}
+
+func plain(name, version, more string) string {
+	return fmt.Sprintf(`"node_modules/%s": {"version": %q, "integrity": %q%s}`, name, version, integrity(name, version), more)
+}
+
+const root = `"": {"name": "app", "dependencies": {"left": "^1.0.0", "@scope/right": "2"}}`
+
+func TestContract(t *testing.T) {
+	sourcetest.Test(t, func(t *testing.T) *sourcetest.World {
+		r := newRegistry(t)
+		with := func(entries ...string) map[string]string {
+			return map[string]string{"web/" + FileName: lockText(append([]string{root}, entries...)...)}
+		}
+		return &sourcetest.World{
+			Kind:    New(Registries{"": r.URL}),
+			Request: lockfile.InputRequest{Name: "packages", Kind: lockfile.KindNpm, Ask: lockfile.Facts{"from": "app", "path": "web"}},
+			Tree: map[string]string{"web/" + FileName: lockText(root,
+				plain("left", "1.2.3", `, "dependencies": {"deep": "1"}`),
+				plain("@scope/right", "2.0.0", ""),
+				plain("deep", "1.0.0", ""),
+				plain("for-windows", "1.0.0", `, "os": ["win32"], "optional": true`),
+				`"node_modules/mine": {"resolved": "packages/mine", "link": true}`,
+				`"packages/mine": {"version": "0.0.1"}`,
+				`"node_modules/left/node_modules/bundled": {"version": "9.0.0", "inBundle": true}`,
+			)},
+			Spoil: func() { r.spoiled.Store(true) },
+			Down:  r.Close,
+			Refused: []sourcetest.Refused{
+				{Summary: "no lock", Tree: map[string]string{"web/" + FileName: ""}, Error: `there is no web/package-lock.json in input "app"; npm writes one with: npm install --package-lock-only`},
+				{Summary: "version 1", Tree: map[string]string{"web/" + FileName: `{"lockfileVersion": 1, "dependencies": {}}`}, Error: "web/package-lock.json:1: lockfileVersion is 1, expected 2 or 3; run: npm install --package-lock-only --lockfile-version 3"},
+				{Summary: "not JSON", Tree: map[string]string{"web/" + FileName: "{\n<<<<<<< HEAD\n"}, Error: "web/package-lock.json:2: it is not JSON as npm writes it: invalid character '<'"},
+				{Summary: "cut off", Tree: map[string]string{"web/" + FileName: "{\n\"packages\": {\n\"\": {}"}, Error: "web/package-lock.json:3: it is not JSON as npm writes it: "},
+				{Summary: "no project", Tree: map[string]string{"web/" + FileName: lockText()}, Error: `web/package-lock.json:1: it has no entry "" in "packages"`},
+				{Summary: "no integrity", Tree: with(`"node_modules/a": {"version": "1.0.0"}`), Error: `web/package-lock.json:5: package "a" has no integrity, so nothing says which bytes are meant`},
+				{Summary: "weak integrity", Tree: with(`"node_modules/a": {"version": "1.0.0", "integrity": "sha1-2jmj7l5rSw0yVb/vlWAYkK/YBwk="}`), Error: `web/package-lock.json:5: package "a" has the integrity "sha1-2jmj7l5rSw0yVb/vlWAYkK/YBwk=", expected one by sha512`},
+				{Summary: "git", Tree: with(`"node_modules/a": {"version": "1.0.0", "resolved": "git+ssh://git@example.org/a.git#0123456789012345678901234567890123456789"}`), Error: `web/package-lock.json:5: package "a" comes from a git repository (git+ssh://git@example.org/a.git#0123456789012345678901234567890123456789)`},
+				{Summary: "a link that leads out", Tree: with(`"node_modules/a": {"resolved": "../other", "link": true}`), Error: `web/package-lock.json:5: "node_modules/a" is a link to "../other", which is outside of the project's folder`},
+				{Summary: "a hostile place", Tree: with(`"node_modules/../../a": {"version": "1.0.0"}`), Error: `web/package-lock.json:5: "node_modules/../../a" is no place in a project`},
+				{Summary: "a hostile name", Tree: with(`"node_modules/a": {"name": "../a", "version": "1.0.0"}`), Error: `web/package-lock.json:5: "../a" is not the name of a package`},
+				{Summary: "a hostile version", Tree: with(`"node_modules/a": {"version": "1/../../x"}`), Error: `web/package-lock.json:5: package "a" has the version "1/../../x", which is none`},
+				{Summary: "a secret", Tree: with(`"node_modules/a": {"version": "1.0.0", "resolved": "https://me:secret@example.org/a/-/a-1.0.0.tgz"}`), Error: `web/package-lock.json:5: the URL of package "a" holds a user name or password`},
+				{Summary: "twice", Tree: with(plain("a", "1.0.0", ""), plain("a", "1.0.0", "")), Error: `web/package-lock.json:6: "node_modules/a" stands twice`},
+				{Summary: "two integrities", Tree: with(plain("a", "1.0.0", ""), fmt.Sprintf(`"node_modules/b/node_modules/a": {"version": "1.0.0", "integrity": %q}`, integrity("b", "1.0.0"))), Error: "a/-/a-1.0.0.tgz is to be sha512-"},
+				{Summary: "other bytes", Tree: with(fmt.Sprintf(`"node_modules/a": {"version": "1.0.0", "integrity": %q}`, integrity("b", "1.0.0"))), Error: "web/package-lock.json:5: a 1.0.0 is " + integrity("a", "1.0.0") + " there, and should be " + integrity("b", "1.0.0")},
+			},
+		}
+	})
+}
+
+var platforms = []definition.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}}
+
+func TestPins(t *testing.T) {
+	text := lockText(root,
+		plain("left", "1.2.3", `, "resolved": "https://registry.example/left/-/left-1.2.3.tgz", "dependencies": {"deep": "1"}`),
+		plain("@scope/right", "2.0.0", `, "resolved": "https://registry.example/npm/@scope/right/-/right-2.0.0.tgz"`),
+		plain("deep", "1.0.0", `, "resolved": "https://other.example/deep/-/deep-1.0.0.tgz"`),
+		plain("elsewhere", "1.0.0", `, "resolved": "https://files.example/x/elsewhere.tar.gz"`),
+		plain("fast-x64", "1.0.0", `, "os": ["linux"], "cpu": ["x64"], "optional": true`),
+		plain("fast-mac", "1.0.0", `, "os": "darwin", "optional": true`),
+		plain("not-mac", "1.0.0", `, "os": ["!darwin"]`),
+		strings.Replace(plain("alias", "3.0.0", `, "name": "real"`), integrity("alias", "3.0.0"), integrity("real", "3.0.0"), 1),
+		strings.Replace(plain("deep", "1.0.0", ""), "node_modules/deep", "node_modules/left/node_modules/deep", 1),
+		`"node_modules/tar": {"version": "1.0.0", "resolved": "file:vendor/tar.tgz"}`,
+	)
+	l, err := parse(FileName, []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pins, lines, err := l.pins(platforms)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for i, p := range pins {
+		got = append(got, strings.TrimSpace(strings.Join([]string{fmt.Sprint(lines[i]), p.Name, p.Version, p.Path, p.Platform, p.URL, p.By}, " ")))
+	}
+	want := []string{
+		"6 @scope/right 2.0.0 @scope/right/-/right-2.0.0.tgz   requested",
+		"13 deep 1.0.0 deep/-/deep-1.0.0.tgz   left",
+		"9 fast-x64 1.0.0 fast-x64/-/fast-x64-1.0.0.tgz linux/amd64",
+		"5 left 1.2.3 left/-/left-1.2.3.tgz   requested",
+		"11 not-mac 1.0.0 not-mac/-/not-mac-1.0.0.tgz",
+		"12 real 3.0.0 real/-/real-3.0.0.tgz",
+		"8 elsewhere 1.0.0 url/files.example/x/elsewhere.tar.gz  https://files.example/x/elsewhere.tar.gz",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestRegistries(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "npmrc")
+	t.Setenv("CORP", "corp.example")
+	if err := os.WriteFile(file, []byte("; ours\nregistry = \"https://mirror.example/\"\n@corp:registry=https://${CORP}/npm/\n//corp.example/:_authToken=x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := Registries{}
+	r.read(file)
+	if want := (Registries{"": "https://mirror.example/", "@corp": "https://corp.example/npm/"}); !reflect.DeepEqual(r, want) {
+		t.Errorf("got %v, want %v", r, want)
+	}
+	for _, test := range []struct{ summary, name, path, url, want string }{
+		{"of the registry", "a", "a/-/a-1.tgz", "", "https://mirror.example/a/-/a-1.tgz"},
+		{"of a scope", "@corp/a", "@corp/a/-/a-1.tgz", "", "https://corp.example/npm/@corp/a/-/a-1.tgz"},
+		{"with another place", "a", "a/-/a-1.tgz", "https://x.example/a.tgz", "https://mirror.example/a/-/a-1.tgz https://x.example/a.tgz"},
+	} {
+		sources, err := New(r).Open(lockfile.InputRequest{}, lockfile.Pin{Name: test.name, Path: test.path, URL: test.url})
+		var got []string
+		for _, s := range sources {
+			got = append(got, s.String())
+		}
+		if err != nil || strings.Join(got, " ") != test.want {
+			t.Errorf("%s: got %v, %v; want %s", test.summary, got, err, test.want)
+		}
+	}
+	if _, err := New(nil).Open(lockfile.InputRequest{}, lockfile.Pin{Name: "a", Path: "a/-/a-1.tgz"}); err != errNone {
+		t.Errorf("without a registry: %v", err)
+	}
+}
+
+var _ source.Kind = (*Source)(nil)
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(lockText(root, plain("left", "1.2.3", `, "os": ["linux"], "dependencies": {"deep": "1"}`), plain("deep", "1.0.0", ""))))
+	f.Add([]byte(`{"lockfileVersion": 2, "packages": {"": {}, "node_modules/a": {"version": "1.0.0", "resolved": "git+https://x", "link": true}}}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		l, err := parse(FileName, text)
+		if err != nil {
+			return
+		}
+		pins, lines, err := l.pins(platforms)
+		if err != nil {
+			return
+		}
+		for i, p := range pins {
+			if p.Integrity == "" || p.Path == "" || strings.Contains("/"+p.Path+"/", "/../") || lines[i] < 1 {
+				t.Errorf("pin %+v in line %d", p, lines[i])
+			}
+		}
+	})
+}
