@@ -22,6 +22,7 @@ import (
 	"quorate.dev/builder/store"
 	"quorate.dev/builder/unpack"
 	gitfiles "quorate.dev/builder/unpack/git"
+	npmfiles "quorate.dev/builder/unpack/npm"
 	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/definition"
 	"quorate.dev/lockfile/digest"
@@ -32,6 +33,7 @@ import (
 	"quorate.dev/lockfile/source/git"
 	"quorate.dev/lockfile/source/httpfile"
 	"quorate.dev/lockfile/source/local"
+	"quorate.dev/lockfile/source/npm"
 )
 
 // project is a definition's folder as every verb sees it.
@@ -140,6 +142,7 @@ type inputKind struct {
 // inputKinds is the list of all kinds, Debian's packages, files and local trees aside.
 var inputKinds = map[string]inputKind{
 	lockfile.KindGit: {func(m *machine) inputsource.Kind { return git.New(git.Options{Key: m.keyFile, Scratch: m.scratch}) }, gitfiles.Unpack},
+	lockfile.KindNpm: {func(m *machine) inputsource.Kind { return npm.New(npm.MachineRegistries()) }, npmfiles.Unpack},
 }
 
 // keyFile reads a file of keys beside the definition.
