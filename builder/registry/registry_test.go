@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"cuelabs.dev/go/oci/ociregistry/ocimem"
+	"cuelabs.dev/go/oci/ociregistry/ociserver"
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -192,7 +194,26 @@ func checkArtifacts(t *testing.T, c *Client, ref Reference, top Descriptor) {
 	}
 }
 
+// cueRegistry is the registry of CUE's authors, written apart from the one of
+// go-containerregistry. It has the Referrers API and, unlike that one, tells the
+// subject in OCI-Subject and refuses blobs and manifests under digests not theirs.
+func cueRegistry() http.Handler { return ociserver.New(ocimem.New(), nil) }
+
 func TestRegistries(t *testing.T) {
+	t.Run("CUE's", func(t *testing.T) {
+		s := httptest.NewServer(cueRegistry())
+		defer s.Close()
+		suite(t, New(Options{}), mustParse(t, strings.TrimPrefix(s.URL, "http://")+"/some/app:v1"))
+	})
+	t.Run("CUE's by TLS, and a password from a helper", func(t *testing.T) {
+		s := httptest.NewUnstartedServer(withPassword(cueRegistry()))
+		s.Config.ErrorLog = log.New(io.Discard, "", 0) // pings by plain HTTP, too
+		s.StartTLS()
+		defer s.Close()
+		host := strings.TrimPrefix(s.URL, "https://")
+		credentialHelper(t, host, "ann", "secret")
+		suite(t, New(Options{Transport: s.Client().Transport}), mustParse(t, host+"/some/app:v1"))
+	})
 	t.Run("with the Referrers API", func(t *testing.T) {
 		suite(t, New(Options{}), mustParse(t, inProcess(t, true, nil)+"/some/app:v1"))
 	})

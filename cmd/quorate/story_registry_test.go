@@ -21,6 +21,8 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"cuelabs.dev/go/oci/ociregistry/ocimem"
+	"cuelabs.dev/go/oci/ociregistry/ociserver"
 	ocireg "github.com/google/go-containerregistry/pkg/registry"
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -34,9 +36,9 @@ import (
 // The commands of stories about registries. The registries are real servers in
 // this process; what is done behind quorate's back goes through their API.
 //
-//	registry NAME [no-referrers] [tls] [password] [full-after=N] [changes=TEXT]
-//	    start a registry and set the variable NAME to HOST:PORT. Without the
-//	    Referrers API; by HTTPS, with a certificate that SSL_CERT_FILE then
+//	registry NAME [cue] [no-referrers] [tls] [password] [full-after=N] [changes=TEXT]
+//	    start a registry and set the variable NAME to HOST:PORT. That of CUE's
+//	    authors and not go-containerregistry's; without the Referrers API; by HTTPS, with a certificate that SSL_CERT_FILE then
 //	    names; for nobody but ann, whose password is secret; with room for N
 //	    writes, until .mended-NAME exists; that changes a bit of what it serves
 //	    under paths with the TEXT
@@ -74,11 +76,14 @@ var registryCommands = map[string]func(ts *testscript.TestScript, neg bool, args
 
 func startRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
-		ts.Fatalf("usage: registry NAME [no-referrers] [tls] [password] [full-after=N] [changes=TEXT]")
+		ts.Fatalf("usage: registry NAME [cue] [no-referrers] [tls] [password] [full-after=N] [changes=TEXT]")
 	}
 	has := func(option string) bool { return slices.Contains(args[1:], option) }
 	quiet := log.New(io.Discard, "", 0)
-	h := ocireg.New(ocireg.WithReferrersSupport(!has("no-referrers")), ocireg.Logger(quiet))
+	var h http.Handler = ocireg.New(ocireg.WithReferrersSupport(!has("no-referrers")), ocireg.Logger(quiet))
+	if has("cue") {
+		h = ociserver.New(ocimem.New(), nil)
+	}
 	if has("password") {
 		h = askPassword(h)
 	}

@@ -204,7 +204,7 @@ func verifyReference(ctx context.Context, ui *terminal, refText string, f verify
 	if verdict == nil {
 		verdict = p.silent(opened)
 	}
-	if len(p.beside) == 0 {
+	if len(p.listed()) == 0 {
 		ui.say("nothing refers to %s: it was not published by quorate, or was copied without what lies beside it", p.pinned())
 	}
 	p.tellStatements(ui, opened)
