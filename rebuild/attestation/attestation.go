@@ -117,6 +117,8 @@ const MaxBundle = 64 << 20
 
 const treeAlgorithm = "quorateTreeV1" // names no algorithm of in-toto's, so nobody takes it for a file's digest
 
+const commitAlgorithm = "gitCommit" // in-toto's, beside the sha256 of what was taken from it
+
 // Limits of what is read. A report of 3000 packages (a desktop) is 0.6 MB in
 // its envelope, so an envelope of maxEnvelope has room for a whole archive.
 const (
@@ -159,11 +161,12 @@ func refuse(format string, args ...any) error {
 
 // descriptor is in-toto's ResourceDescriptor, as far as we use it.
 type descriptor struct {
-	Name        string            `json:"name,omitempty"`
-	URI         string            `json:"uri,omitempty"`
-	Digest      map[string]string `json:"digest,omitempty"`
-	MediaType   string            `json:"mediaType,omitempty"`
-	Annotations map[string]string `json:"annotations,omitempty"`
+	Name             string            `json:"name,omitempty"`
+	URI              string            `json:"uri,omitempty"`
+	Digest           map[string]string `json:"digest,omitempty"`
+	DownloadLocation string            `json:"downloadLocation,omitempty"`
+	MediaType        string            `json:"mediaType,omitempty"`
+	Annotations      map[string]string `json:"annotations,omitempty"`
 }
 
 // statement is in-toto's Statement v1 around a predicate.

@@ -152,7 +152,8 @@ const wantReport = `{"_type":"https://in-toto.io/Statement/v1","predicate":{"bui
 	`{"digest":{"sha256":"G++"},"uri":"pkg:deb/debian/g%2B%2B@4:12.2.0-3?arch=amd64&distro=bookworm"},` +
 	`{"digest":{"sha256":"TZDATA"},"uri":"pkg:deb/debian/tzdata@2024a-0%2Bdeb12u1?arch=all&distro=bookworm"},` +
 	`{"digest":{"sha256":"DEFHEX"},"mediaType":"application/yaml","name":"definition","uri":"quorate.yaml"},` +
-	`{"digest":{"sha256":"LOGO"},"name":"file/logo","uri":"https://example.org/logo.tar.gz"},` +
+	`{"digest":{"sha256":"LOGO"},"downloadLocation":"https://example.org/logo.tar.gz","name":"file/logo",` +
+	`"uri":"pkg:generic/logo?checksum=sha256:LOGO&download_url=https%3A%2F%2Fexample.org%2Flogo.tar.gz"},` +
 	`{"digest":{"quorateTreeV1":"APP"},"name":"local/app"},` +
 	`{"digest":{"sha256":"LOCKHEX"},"mediaType":"application/yaml","name":"lock","uri":"quorate.lock"}]},` +
 	`"runDetails":{"builder":{"id":"https://acme.example/builders/a","version":{"quorate":"0.1.0"}},"byproducts":[` +
@@ -530,4 +531,40 @@ func FuzzOpenReport(f *testing.F) {
 		}
 		_, _ = OpenReport(payload, keyOf("a").Public())
 	})
+}
+
+// Inputs of every kind that a lock pins are dependencies that readers accept.
+func TestReportOfPins(t *testing.T) {
+	const commit = "0123456789abcdef0123456789abcdef01234567"
+	pins := func(r *BuildRecord) {
+		r.Lock.Requests.Inputs = []lockfile.InputRequest{
+			{Name: "deps", Kind: lockfile.KindGo},
+			{Name: "source", Kind: lockfile.KindGit, Ask: lockfile.Facts{"url": "https://example.org/source.git"}},
+		}
+		r.Lock.Pins = []lockfile.Pin{
+			{Input: "deps", Name: "golang.org/x/text", Version: "v0.30.0", SHA256: of("text"), Path: "golang.org/x/text/@v/v0.30.0.zip"},
+			{Input: "source", Name: "source", Version: commit, SHA256: of("source"), Path: "source"},
+			{Input: "source", Name: "source", Version: commit, SHA256: of("other"), Path: "other", Platform: "linux/arm64"},
+		}
+	}
+	envelope := signed(t, "a", "x", pins)
+	if _, err := OpenReport(envelope, keyOf("a").Public()); err != nil {
+		t.Fatal(err)
+	}
+	payload := string(payloadOf(t, envelope))
+	for _, want := range []string{
+		`{"digest":{"sha256":"` + of("text").Hex() + `"},"name":"go/deps/golang.org/x/text/@v/v0.30.0.zip","uri":"pkg:golang/golang.org/x/text@v0.30.0"}`,
+		`{"digest":{"gitCommit":"` + commit + `","sha256":"` + of("source").Hex() + `"},"name":"git/source/source","uri":"git+https://example.org/source.git@` + commit + `"}`,
+	} {
+		if !strings.Contains(payload, want) {
+			t.Errorf("no %s in\n%s", want, payload)
+		}
+	}
+	if strings.Contains(payload, of("other").Hex()) {
+		t.Error("a pin of another platform is a dependency")
+	}
+	elsewhere := forge(t, "a", []byte(strings.Replace(payload, `"name":"git/source/source"`, `"name":"git0source/source"`, 1)))
+	if _, err := OpenReport(elsewhere, keyOf("a").Public()); err == nil || !strings.Contains(err.Error(), "must have one digest") {
+		t.Errorf("a second digest of anything: %v", err)
+	}
 }

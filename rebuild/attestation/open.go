@@ -1,6 +1,7 @@
 package attestation
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	spb "github.com/in-toto/attestation/go/v1"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/digest"
 	"quorate.dev/lockfile/strictyaml"
 	"quorate.dev/rebuild/agreement"
@@ -237,7 +239,7 @@ func checkDependencies(all []descriptor, report *agreement.Report) error {
 		if strings.HasPrefix(d.Name, "local/") {
 			algorithm = treeAlgorithm
 		}
-		sum, err := digestOf(d, algorithm)
+		sum, err := digestOf(withoutCommit(d), algorithm)
 		if err != nil {
 			return err
 		}
@@ -258,6 +260,17 @@ func checkDependencies(all []descriptor, report *agreement.Report) error {
 		return refuse("dependencies do not name the definition and the lock once each")
 	}
 	return nil
+}
+
+// withoutCommit takes the name that git gives a tree from a git input's digests:
+// whoever has the commit finds it, and the bytes that were built from have the
+// sha256 beside it.
+func withoutCommit(d descriptor) descriptor {
+	if _, ok := d.Digest[commitAlgorithm]; ok && strings.HasPrefix(d.Name, lockfile.KindGit+"/") {
+		d.Digest = maps.Clone(d.Digest)
+		delete(d.Digest, commitAlgorithm)
+	}
+	return d
 }
 
 func readRun(st *statement[provenance], report *agreement.Report) error {

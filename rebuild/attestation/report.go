@@ -181,7 +181,7 @@ func (r *BuildRecord) dependencies() []descriptor {
 		}
 	}
 	for _, f := range r.Lock.Files {
-		all = append(all, descriptor{Name: "file/" + f.Name, URI: f.URL, Digest: sha256Set(f.SHA256)})
+		all = append(all, descriptor{Name: "file/" + f.Name, URI: genericPURL(f), DownloadLocation: f.URL, Digest: sha256Set(f.SHA256)})
 	}
 	all = append(all, r.pins()...)
 	for _, l := range r.Locals {
@@ -201,7 +201,7 @@ func (r *BuildRecord) pins() []descriptor {
 		in := r.Lock.RequestOf(p.Input)
 		d := descriptor{Name: in.Kind + "/" + p.Input + "/" + p.Path, URI: p.URI(in), Digest: sha256Set(p.SHA256)}
 		if commit := p.Version; in.Kind == lockfile.KindGit {
-			d.Digest["gitCommit"] = commit
+			d.Digest[commitAlgorithm] = commit
 		}
 		all = append(all, d)
 	}
@@ -222,6 +222,11 @@ func compareDescriptors(a, b descriptor) int {
 func purl(p lockfile.Package, suite string) string {
 	escape := func(s string) string { return strings.ReplaceAll(url.PathEscape(s), "+", "%2B") }
 	return fmt.Sprintf("pkg:deb/debian/%s@%s?arch=%s&distro=%s", escape(p.Name), escape(p.Version), escape(p.Arch), escape(suite))
+}
+
+// genericPURL names a file that no ecosystem names (package-url/purl-spec, types/generic).
+func genericPURL(f lockfile.File) string {
+	return fmt.Sprintf("pkg:generic/%s?checksum=%s&download_url=%s", url.PathEscape(f.Name), f.SHA256, url.QueryEscape(f.URL))
 }
 
 func (r *BuildRecord) byproducts() []descriptor {
