@@ -50,6 +50,7 @@ func TestScript(t *testing.T) {
 	maps.Copy(commands, storyCommands)
 	maps.Copy(commands, buildCommands)
 	maps.Copy(commands, registryCommands)
+	maps.Copy(commands, serveCommands)
 	testscript.Run(t, testscript.Params{
 		Files:               stories(t, false),
 		Setup:               setupStory,

@@ -79,19 +79,23 @@ func runServe(ctx context.Context, ui *terminal, path string, check bool) error 
 	if err != nil {
 		return err
 	}
+	about := o.Look(ctx)
+	if about.Trouble != "" {
+		return fmt.Errorf("this machine is not ready: %s", about.Trouble)
+	}
+	if check {
+		if err := serve.Check(c); err != nil {
+			return err
+		}
+		ui.answer("%s of %s: workers in %s; would listen on %s", c.Rebuilder, c.Operator, about.Workers, c.Listen)
+		return nil
+	}
 	o.Log = slog.New(slog.NewTextHandler(ui.err, nil))
 	s, err := serve.New(*o)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	if about := o.Look(ctx); check || about.Trouble != "" {
-		if about.Trouble != "" {
-			return errors.New(about.Trouble)
-		}
-		ui.answer("%s of %s: workers in %s; would listen on %s", c.Rebuilder, c.Operator, about.Workers, c.Listen)
-		return nil
-	}
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("cannot listen on %q: %w", c.Listen, err)

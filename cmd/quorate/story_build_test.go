@@ -53,6 +53,7 @@ func TestRealScript(t *testing.T) {
 	maps.Copy(all, storyCommands)
 	maps.Copy(all, buildCommands)
 	maps.Copy(all, registryCommands)
+	maps.Copy(all, serveCommands)
 	testscript.Run(t, testscript.Params{
 		Files: stories(t, true),
 		Setup: func(env *testscript.Env) error {

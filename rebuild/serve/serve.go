@@ -116,10 +116,7 @@ func New(o Options) (*Service, error) {
 	}
 	s := &Service{Options: o, changed: make(chan struct{}), jobs: map[string]*job{}, metrics: newMetrics(), stream: rand.Text()}
 	var err error
-	if s.certificate, err = loadCertificate(o.Config, o.Now()); err != nil {
-		return nil, err
-	}
-	if s.submitters, err = loadSubmitters(o.Config); err != nil {
+	if s.certificate, s.submitters, err = load(o.Config, o.Now()); err != nil {
 		return nil, err
 	}
 	if s.state, err = openState(o.Config.State, o.Remove); err != nil {
@@ -129,6 +126,20 @@ func New(o Options) (*Service, error) {
 		return nil, errors.Join(err, s.state.close())
 	}
 	return s, nil
+}
+
+// Check reads the certificates that a configuration names.
+func Check(c *Config) error {
+	_, _, err := load(c, time.Now())
+	return err
+}
+
+func load(c *Config, now time.Time) (own tls.Certificate, submitters []known, err error) {
+	if own, err = loadCertificate(c, now); err != nil {
+		return own, nil, err
+	}
+	submitters, err = loadSubmitters(c)
+	return own, submitters, err
 }
 
 // Close lets go of the state.

@@ -173,6 +173,19 @@ func (e *Error) Hint() string {
 	return ""
 }
 
+// MayPass says whether asking again may help: not against what somebody has to mend.
+func (e *Error) MayPass() bool {
+	var expired *expiredError
+	var refused *refusedError
+	switch {
+	case errors.As(e.Err, &expired):
+		return false
+	case errors.As(e.Err, &refused) && refused.busy():
+		return false // we have stood before its queue
+	}
+	return e.What == "be reached" && !final(e.Err)
+}
+
 func (l *line) failed(what string, err error) error {
 	var same *Error
 	if errors.As(err, &same) {

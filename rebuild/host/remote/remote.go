@@ -78,8 +78,9 @@ const (
 	Heartbeat = 10 * time.Second
 	// defaultPatience outlasts a restart of the service or of a router.
 	defaultPatience = 3 * time.Minute
-	// connectTime is for the first contact: a service that is just being started anew.
-	connectTime = 10 * time.Second
+	// connectTime is for the first contact: a service that is just being started anew. Who
+	// orchestrates asks again.
+	connectTime = 5 * time.Second
 	// defaultQueueTime is how long we stand before a full queue.
 	defaultQueueTime = 30 * time.Minute
 	// leaveTime is for saying that a job is not wanted any more, which waits until its worker has ended.
