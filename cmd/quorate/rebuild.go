@@ -572,6 +572,7 @@ func (m *machine) rebuildEvent() func(rebuild.Event) {
 				note = "failed"
 			}
 			m.ui.report(event{Key: key, Text: e.Rebuilder, Done: true, Note: note, Elapsed: e.Elapsed})
+			m.hintsOf(e.Rebuilder, e.Err)
 		case e.Worker.Kind == host.KindWarning:
 			m.ui.warn("%s: %s", e.Rebuilder, e.Worker.Message)
 		case e.Worker.Kind == host.KindPhase || e.Worker.Kind == host.KindLine:
@@ -585,6 +586,16 @@ func (m *machine) rebuildEvent() func(rebuild.Event) {
 				Line: w.Line, Done: w.Done, Note: note, Elapsed: w.Elapsed,
 			})
 		}
+	}
+}
+
+// hintsOf tells what to do about a rebuilder that failed; what went wrong stands in the table.
+func (m *machine) hintsOf(rebuilder string, err error) {
+	if err == nil {
+		return
+	}
+	for _, h := range hintsFor(err) {
+		m.ui.hint("%s: %s", rebuilder, h)
 	}
 }
 

@@ -72,7 +72,10 @@ type checked struct {
 	where   string
 	what    string // engine and isolation, when it could be asked
 	trouble string // "" when it is ready
+	err     error  // what the trouble is, where it is an error
 }
+
+func (c *checked) fail(err error) { c.trouble, c.err = err.Error(), err }
 
 func checkRebuilders(ctx context.Context, ui *terminal, path string) error {
 	asked, _, err := readRebuilders(path)
@@ -110,6 +113,9 @@ func checkRebuilders(ctx context.Context, ui *terminal, path string) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Name, r.Operator, printable(found[i].where), ready, printable(what))
 	}
 	_ = w.Flush() // the terminal keeps its own errors
+	for i, r := range asked {
+		m.hintsOf(r.Name, found[i].err)
+	}
 	if bad > 0 {
 		return fmt.Errorf("%d of %d rebuilders are not ready", bad, len(asked))
 	}
@@ -121,7 +127,7 @@ func (m *machine) checkHere(r rebuild.FileRebuilder) checked {
 	c := checked{where: "local"}
 	s, err := m.isolate()
 	if err != nil {
-		c.trouble = err.Error()
+		c.fail(err)
 		return c
 	}
 	if _, err := os.Stat(r.KeyFile); err != nil {
@@ -146,7 +152,7 @@ func checkEngine(ctx context.Context, r rebuild.FileRebuilder) checked {
 	c := checked{where: "docker " + h.Endpoint.String()}
 	facts, err := h.Check(ctx, r.Name)
 	if err != nil {
-		c.trouble = err.Error()
+		c.fail(err)
 		return c
 	}
 	key, err := keyfile.ParsePublic(facts.Key)
@@ -170,7 +176,7 @@ func checkService(ctx context.Context, r rebuild.FileRebuilder) checked {
 	asked := time.Now()
 	a, err := serviceOf(r.Remote).Ask(ctx, r.Name)
 	if err != nil {
-		c.trouble = err.Error()
+		c.fail(err)
 		return c
 	}
 	skew := a.Time.Sub(asked.Add(time.Since(asked) / 2))

@@ -212,8 +212,13 @@ func (t *terminal) fail(err error) {
 		t.line("error", t.paint(red, "quorate: "), err.Error())
 	}
 	for _, h := range hintsFor(err) {
-		t.line("hint", t.paint(cyan, "hint: "), h)
+		t.hint("%s", h)
 	}
+}
+
+// hint tells what to do about something that went wrong.
+func (t *terminal) hint(format string, args ...any) {
+	t.line("hint", t.paint(cyan, "hint: "), fmt.Sprintf(format, args...))
 }
 
 // finish ends the showing of progress and returns the error that the process

@@ -165,7 +165,7 @@ func (e *Error) Hint() string {
 	case errors.As(e.Err, &invalid) && invalid.Reason == x509.Expired:
 		return fmt.Sprintf("its operator must make a new certificate and give it to you as %q; and look at this machine's clock", ca)
 	case isAlert(e.Err):
-		return fmt.Sprintf("it does not know this certificate, or it has expired; ask its operator to enrol it in serve.yaml: submitters: [{name: YOU, fingerprint: %q}]", Fingerprint(cert))
+		return fmt.Sprintf("it is not enrolled there, or has expired; ask the operator to write in serve.yaml: submitters: [{name: YOU, fingerprint: %q}]", Fingerprint(cert))
 	case e.What == "be reached":
 		return fmt.Sprintf("is quorate serve running there? try: openssl s_client -connect %s -CAfile %s -cert %s -key %s </dev/null",
 			strings.TrimPrefix(e.Endpoint, "https://"), ca, cert, filepath.Join(e.folder, "key.pem"))
@@ -190,6 +190,9 @@ func (l *line) failed(what string, err error) error {
 	var same *Error
 	if errors.As(err, &same) {
 		return err
+	}
+	if isAlert(err) {
+		err = fmt.Errorf("it does not accept the certificate %q (%w)", filepath.Join(l.folder, "cert.pem"), err)
 	}
 	return &Error{Rebuilder: l.rebuilder, Endpoint: l.endpoint, What: what, Err: err, folder: l.folder}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -25,8 +26,7 @@ func (t *task) submit(ctx context.Context) (*Status, error) {
 	for begun := time.Now(); ; {
 		err := t.patiently(ctx, connectTime, func(ctx context.Context) error {
 			err := t.call(ctx, http.MethodPut, t.path(), t.asked, &status)
-			var refused *refusedError
-			t.submitted = t.submitted || !errors.As(err, &refused) // a lost answer may have been a yes
+			t.submitted = t.submitted || mayHaveArrived(err)
 			return err
 		})
 		var refused *refusedError
@@ -44,6 +44,13 @@ func (t *task) submit(ctx context.Context) (*Status, error) {
 			return nil, err
 		}
 	}
+}
+
+// mayHaveArrived says whether the other side may have taken what it was asked: a
+// lost answer may have been a yes.
+func mayHaveArrived(err error) bool {
+	var op *net.OpError
+	return err == nil || !final(err) && !(errors.As(err, &op) && op.Op == "dial")
 }
 
 // send sends the archives that the service lacks, each from where it stopped.
