@@ -286,6 +286,11 @@ func (m *machine) rebuildOptions(ctx context.Context, f rebuildFlags, image stri
 		Policy: policy, Signer: signer, InputStore: m.store.Dir(), Offline: f.inputs.offline, Results: results, Timeout: f.timeout,
 		Files: policy.Format(), Compare: compareLayouts, Events: m.rebuildEvent(),
 	}
+	if f.policy != "" && policy.Name != "" {
+		if history, err := readSmallFile(historyPath(f.policy), largestHistory); err == nil {
+			o.Files[historyPath("policy.yaml")] = history // the results' copy means the same, and is signed alike
+		}
+	}
 	o.Mirrors = mirrors(f.inputs)
 	o.Rebuilders, err = m.toAsk(asked, policy, f.file == "" && os.Getenv(operatorVar) == "")
 	return o, err

@@ -56,6 +56,8 @@ type readerFlags struct {
 	as       string // name of the image for the policy's rules
 	at       timeFlag
 	from     []string // --attestations-from
+
+	endorsed *endorsement // of the policy that was read
 }
 
 // timeFlag is a time as policies write it; zero is now.
@@ -99,10 +101,12 @@ func (f *readerFlags) open(ctx context.Context, ui *terminal, refText string) (*
 	}
 	var policy *agreement.Policy
 	if f.policy != "" {
-		whole, err := readPolicy(f.policy)
+		whole, endorsed, err := readEndorsed(f.policy)
 		if err != nil {
 			return nil, nil, err
 		}
+		tellPolicy(ui, endorsed)
+		f.endorsed = endorsed
 		if policy, err = whole.For(cmp.Or(f.as, ref.Repository()), f.at.orNow()); err != nil {
 			return nil, nil, err
 		}

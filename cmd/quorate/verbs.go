@@ -17,6 +17,7 @@ func verbs(ui *terminal) []*cobra.Command {
 		archiveCmd(ui),
 		verifyCmd(ui),
 		keyCmd(ui),
+		policyCmd(ui),
 		storeCmd(ui),
 		schemaCmd(ui),
 		versionCmd(ui),

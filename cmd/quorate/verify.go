@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -20,11 +19,9 @@ import (
 	"quorate.dev/rebuild/keyfile"
 )
 
-// Limits of the files that verify reads; the parsers have their own, which say more.
-const (
-	largestPolicy = 4 << 20   // bytes; a policy of a thousand rebuilders has 0.2 MB
-	largestBundle = 300 << 20 // bytes; a little above what attestation.OpenBundle takes
-)
+// largestBundle is in bytes, a little above what attestation.OpenBundle takes,
+// which says more.
+const largestBundle = 300 << 20
 
 // verifyAnswer is what `quorate verify --json` answers. Lists are never null.
 type verifyAnswer struct {
@@ -38,7 +35,10 @@ type verifyAnswer struct {
 	Signer               string            `json:"signer,omitempty"` // name of the policy's signer whose agreement the bundle holds
 	Lock                 string            `json:"lock,omitempty"`
 	Definition           string            `json:"definition,omitempty"`
-	Policy               string            `json:"policy"`
+	Policy               string            `json:"policy"`              // its digest
+	PolicySigned         *endorsement      `json:"policySigned"`        // its version and who signed that
+	Image                string            `json:"image,omitempty"`     // name by which the policy's rules know it
+	At                   string            `json:"at"`                  // as of when it was judged
 	Reference            string            `json:"reference,omitempty"` // by digest, of an image in a registry
 	Statements           []saidStatement   `json:"statements"`          // those that count first
 	Summaries            []verifiedSummary `json:"summaries"`           // newest first
@@ -215,7 +215,7 @@ func verifyReference(ctx context.Context, ui *terminal, refText string, f verify
 		}
 	}
 	if f.asJSON {
-		answer := describeVerdict(opened, policy, p.images, verdict)
+		answer := describeVerdict(opened, policy, f.reader.endorsed, p.images, verdict)
 		answer.Reference = p.pinned()
 		for i, s := range answer.Statements {
 			if d, err := digest.Parse(s.Referrer); err == nil && p.where(d) != resource(p.ref) {
@@ -264,10 +264,12 @@ func (p *published) writeSummary(ctx context.Context, o *attestation.Opened, f v
 
 // verifyFile judges a bundle in a file.
 func verifyFile(ui *terminal, bundlePath string, f verifyFlags) error {
-	whole, err := readPolicy(f.reader.policy)
+	whole, endorsed, err := readEndorsed(f.reader.policy)
 	if err != nil {
 		return err
 	}
+	tellPolicy(ui, endorsed)
+	f.reader.endorsed = endorsed
 	data, err := readSmallFile(bundlePath, largestBundle)
 	if err != nil {
 		return fmt.Errorf("cannot read bundle: %w", err)
@@ -297,7 +299,7 @@ func verifyFile(ui *terminal, bundlePath string, f verifyFlags) error {
 	verdict := opened.Verify(digests...)
 	tellVerdict(ui, opened, len(digests))
 	if f.asJSON {
-		ui.answerJSON(describeVerdict(opened, policy, digests, verdict))
+		ui.answerJSON(describeVerdict(opened, policy, f.reader.endorsed, digests, verdict))
 	}
 	if verdict != nil {
 		return codeOfVerdict(verdict)
@@ -308,20 +310,6 @@ func verifyFile(ui *terminal, bundlePath string, f verifyFlags) error {
 		}
 	}
 	return nil
-}
-
-// readPolicy reads a policy file; keys that it names lie beside it.
-func readPolicy(path string) (*agreement.Policy, error) {
-	data, err := readSmallFile(path, largestPolicy)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read policy: %w", err)
-	}
-	return agreement.ParsePolicy(path, data, func(key string) ([]byte, error) {
-		if !filepath.IsAbs(key) {
-			key = filepath.Join(filepath.Dir(path), key)
-		}
-		return readSmallFile(key, largestKey)
-	})
 }
 
 // imageDigests reads images whole and returns the digests of their manifests.
@@ -348,6 +336,13 @@ func imageDigests(images []string) ([]digest.Digest, error) {
 		}
 	}
 	return all, nil
+}
+
+// tellPolicy tells which version of a policy it is, and who signed it.
+func tellPolicy(ui *terminal, e *endorsement) {
+	if text := e.say(); text != "" {
+		ui.say("%s", text)
+	}
 }
 
 // codeOfVerdict makes "not verified" exit 1 and "could not tell" exit 2.
@@ -390,9 +385,11 @@ func tellOutcomes(ui *terminal, o *attestation.Opened) {
 	}
 }
 
-func describeVerdict(o *attestation.Opened, policy *agreement.Policy, images []digest.Digest, verdict error) verifyAnswer {
+func describeVerdict(o *attestation.Opened, policy *agreement.Policy, endorsed *endorsement, images []digest.Digest, verdict error) verifyAnswer {
+	name, at := policy.Image()
 	a := verifyAnswer{
 		Verified: verdict == nil, Decision: string(o.Verdict.Decision), Policy: policy.Digest().String(),
+		PolicySigned: endorsed, Image: name, At: at.UTC().Format(time.RFC3339),
 		Lock: o.Job.Lock.String(), Definition: o.Job.Definition.String(),
 		Reasons: []string{}, Images: []string{}, Subjects: []verifiedSubject{}, Rebuilders: []verifiedOutcome{},
 		Statements: describeStatements(o), Summaries: []verifiedSummary{}, Refusals: []toldRefusal{}, Notes: append([]string{}, o.Notes...),

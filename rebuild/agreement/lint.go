@@ -174,7 +174,7 @@ func (l *linter) version(p *Policy) {
 	case len(p.Maintainers) == 0:
 		l.fault("a policy with a name needs maintainers, who sign its versions", "name")
 	}
-	if n := len(p.Maintainers); n > 0 && p.maintainersNeeded() > n {
+	if n := len(p.Maintainers); n > 0 && p.MaintainersNeeded() > n {
 		l.fault(fmt.Sprintf("maintainer-threshold is %d, but there %s, so nobody could ever change this policy", p.MaintainerThreshold, there(n)), "maintainer-threshold")
 	}
 }
@@ -314,8 +314,8 @@ func (p *Policy) doubts(at time.Time) []problem {
 	}
 	if len(p.Maintainers) > 0 {
 		able, silent := able(p.speakersIn(RoleMaintainer), at)
-		if len(able) < p.maintainersNeeded() {
-			l.fault(fmt.Sprintf("%s must sign the next version, but %s", count(p.maintainersNeeded(), "maintainer", "maintainers"), tellAble(able, silent)), "maintainers")
+		if len(able) < p.MaintainersNeeded() {
+			l.fault(fmt.Sprintf("%s must sign the next version, but %s", count(p.MaintainersNeeded(), "maintainer", "maintainers"), tellAble(able, silent)), "maintainers")
 		}
 	}
 	return l.problems

@@ -218,7 +218,7 @@ func (p *Policy) Canonical() []byte {
 	p = p.whole()
 	var b strings.Builder
 	fmt.Fprintf(&b, "quorate policy v2\nname %q version %d\nthreshold %d\nallow-dissent %t\nmaximum-age %dh\nmaintainer-threshold %d\n",
-		p.Name, p.Version, p.Threshold, p.AllowDissent, int(p.MaxAge.Hours()), p.maintainersNeeded())
+		p.Name, p.Version, p.Threshold, p.AllowDissent, int(p.MaxAge.Hours()), p.MaintainersNeeded())
 	writeDistinct(&b, "", p.Distinct)
 	var lines []string
 	for _, r := range p.Rebuilders {
@@ -273,8 +273,8 @@ func (g Grant) compare(h Grant) int {
 	return cmp.Or(strings.Compare(string(g.Role), string(h.Role)), strings.Compare(g.Name, h.Name), strings.Compare(g.BuilderID, h.BuilderID))
 }
 
-// maintainersNeeded is how many must sign a version.
-func (p *Policy) maintainersNeeded() int { return max(p.MaintainerThreshold, 1) }
+// MaintainersNeeded is how many must sign a version.
+func (p *Policy) MaintainersNeeded() int { return max(p.MaintainerThreshold, 1) }
 
 // Digest returns the sha256 of Canonical.
 func (p *Policy) Digest() digest.Digest { return digest.Of(p.Canonical()) }

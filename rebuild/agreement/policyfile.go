@@ -404,17 +404,11 @@ func (t Term) format() string {
 	if !t.Revoked.IsZero() {
 		fmt.Fprintf(&b, ", revoked: {at: %s", FormatTime(t.Revoked))
 		if t.Reason != "" {
-			fmt.Fprintf(&b, ", reason: %s", quoteText(t.Reason))
+			fmt.Fprintf(&b, ", reason: %s", strictyaml.AppendText(nil, t.Reason))
 		}
 		b.WriteString("}")
 	}
 	return b.String()
-}
-
-// quoteText writes printable text in double quotes as YAML reads it: unlike %q
-// it leaves characters beyond ASCII alone.
-func quoteText(s string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }
 
 func (w *writer) rule(r ImageRule) {

@@ -334,6 +334,11 @@ func (p *Policy) Hears(s Speaker, said Said, roles ...Role) error {
 	return nil
 }
 
+// Holds reports whether what was signed at a time counts.
+func (t Term) Holds(at time.Time) bool {
+	return (t.Revoked.IsZero() || at.Before(t.Revoked)) && (t.From.IsZero() || !at.Before(t.From)) && (t.Until.IsZero() || at.Before(t.Until))
+}
+
 // Grounds says in a sentence why a statement that is heard counts.
 func (p *Policy) Grounds(s Speaker, said Said) string {
 	text := fmt.Sprintf("signed on %s with the key %.16s… of %s %q", timeOr(said.Time, ""), s.Key.Fingerprint(), s.Role, s.Name)

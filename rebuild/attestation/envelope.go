@@ -43,33 +43,44 @@ type sealed struct {
 // unpack reads an envelope with exactly one signature. Its key id is not
 // looked at: it is a hint that anybody may have written.
 func unpack(envelope []byte) (*sealed, error) {
+	payload, sigs, err := unseal(envelope)
+	if err != nil {
+		return nil, err
+	}
+	if len(sigs) != 1 {
+		return nil, refuse("envelope has %d signatures, expected exactly one", len(sigs))
+	}
+	return &sealed{payload: payload, pae: dsse.PAE(PayloadType, payload), sig: sigs[0]}, nil
+}
+
+// unseal reads an envelope with any number of signatures.
+func unseal(envelope []byte) (payload []byte, sigs [][]byte, err error) {
 	if len(envelope) > maxEnvelope {
-		return nil, refuse("envelope has %d bytes; at most %d are read", len(envelope), maxEnvelope)
+		return nil, nil, refuse("envelope has %d bytes; at most %d are read", len(envelope), maxEnvelope)
 	}
 	if _, err := parseTree(envelope); err != nil {
-		return nil, refuse("cannot read envelope: %v", err)
+		return nil, nil, refuse("cannot read envelope: %v", err)
 	}
 	var e dsse.Envelope
 	dec := json.NewDecoder(bytes.NewReader(envelope))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&e); err != nil {
-		return nil, refuse("cannot read envelope: %v", err)
+		return nil, nil, refuse("cannot read envelope: %v", err)
 	}
 	if e.PayloadType != PayloadType {
-		return nil, refuse("envelope has payload type %.64q, expected %q", e.PayloadType, PayloadType)
+		return nil, nil, refuse("envelope has payload type %.64q, expected %q", e.PayloadType, PayloadType)
 	}
-	if len(e.Signatures) != 1 {
-		return nil, refuse("envelope has %d signatures, expected exactly one", len(e.Signatures))
+	if payload, err = base64.StdEncoding.Strict().DecodeString(e.Payload); err != nil {
+		return nil, nil, refuse("payload is not base64: %v", err)
 	}
-	payload, err := base64.StdEncoding.Strict().DecodeString(e.Payload)
-	if err != nil {
-		return nil, refuse("payload is not base64: %v", err)
+	for _, s := range e.Signatures {
+		sig, err := base64.StdEncoding.Strict().DecodeString(s.Sig)
+		if err != nil {
+			return nil, nil, refuse("signature is not base64: %v", err)
+		}
+		sigs = append(sigs, sig)
 	}
-	sig, err := base64.StdEncoding.Strict().DecodeString(e.Signatures[0].Sig)
-	if err != nil {
-		return nil, refuse("signature is not base64: %v", err)
-	}
-	return &sealed{payload: payload, pae: dsse.PAE(e.PayloadType, payload), sig: sig}, nil
+	return payload, sigs, nil
 }
 
 // digest names the statement, whoever signed it.
