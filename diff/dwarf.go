@@ -1,13 +1,17 @@
 package diff
 
 import (
+	"bytes"
 	"debug/dwarf"
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"path"
 	"strings"
 	"unicode"
+
+	"github.com/klauspost/compress/zlib"
 )
 
 const (
@@ -41,7 +45,8 @@ type dwarfWork struct {
 	c     *comparer
 	n     *Node
 	data  [2]*dwarf.Data
-	dirs  [2]string // DW_AT_comp_dir of the units at hand
+	at    [2][]dwarf.Offset // of the first entry of each unit
+	dirs  [2]string         // DW_AT_comp_dir of the units at hand
 	said  int
 	more  int
 	words [2]map[string]bool // values that were said, or follow from one that was
@@ -53,11 +58,10 @@ type dwarfWork struct {
 func (w *dwarfWork) open() bool {
 	for _, side := range []Which{A, B} {
 		w.words[side] = map[string]bool{}
-		d, err := dwarfOf(w.n.Part(side).src)
-		if err != nil {
+		var err error
+		if w.data[side], w.at[side], err = dwarfOf(w.n.Part(side).src); err != nil {
 			return false
 		}
-		w.data[side] = d
 	}
 	return true
 }
@@ -66,7 +70,7 @@ var errNoDwarf = fmt.Errorf("no debug information to compare")
 
 // dwarfOf reads debug information, also from compressed sections. Package debug/dwarf is not made for
 // hostile files: what it panics on is an error here.
-func dwarfOf(s source) (d *dwarf.Data, err error) {
+func dwarfOf(s source) (d *dwarf.Data, units []dwarf.Offset, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("%v", v)
@@ -74,14 +78,17 @@ func dwarfOf(s source) (d *dwarf.Data, err error) {
 	}()
 	f, err := elf.NewFile(s)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	total, found := uint64(0), false
+	total := uint64(0)
+	var info *elf.Section
 	for _, x := range f.Sections {
 		if !strings.HasPrefix(x.Name, ".debug_") && !strings.HasPrefix(x.Name, ".zdebug_") && !strings.HasPrefix(x.Name, ".rel") {
 			continue
 		}
-		found = found || strings.HasSuffix(x.Name, "debug_info")
+		if info == nil && (x.Name == ".debug_info" || x.Name == ".zdebug_info") {
+			info = x
+		}
 		size := x.Size // of compressed sections what their header claims
 		if strings.HasPrefix(x.Name, ".zdebug_") {
 			head := make([]byte, 12)
@@ -90,13 +97,59 @@ func dwarfOf(s source) (d *dwarf.Data, err error) {
 			}
 		}
 		if total += min(size, maxDwarf+1); total > maxDwarf {
-			return nil, errNoDwarf
+			return nil, nil, errNoDwarf
 		}
 	}
-	if !found {
-		return nil, errNoDwarf
+	if info == nil {
+		return nil, nil, errNoDwarf
 	}
-	return f.DWARF()
+	if d, err = f.DWARF(); err != nil {
+		return nil, nil, err
+	}
+	b, err := info.Data()
+	if err == nil && info.Name == ".zdebug_info" && len(b) > 12 {
+		b, err = unzlib(b[12:])
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return d, unitOffsets(b, f.ByteOrder), nil
+}
+
+func unzlib(b []byte) ([]byte, error) {
+	r, err := zlib.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(r, maxDwarf))
+}
+
+// unitOffsets finds where the first entry of each unit lies, by the lengths in the headers (DWARF 5, section
+// 7.5.1). Going from one to the next by DW_AT_sibling would never end in a file that lies.
+func unitOffsets(b []byte, order binary.ByteOrder) []dwarf.Offset {
+	var out []dwarf.Offset
+	for at := 0; at+12 <= len(b) && len(out) < maxDwarfUnits; {
+		length, head, word := uint64(order.Uint32(b[at:])), 4, 4
+		if length == 0xffffffff { // 64-bit DWARF
+			length, head, word = order.Uint64(b[at+4:]), 12, 8
+		}
+		if length < 8 || length > uint64(len(b)-at-head) || head+2+1 > len(b)-at {
+			break
+		}
+		first := at + head + 2 + word + 1
+		if version := order.Uint16(b[at+head:]); version >= 5 {
+			first = at + head + 2 + 1 + 1 + word
+			switch b[at+head+2] { // unit type
+			case 2, 6: // DW_UT_type, DW_UT_split_type
+				first += 8 + word
+			case 4, 5: // DW_UT_skeleton, DW_UT_split_compile
+				first += 8
+			}
+		}
+		out = append(out, dwarf.Offset(first))
+		at += head + int(length)
+	}
+	return out
 }
 
 // dwarfUnit is the place of one unit in .debug_info.
@@ -111,14 +164,7 @@ func (w *dwarfWork) units() (ok bool) {
 			ok = false
 		}
 	}()
-	x, err := unitsOf(w.data[A])
-	if err != nil {
-		return false
-	}
-	y, err := unitsOf(w.data[B])
-	if err != nil {
-		return false
-	}
+	x, y := w.named(A), w.named(B)
 	w.whole = true
 	p := pair(len(x), len(y), func(i int) string { return path.Base(x[i].name) }, func(j int) string { return path.Base(y[j].name) })
 	for i, j := range p.a {
@@ -141,22 +187,19 @@ func (w *dwarfWork) units() (ok bool) {
 	return true
 }
 
-func unitsOf(d *dwarf.Data) ([]dwarfUnit, error) {
-	var out []dwarfUnit
-	for r := d.Reader(); ; {
-		e, err := r.Next()
-		if err != nil {
-			return nil, err
+// named are the units of a side by their names; those that cannot be read have none.
+func (w *dwarfWork) named(side Which) []dwarfUnit {
+	r := w.data[side].Reader()
+	out := make([]dwarfUnit, 0, len(w.at[side]))
+	for _, at := range w.at[side] {
+		r.Seek(at)
+		u := dwarfUnit{at: at}
+		if e, err := r.Next(); err == nil && e != nil {
+			u.name, _ = e.Val(dwarf.AttrName).(string)
 		}
-		if e == nil || len(out) > maxDwarfUnits {
-			return out, nil
-		}
-		if e.Tag == dwarf.TagCompileUnit || e.Tag == dwarf.TagPartialUnit || e.Tag == dwarf.TagTypeUnit {
-			name, _ := e.Val(dwarf.AttrName).(string)
-			out = append(out, dwarfUnit{name, e.Offset})
-		}
-		r.SkipChildren()
+		out = append(out, u)
 	}
+	return out
 }
 
 // unit compares two units entry by entry, for as long as they have the same shape.

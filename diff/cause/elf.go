@@ -571,7 +571,12 @@ type symbol struct {
 const maxSymbols = 50_000
 
 // symbolsOf lists functions and data in order of address, with size and contents.
-func symbolsOf(n *diff.Node, w diff.Which) ([]symbol, bool) {
+func symbolsOf(n *diff.Node, w diff.Which) (_ []symbol, ok bool) {
+	defer func() { // debug/elf is not made for hostile files
+		if recover() != nil {
+			ok = false
+		}
+	}()
 	r, err := n.Open(w)
 	if err != nil {
 		return nil, false
