@@ -16,6 +16,7 @@ type anatomy struct {
 	issue  string                                 // what is wrong with the file, "" for nothing
 	after  func(c *comparer, n *Node, b *anatomy) // looks at both sides once more, when set
 	data   any                                    // what after needs
+	image  bool                                   // a squashfs image, whose files are compared, too
 }
 
 // group is a stretch of a file that belongs together: a header, a member.

@@ -136,6 +136,9 @@ func (c *comparer) contents(n *Node, a, b source, name string) error {
 		if x.after != nil {
 			x.after(c, n, y)
 		}
+		if x.image {
+			return c.squashFiles(n)
+		}
 		return nil
 	}
 	return c.plain(n, a, b)

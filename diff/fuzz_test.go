@@ -76,7 +76,46 @@ func FuzzClass(f *testing.F)    { fuzzTake(f, takeClass, "class.class") }
 func FuzzPng(f *testing.F)      { fuzzTake(f, takePng, "png.png") }
 func FuzzPdf(f *testing.F)      { fuzzTake(f, takePdf, "pdf.pdf") }
 func FuzzSquashfs(f *testing.F) { fuzzTake(f, takeSquashfs, "squashfs.x") }
-func FuzzJSON(f *testing.F)     { fuzzTake(f, takeJSON, "json.json") }
+
+// FuzzSquashFiles holds that no image makes its reader panic or go on for ever, and that what it lists can be read.
+func FuzzSquashFiles(f *testing.F) {
+	for _, name := range []string{"squashfs-a", "squashfs-b"} {
+		b := sample(f, name)
+		f.Add(b)
+		f.Add(flipped(b, len(b)/2, 0x11))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		q, err := openSquash(sourceOf(b))
+		if err != nil {
+			return
+		}
+		into, err := newSpool(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer into.close()
+		tree, err := q.tree(into, nil)
+		if err != nil {
+			return
+		}
+		for i := range tree.list.entries {
+			e := &tree.list.entries[i]
+			if e.kind != '0' {
+				continue
+			}
+			s, err := tree.folder(e)
+			if err != nil {
+				t.Fatalf("%q was listed and cannot be read: %v", e.path, err)
+			}
+			h := newHasher128()
+			if io.Copy(h, s.reader()); h.sum() != e.dataSum || s.size != e.size {
+				t.Fatalf("%q was read in two ways", e.path)
+			}
+		}
+	})
+}
+
+func FuzzJSON(f *testing.F) { fuzzTake(f, takeJSON, "json.json") }
 
 func FuzzElf(f *testing.F) {
 	fuzzTake(f, func(s source) *anatomy {

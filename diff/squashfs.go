@@ -16,7 +16,8 @@ var squashFields = []struct {
 	{8, "id table", true}, {8, "xattr table", true}, {8, "inode table", true}, {8, "directory table", true}, {8, "fragment table", true}, {8, "export table", true},
 }
 
-// takeSquashfs cuts the superblock; what follows is compared as bytes, between the tables that it names.
+// takeSquashfs cuts the superblock; what follows is compared as bytes, between the tables that it names,
+// and by the files that it holds (squashtree.go).
 func takeSquashfs(s source) *anatomy {
 	if s.size < 96 {
 		return nil
@@ -66,5 +67,10 @@ func takeSquashfs(s source) *anatomy {
 			t.add(n, n, KindSection, off, end(off)-off, cut{what: WhatBytes, mode: modeBytes, inside: true})
 		}
 	}
-	return t.done()
+	if used := values["bytes used"]; used >= 96 && used < s.size { // to a whole number of pages
+		t.add("end", "", "", used, s.size-used, cut{what: WhatPadding, where: "after the end", mode: modeBytes, fold: true})
+	}
+	a := t.done()
+	a.image = true
+	return a
 }

@@ -72,7 +72,7 @@ func (p *pair) headerTime(f *diff.Finding, fact string) (claim, bool) {
 }
 
 func tarTime(p *pair, n *diff.Node, f *diff.Finding) (claim, bool) {
-	if f.What != diff.WhatModTime || container(n) == "ar" || container(n) == "zip" {
+	if f.What != diff.WhatModTime || container(n) == "ar" || container(n) == "zip" || container(n) == "squashfs" {
 		return claim{}, false
 	}
 	return p.headerTime(f, "time of the file")
@@ -340,8 +340,16 @@ func picture(p *pair, n *diff.Node, f *diff.Finding) (claim, bool) {
 }
 
 func fileSystem(p *pair, n *diff.Node, f *diff.Finding) (claim, bool) {
+	if f.What == diff.WhatModTime && container(n) == "squashfs" {
+		return p.headerTime(f, "time of a file in the image")
+	}
 	if f.What != diff.WhatSquashfs {
 		return claim{}, false
+	}
+	if f.Where != "mkfs time" { // compressor, block size, flags
+		c, ok := field(f, 1, "how the image was packed")
+		c.entry = "9-compression"
+		return c, ok
 	}
 	return p.headerTime(f, "superblock")
 }

@@ -47,6 +47,7 @@ func (p *pair) context(n *diff.Node, c *claim) {
 	if c.effect != "" || c.entry != "1-build-time" && c.entry != "22-random" && c.entry != "18-host-facts" && c.entry != "38-toolchain" && c.entry != "17-timezone" {
 		return
 	}
+	inFile := false // of an image of a file system
 	for m := n; m != nil; m = m.Parent {
 		name := strings.ToLower(m.Name)
 		base := path.Base(name)
@@ -60,7 +61,7 @@ func (p *pair) context(n *diff.Node, c *claim) {
 			c.entry = "30-gettext"
 		case m.Format == "png":
 			c.entry = "31-picture-time"
-		case m.Format == "squashfs":
+		case m.Format == "squashfs" && !inFile:
 			c.entry = "32-file-system"
 		case inDoc:
 			c.entry = "29-docs"
@@ -69,6 +70,7 @@ func (p *pair) context(n *diff.Node, c *claim) {
 		case p.generated(m):
 			c.entry = "29-docs"
 		default:
+			inFile = inFile || m.Kind == diff.KindMember
 			continue
 		}
 		return
