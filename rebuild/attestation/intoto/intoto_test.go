@@ -3,6 +3,7 @@ package intoto
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -216,6 +217,29 @@ func TestWriteLeavesOthersOut(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A verifier of in-toto's runs what a layout has as inspections.
+func TestLayoutRunsNothing(t *testing.T) {
+	tm := newTeam(t)
+	layout, err := SignLayout(ctx, tm.judge(t, map[string]string{"a": "x", "b": "x"}), tm.policy, tm.keys["owner"], never)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read struct {
+		Signed struct {
+			Inspect []any `json:"inspect"`
+			Steps   []struct {
+				Command []string `json:"expected_command"`
+			} `json:"steps"`
+		} `json:"signed"`
+	}
+	if err := json.Unmarshal(layout, &read); err != nil {
+		t.Fatal(err)
+	}
+	if len(read.Signed.Inspect) > 0 || len(read.Signed.Steps) != 2 {
+		t.Errorf("in-toto would run commands of the layout: %+v", read.Signed)
 	}
 }
 
