@@ -21,6 +21,7 @@ import (
 	"quorate.dev/builder/sandbox"
 	"quorate.dev/builder/store"
 	"quorate.dev/builder/unpack"
+	cargofiles "quorate.dev/builder/unpack/cargo"
 	gitfiles "quorate.dev/builder/unpack/git"
 	npmfiles "quorate.dev/builder/unpack/npm"
 	"quorate.dev/lockfile"
@@ -29,6 +30,7 @@ import (
 	"quorate.dev/lockfile/fetch"
 	"quorate.dev/lockfile/resolve"
 	inputsource "quorate.dev/lockfile/source" // "source" is the checkout to this package's tests
+	"quorate.dev/lockfile/source/cargo"
 	"quorate.dev/lockfile/source/deb"
 	"quorate.dev/lockfile/source/git"
 	"quorate.dev/lockfile/source/httpfile"
@@ -141,8 +143,9 @@ type inputKind struct {
 
 // inputKinds is the list of all kinds, Debian's packages, files and local trees aside.
 var inputKinds = map[string]inputKind{
-	lockfile.KindGit: {func(m *machine) inputsource.Kind { return git.New(git.Options{Key: m.keyFile, Scratch: m.scratch}) }, gitfiles.Unpack},
-	lockfile.KindNpm: {func(m *machine) inputsource.Kind { return npm.New(npm.MachineRegistries()) }, npmfiles.Unpack},
+	lockfile.KindGit:   {func(m *machine) inputsource.Kind { return git.New(git.Options{Key: m.keyFile, Scratch: m.scratch}) }, gitfiles.Unpack},
+	lockfile.KindCargo: {func(m *machine) inputsource.Kind { return cargo.New(cargo.MachineIndex()) }, cargofiles.Unpack},
+	lockfile.KindNpm:   {func(m *machine) inputsource.Kind { return npm.New(npm.MachineRegistries()) }, npmfiles.Unpack},
 }
 
 // keyFile reads a file of keys beside the definition.

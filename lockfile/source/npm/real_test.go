@@ -1,7 +1,6 @@
 package npm
 
 import (
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -11,9 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"quorate.dev/builder/tree"
-	"quorate.dev/builder/unpack"
 	npmfiles "quorate.dev/builder/unpack/npm"
+	"quorate.dev/builder/unpack/unpacktest"
 	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/fetch"
 	"quorate.dev/lockfile/source"
@@ -49,7 +47,7 @@ func TestRealNpm(t *testing.T) {
 		t.Error("the alias is not pinned under its own name")
 	}
 	shown, cache := filepath.Join(dir, "shown"), filepath.Join(dir, "cache")
-	show(t, answer.Pins, blobs, shown)
+	unpacktest.Write(t, npmfiles.Unpack, lockfile.Input{Name: "packages"}, answer.Pins, blobs.Open, shown)
 	if out, err := exec.Command("cp", "-rs", shown, cache).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -88,42 +86,6 @@ func write(t *testing.T, file, text string) {
 	}
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// show writes what a step sees.
-func show(t *testing.T, pins []lockfile.Pin, blobs *sourcetest.Blobs, dir string) {
-	t.Helper()
-	var all []unpack.Blob
-	for _, p := range pins {
-		f, err := source.OpenFile(blobs, p.SHA256)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		all = append(all, unpack.Blob{Pin: p, File: f.Name(), ReaderAt: f})
-	}
-	stream, err := os.Create(filepath.Join(t.TempDir(), "stream"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stream.Close()
-	files := unpack.NewFiles(stream, stream.Name())
-	if err := npmfiles.Unpack(lockfile.Input{}, all, files); err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range files.Entries() {
-		section := e.Content.(tree.Section)
-		f, err := os.Open(section.File)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := io.ReadAll(io.NewSectionReader(f, section.Offset, section.Size))
-		f.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(t, filepath.Join(dir, e.Path), string(b))
 	}
 }
 

@@ -1,0 +1,81 @@
+package httpfile
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+
+	"quorate.dev/lockfile/fetch"
+)
+
+// Late is a file whose URL another file tells, such as an index. That is read
+// when the file is opened, and not before: opening sources asks no network.
+type Late struct {
+	name string
+	find func(ctx context.Context) (string, error)
+
+	mu  sync.Mutex
+	src *Source
+}
+
+var _ fetch.Source = (*Late)(nil)
+
+// NewLate returns a source that find, called until it succeeds once, tells the URL of. It goes by the name until then.
+func NewLate(name string, find func(ctx context.Context) (string, error)) *Late {
+	return &Late{name: name, find: find}
+}
+
+// String returns the URL, or before it is known, the name.
+func (l *Late) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.src == nil {
+		return l.name
+	}
+	return l.src.String()
+}
+
+// Open implements fetch.Source.
+func (l *Late) Open(ctx context.Context, offset int64) (io.ReadCloser, int64, error) {
+	src, err := l.source(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	return src.Open(ctx, offset)
+}
+
+func (l *Late) source(ctx context.Context) (*Source, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.src != nil {
+		return l.src, nil
+	}
+	url, err := l.find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l.src, err = New(url)
+	return l.src, err
+}
+
+// Read returns a whole file, which may have at most limit bytes.
+func Read(ctx context.Context, rawURL string, limit int64) ([]byte, error) {
+	src, err := New(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	r, _, err := src.Open(ctx, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", src, err)
+	}
+	defer r.Close()
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", src, err)
+	}
+	if int64(len(b)) > limit {
+		return nil, &permanentError{fmt.Errorf("%s has more than %d bytes", src, limit)}
+	}
+	return b, nil
+}
