@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"quorate.dev/rebuild/keyfile"
+	"quorate.dev/rebuild/keyfile/external"
 )
 
 func keyCmd(ui *terminal) *cobra.Command {
@@ -22,7 +23,13 @@ func keyCmd(ui *terminal) *cobra.Command {
 		Short: "Make and show the keys that sign reports and agreements",
 		Long: `Key makes and shows the keys that sign reports and agreements: ECDSA on P-256, as
 PEM files. A key's identity is its fingerprint, the sha256 of the public key in
-DER; a policy names public key files, and two names for one key count once.`,
+DER; a policy names public key files, and two names for one key count once.
+
+A key may also stay in a token, an HSM or a KMS: --key command:PROGRAM runs PROGRAM
+for each signature. What is signed is on its standard input, the sha256 of that in
+$QUORATE_SHA256; it writes the signature to standard output (ECDSA on P-256 as
+ASN.1 or as r and s, or Ed25519; in bytes or base64). The public half lies beside
+it, in PROGRAM.pub.`,
 	}, keyGenerateCmd(ui), keyShowCmd(ui))
 }
 
@@ -157,6 +164,13 @@ public key in DER, which is what reports, verdicts and error messages say.` +
 
 // publicHalf reads the public key of a file that may hold either half.
 func publicHalf(ui *terminal, path string, pass passphraseFlags) (keyfile.PublicKey, error) {
+	if external.Named(path) {
+		signer, err := external.Open(path, ui.err)
+		if err != nil {
+			return keyfile.PublicKey{}, err
+		}
+		return signer.Public(), nil
+	}
 	data, err := readSmallFile(path, largestKey)
 	if err != nil {
 		return keyfile.PublicKey{}, fmt.Errorf("cannot read key: %w", err)
@@ -170,6 +184,22 @@ func publicHalf(ui *terminal, path string, pass passphraseFlags) (keyfile.Public
 	}
 	return key.Public(), nil
 }
+
+// openSigner opens the key that --key names: a private key file, or
+// "command:PROGRAM" for one that a program keeps.
+func openSigner(ui *terminal, name string, pass passphraseFlags) (keyfile.Signer, error) {
+	if external.Named(name) {
+		return external.Open(name, ui.err)
+	}
+	key, err := keyfile.Load(name, pass.forOpening(ui, name))
+	if err != nil {
+		return nil, err // and no Signer that holds a nil Key
+	}
+	return key, nil
+}
+
+// keyUse is the help of --key wherever something is signed.
+const keyUse = "private key in `FILE`, or command:PROGRAM for one that a program keeps"
 
 // largestKey bounds a key file, which has less than 1 KiB.
 const largestKey = 64 << 10

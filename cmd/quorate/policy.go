@@ -291,7 +291,7 @@ maintainer-threshold says, and of the version before as many as that says.` +
 			return signPolicy(cmd.Context(), ui, args[0], key, pass)
 		},
 	}
-	cmd.Flags().StringVar(&key, "key", "", "private key of a maintainer, in `FILE`")
+	cmd.Flags().StringVar(&key, "key", "", "a maintainer's "+keyUse)
 	pass.add(cmd.Flags())
 	return cmd
 }
@@ -301,7 +301,7 @@ func signPolicy(ctx context.Context, ui *terminal, path, keyPath string, pass pa
 	if err != nil {
 		return err
 	}
-	signer, err := keyfile.Load(keyPath, pass.forOpening(ui, keyPath))
+	signer, err := openSigner(ui, keyPath, pass)
 	if err != nil {
 		return err
 	}

@@ -96,7 +96,7 @@ themselves are not pushed, and no tag is written.` +
 	flags := cmd.Flags()
 	flags.StringVar(&f.project, "project", ".", "the project's `DIR`, with the definition, lock and local inputs that were built")
 	flags.StringVar(&f.policy, "policy", "", "judge by the policy in `FILE` (default RESULTS/policy.yaml)")
-	flags.StringVar(&f.key, "key", "", "sign the summary with the private key in `FILE`, of a signer of the policy")
+	flags.StringVar(&f.key, "key", "", "sign the summary as a signer of the policy, with the "+keyUse)
 	flags.StringVar(&f.verifier, "verifier-id", "", "`URI` that says in the summary who verified")
 	flags.StringVar(&f.staging, "staging", "", "put everything into the repository `STAGING` first, judge it there, and publish it from there")
 	flags.BoolVar(&f.refusal, "refusal", false, "publish the record that rebuilders did not agree, and no image")
@@ -190,7 +190,7 @@ func (m *machine) summaryKey(f publishFlags, policy *agreement.Policy) (keyfile.
 			return nil, err
 		}
 	}
-	key, err := keyfile.Load(path, f.pass.forOpening(m.ui, path))
+	key, err := openSigner(m.ui, path, f.pass)
 	if f.key == "" && errors.Is(err, fs.ErrNotExist) {
 		m.ui.warn("no --key: no summary is signed, and nobody will notice a report that is deleted from the registry")
 		return nil, nil

@@ -28,6 +28,7 @@ import (
 	"quorate.dev/rebuild/host/docker"
 	"quorate.dev/rebuild/host/local"
 	"quorate.dev/rebuild/keyfile"
+	"quorate.dev/rebuild/keyfile/external"
 	"quorate.dev/rebuild/serve"
 )
 
@@ -108,7 +109,7 @@ image's manifest, one line for each platform.` +
 	flags.StringVar(&f.file, "rebuilders-file", "", "ask the rebuilders that `FILE` names")
 	flags.StringVar(&f.policy, "policy", "", "judge by the policy in `FILE`")
 	flags.StringVar(&f.as, "as", "", "`NAME` by which a policy with rules knows the image (default: the repository of --push, else the definition's name)")
-	flags.StringVar(&f.key, "key", "", "sign the agreement with the private key in `FILE`")
+	flags.StringVar(&f.key, "key", "", "sign the agreement with the "+keyUse)
 	flags.Var(&f.outputs, "output", "on agreement also write the image: oci=DIR, oci-archive=FILE or docker-archive=FILE; may be repeated")
 	flags.StringVar(&f.push, "push", "", "on agreement publish the image, and what proves it, as `REF`")
 	flags.StringVar(&f.staging, "staging", "", "with --push: put everything into the repository `STAGING` first, and judge it there")
@@ -427,7 +428,7 @@ func stateDir(parts ...string) (string, error) {
 // releaseKey is the key that signs agreements.
 func (m *machine) releaseKey(f rebuildFlags) (keyfile.Signer, error) {
 	if f.key != "" {
-		return keyfile.Load(f.key, f.pass.forOpening(m.ui, f.key))
+		return openSigner(m.ui, f.key, f.pass)
 	}
 	path, err := stateDir("release.key")
 	if err != nil {
@@ -503,11 +504,15 @@ func readRebuilders(path string) ([]rebuild.FileRebuilder, *agreement.Policy, er
 			}
 			continue
 		}
-		abs, err := filepath.Abs(beside(file.Rebuilders[i].KeyFile))
+		prefix, key := "", file.Rebuilders[i].KeyFile
+		if external.Named(key) {
+			prefix, key = external.Prefix, strings.TrimPrefix(key, external.Prefix)
+		}
+		abs, err := filepath.Abs(beside(key))
 		if err != nil {
 			return nil, nil, err
 		}
-		file.Rebuilders[i].KeyFile = abs
+		file.Rebuilders[i].KeyFile = prefix + abs
 	}
 	return file.Rebuilders, file.Policy, nil
 }

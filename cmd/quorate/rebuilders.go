@@ -18,6 +18,7 @@ import (
 	"quorate.dev/rebuild/host/docker"
 	"quorate.dev/rebuild/host/remote"
 	"quorate.dev/rebuild/keyfile"
+	"quorate.dev/rebuild/keyfile/external"
 )
 
 func rebuildersCmd(ui *terminal) *cobra.Command {
@@ -130,7 +131,7 @@ func (m *machine) checkHere(r rebuild.FileRebuilder) checked {
 		c.fail(err)
 		return c
 	}
-	if _, err := os.Stat(r.KeyFile); err != nil {
+	if _, err := os.Stat(strings.TrimPrefix(r.KeyFile, external.Prefix)); err != nil {
 		c.trouble = fmt.Sprintf("cannot find the key that it signs with: %v", err)
 		return c
 	}

@@ -90,7 +90,7 @@ by the name, operator and builder id that --policy gives your key, else by
 	flags.Var(&f.outputs, "output", "also write the image that was built here: oci=DIR, oci-archive=FILE or docker-archive=FILE; may be repeated")
 	flags.BoolVar(&f.attest, "attest", false, "publish your own signed report beside the image")
 	flags.StringVar(&f.attestTo, "attest-to", "", "publish your own signed report in the repository `REPO`")
-	flags.StringVar(&f.key, "key", "", "sign your report with the private key in `FILE`")
+	flags.StringVar(&f.key, "key", "", "sign your report with the "+keyUse)
 	flags.StringVar(&f.name, "name", "", "the `NAME` that you go by in policies (default: of the key's file)")
 	flags.BoolVar(&f.asJSON, "json", false, "answer in JSON")
 	f.pass.add(flags)
@@ -220,7 +220,7 @@ func (r *reproduction) prepare(ctx context.Context, policy *agreement.Policy) er
 		r.who.BuilderID = localBuilder + "local/" + here
 		return err
 	}
-	signer, err := keyfile.Load(f.key, f.pass.forOpening(r.ui, f.key))
+	signer, err := openSigner(r.ui, f.key, f.pass)
 	if err != nil {
 		return err
 	}

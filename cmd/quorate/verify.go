@@ -162,7 +162,7 @@ of two operators agree.` +
 	f.reader.register(cmd.Flags(), "policy `FILE`: whose reports count, and how many must agree")
 	cmd.Flags().StringArrayVar(&f.images, "image", nil, "the image to verify, `oci=DIR`; may be repeated")
 	cmd.Flags().StringVar(&f.vsa, "vsa", "", "write a signed summary to `FILE` when REF is verified")
-	cmd.Flags().StringVar(&f.key, "key", "", "sign the summary with the private key in `FILE`")
+	cmd.Flags().StringVar(&f.key, "key", "", "sign the summary with the "+keyUse)
 	cmd.Flags().StringVar(&f.verifier, "verifier-id", "", "`URI` that says in the summary who verified")
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "answer in JSON")
 	f.pass.add(cmd.Flags())
@@ -241,7 +241,7 @@ func (f *verifyFlags) summaryKey(ui *terminal) (keyfile.Signer, error) {
 	case f.vsa == "":
 		return nil, nil
 	}
-	return keyfile.Load(f.key, f.pass.forOpening(ui, f.key))
+	return openSigner(ui, f.key, f.pass)
 }
 
 // writeSummary signs what was found. It rests on every statement that counts.

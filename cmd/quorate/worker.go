@@ -33,6 +33,7 @@ import (
 	"quorate.dev/rebuild/host"
 	"quorate.dev/rebuild/host/docker"
 	"quorate.dev/rebuild/keyfile"
+	"quorate.dev/rebuild/keyfile/external"
 )
 
 // workerCmd is what `quorate rebuild` starts, once for each build. The protocol
@@ -84,6 +85,14 @@ signs a report with its own key and ends. People do not type this.` +
 	cmd.Flags().StringVar(&inputs, "inputs", "", "only put into the store `DIR` what standard input offers and it lacks")
 	cmd.Flags().BoolVar(&check, "check", false, "only make an empty sandbox, and print its mapping of ids and what the disk of this folder has free")
 	return cmd
+}
+
+// reportKey opens what a worker signs its report with.
+func reportKey(ui *terminal, name string) (keyfile.Signer, error) {
+	if external.Named(name) {
+		return openSigner(ui, name, passphraseFlags{fd: -1})
+	}
+	return workerKey(name)
 }
 
 // workerKey loads a worker's own key, and makes it and the public half beside
@@ -161,7 +170,7 @@ func runWorker(ctx context.Context, ui *terminal, stdin io.Reader, say *host.Spe
 	if n := len(job.Surroundings.CPUs); n > 0 {
 		runtime.GOMAXPROCS(n) // steps see so many CPUs, and what compresses layers has so many threads
 	}
-	key, err := workerKey(job.KeyFile)
+	key, err := reportKey(ui, job.KeyFile)
 	if err != nil {
 		return err
 	}
