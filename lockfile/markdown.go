@@ -75,7 +75,7 @@ type change struct {
 // other sources pin by one.
 func (c change) tabled() bool {
 	return !slices.Contains([]string{
-		ChangeEpoch, ChangeAssembler, ChangeResolver, ChangeArchive, ChangeFile, ChangePlatform, ChangeSets, ChangeWaiver,
+		ChangeEpoch, ChangeAssembler, ChangeResolver, ChangeArchive, ChangeFile, ChangePlatform, ChangeSets, ChangeWaiver, ChangeInput,
 	}, c.Kind)
 }
 

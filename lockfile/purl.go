@@ -63,3 +63,16 @@ func (l *Lock) RequestOf(input string) InputRequest {
 	}
 	return InputRequest{}
 }
+
+// URI is the package URL of a Debian package (purl-spec, "types/deb"). suite is
+// that of the lock, source the name of its source package.
+func (p Package) URI(suite, source string) string {
+	q := "?arch=" + url.QueryEscape(p.Arch)
+	if suite != "" {
+		q += "&distro=" + url.QueryEscape(suite)
+	}
+	if source != "" && source != p.Name {
+		q += "&upstream=" + url.QueryEscape(source)
+	}
+	return packageURL("deb", "debian/"+p.Name, p.Version) + q
+}

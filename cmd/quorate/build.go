@@ -13,6 +13,7 @@ import (
 
 	"quorate.dev/builder"
 	"quorate.dev/builder/image"
+	"quorate.dev/builder/sbom"
 	"quorate.dev/builder/store"
 	"quorate.dev/lockfile/definition"
 )
@@ -127,10 +128,8 @@ type builtImage struct {
 
 func buildCmd(ui *terminal) *cobra.Command {
 	var (
-		inputs    inputFlags
-		outputs   outputsFlag
-		platforms []string
-		asJSON    bool
+		f      buildFlags
+		asJSON bool
 	)
 	cmd := &cobra.Command{
 		Use:   "build [DIR]",
@@ -149,23 +148,24 @@ for each platform.` +
   quorate build --offline`,
 		Args: takes("[DIR]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			result, name, err := runBuild(cmd.Context(), ui, folder(args), inputs, outputs, platforms)
+			r, err := runBuild(cmd.Context(), ui, folder(args), f)
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				ui.answerJSON(describe(name, result))
+				ui.answerJSON(describe(r.name, r.Result))
 				return nil
 			}
-			for _, img := range result.Images {
+			for _, img := range r.Images {
 				ui.answer("%s", img.ManifestDigest)
 			}
 			return nil
 		},
 	}
-	inputs.register(cmd, true)
-	cmd.Flags().Var(&outputs, "output", "also write the image: oci=DIR, oci-archive=FILE or docker-archive=FILE; may be repeated")
-	cmd.Flags().StringSliceVar(&platforms, "platform", nil, "build only these of the definition's platforms")
+	f.inputs.register(cmd, true)
+	cmd.Flags().Var(&f.outputs, "output", "also write the image: oci=DIR, oci-archive=FILE or docker-archive=FILE; may be repeated")
+	cmd.Flags().Var(&f.sboms, "sbom", "also write what the image is made of: spdx=FILE or cyclonedx=FILE; may be repeated")
+	cmd.Flags().StringSliceVar(&f.platforms, "platform", nil, "build only these of the definition's platforms")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
 	return cmd
 }
@@ -178,41 +178,65 @@ func folder(args []string) string {
 	return args[0]
 }
 
-func runBuild(ctx context.Context, ui *terminal, dir string, inputs inputFlags, outputs outputsFlag, platforms []string) (*builder.Result, string, error) {
+// buildFlags are the flags of `quorate build`.
+type buildFlags struct {
+	inputs       inputFlags
+	outputs      outputsFlag
+	sboms        sbomFlag
+	platforms    []string
+	wantContents bool // also when no file of --sbom asks for it
+}
+
+// buildRun is what came of a build.
+type buildRun struct {
+	*builder.Result
+	name     string
+	contents []*sbom.Contents // when they were asked for
+}
+
+func runBuild(ctx context.Context, ui *terminal, dir string, f buildFlags) (*buildRun, error) {
 	p, err := openProject(dir)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if err := p.requireLock(); err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	only, err := choosePlatforms(p.Definition, platforms)
+	only, err := choosePlatforms(p.Definition, f.platforms)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	if err := outputs.check(only); err != nil {
-		return nil, "", err
+	if err := errors.Join(f.outputs.check(only), f.sboms.check(only)); err != nil {
+		return nil, err
 	}
 	m, err := openMachine(ui)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	defer m.close()
 	m.dir = p.Dir
 	b, err := m.builder(builder.Surroundings{})
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	locals, err := m.packLocals(p)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	if err := m.fetchInputs(ctx, p.Lock, only, inputs); err != nil {
-		return nil, "", err
+	if err := m.fetchInputs(ctx, p.Lock, only, f.inputs); err != nil {
+		return nil, err
 	}
 	job := builder.Job{Definition: p.Definition, Lock: p.Lock, Platforms: only, Locals: locals}
-	result, err := m.buildAndWrite(ctx, b, job, inputs, outputs)
-	return result, p.Definition.Name, err
+	r := &buildRun{name: p.Definition.Name}
+	if r.Result, err = m.buildAndWrite(ctx, b, job, f.inputs, f.outputs); err != nil {
+		return nil, err
+	}
+	if f.wantContents || len(f.sboms) > 0 {
+		if r.contents, err = m.contents(ctx, p, b, job, r.Result); err != nil {
+			return nil, err
+		}
+	}
+	return r, f.sboms.write(r.contents)
 }
 
 // buildAndWrite builds and writes the outputs. A layer that an earlier build

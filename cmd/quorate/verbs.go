@@ -14,6 +14,7 @@ func verbs(ui *terminal) []*cobra.Command {
 		showCmd(ui),
 		reproduceCmd(ui),
 		diffCmd(ui),
+		sbomCmd(ui),
 		archiveCmd(ui),
 		verifyCmd(ui),
 		keyCmd(ui),

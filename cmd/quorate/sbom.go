@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"quorate.dev/builder"
+	"quorate.dev/builder/registry"
+	"quorate.dev/builder/sbom"
+	"quorate.dev/lockfile/definition"
+	"quorate.dev/lockfile/digest"
+)
+
+// sbomFile is one --sbom of build: a form and a path.
+type sbomFile struct {
+	format, path string
+}
+
+// sbomFlag is --sbom, which may be given several times.
+type sbomFlag []sbomFile
+
+func (f *sbomFlag) String() string { return "" }
+func (f *sbomFlag) Type() string   { return "FORMAT=FILE" }
+
+// Set implements pflag.Value.
+func (f *sbomFlag) Set(s string) error {
+	format, path, ok := strings.Cut(s, "=")
+	if !ok || path == "" {
+		return fmt.Errorf("expected FORMAT=FILE, FORMAT one of %s", strings.Join(sbom.Formats, ", "))
+	}
+	if err := checkSBOMFormat(format); err != nil {
+		return err
+	}
+	*f = append(*f, sbomFile{format, path})
+	return nil
+}
+
+func checkSBOMFormat(format string) error {
+	if slices.Contains(sbom.Formats, format) {
+		return nil
+	}
+	if near := definition.Nearest(format, sbom.Formats); len(near) > 0 {
+		return fmt.Errorf("unknown form of an SBOM %q; did you mean %q?", format, near[0])
+	}
+	return fmt.Errorf("unknown form of an SBOM %q: expected one of %s", format, strings.Join(sbom.Formats, ", "))
+}
+
+// platformMark stands in a file's name for the platform, "linux-arm64".
+const platformMark = "{platform}"
+
+// check finds out before a long build whether each platform has a file of its own.
+func (f sbomFlag) check(platforms []definition.Platform) error {
+	seen := map[string]bool{}
+	for _, one := range f {
+		if len(platforms) > 1 && !strings.Contains(one.path, platformMark) {
+			return fmt.Errorf("--sbom %s=%s: %d platforms have an SBOM each; write %s in the file's name, or choose one with --platform", one.format, one.path, len(platforms), platformMark)
+		}
+		if seen[filepath.Clean(one.path)] {
+			return fmt.Errorf("--sbom names %q twice", one.path)
+		}
+		seen[filepath.Clean(one.path)] = true
+	}
+	return nil
+}
+
+// write writes each SBOM of each platform.
+func (f sbomFlag) write(all []*sbom.Contents) error {
+	for _, one := range f {
+		for _, c := range all {
+			path := strings.ReplaceAll(one.path, platformMark, strings.ReplaceAll(c.Platform, "/", "-"))
+			if err := replaceWith(path, func(w io.Writer) error { return sbom.Write(w, one.format, c) }); err != nil {
+				return fmt.Errorf("cannot write SBOM: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// contents says what built images are made of.
+func (m *machine) contents(ctx context.Context, p *project, b *builder.Builder, job builder.Job, r *builder.Result) ([]*sbom.Contents, error) {
+	all, err := b.Contents(ctx, job, r)
+	for _, c := range all {
+		c.Definition = digest.Of(p.DefinitionBytes)
+	}
+	return all, err
+}
+
+func sbomCmd(ui *terminal) *cobra.Command {
+	var f buildFlags
+	var format, output string
+	cmd := &cobra.Command{
+		Use:   "sbom [DIR]",
+		Short: "Say what the image is made of, as SPDX or CycloneDX",
+		Long: `Sbom writes a bill of materials of the image that "quorate build" makes of the
+project in DIR (this folder by default), and builds it first where the store has
+not got it. Nothing is scanned: every part is a pin of the lock with its digest,
+every file has the part that it came from, what only the build needed is told from
+what is shipped, and dependencies that are left out on purpose are named. The
+licence of a package is what its copyright file declares in machine-readable form
+(DEP-5), else NOASSERTION. The same image has the same bytes of an SBOM.` +
+			exitStatus("the SBOM was written", "", "it was not: the image cannot be built, bad input"),
+		Example: `  quorate sbom
+  quorate sbom examples/nginx --format cyclonedx --output nginx.cdx.json
+  quorate build --sbom spdx=app.spdx.json --sbom cyclonedx=app.cdx.json`,
+		Args: takes("[DIR]"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkSBOMFormat(format); err != nil {
+				return &usageError{err: err, command: cmd.CommandPath()}
+			}
+			f.wantContents = true
+			if output != "" {
+				f.sboms = sbomFlag{{format, output}}
+			}
+			r, err := runBuild(cmd.Context(), ui, folder(args), f)
+			if err != nil || output != "" {
+				return err
+			}
+			if len(r.contents) != 1 {
+				return fmt.Errorf("%d platforms have an SBOM each; choose one with --platform", len(r.contents))
+			}
+			return sbom.Write(ui, format, r.contents[0])
+		},
+	}
+	f.inputs.register(cmd, true)
+	cmd.Flags().StringVar(&format, "format", "spdx", "which form: "+strings.Join(sbom.Formats, ", "))
+	cmd.Flags().StringVar(&output, "output", "", "write to `FILE`; "+platformMark+" in its name stands for the platform")
+	cmd.Flags().StringSliceVar(&f.platforms, "platform", nil, "only these of the definition's platforms")
+	return cmd
+}
+
+// sbomArtifacts makes referrers of the SBOMs of published images, by manifest.
+// They are made here from what this machine builds, which has to be what is
+// published.
+func (m *machine) sbomArtifacts(ctx context.Context, p *project, formats []string, images []digest.Digest) (map[digest.Digest][]*registry.Artifact, error) {
+	for _, format := range formats {
+		if err := checkSBOMFormat(format); err != nil {
+			return nil, err
+		}
+	}
+	if len(formats) == 0 {
+		return nil, nil
+	}
+	m.dir = p.Dir
+	b, err := m.builder(builder.Surroundings{})
+	if err != nil {
+		return nil, err
+	}
+	locals, err := m.packLocals(p)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.fetchInputs(ctx, p.Lock, nil, inputFlags{}); err != nil {
+		return nil, err
+	}
+	job := builder.Job{Definition: p.Definition, Lock: p.Lock, Locals: locals}
+	result, err := m.build(ctx, b, job, inputFlags{})
+	if err != nil {
+		return nil, err
+	}
+	all, err := m.contents(ctx, p, b, job, result)
+	if err != nil {
+		return nil, err
+	}
+	out := map[digest.Digest][]*registry.Artifact{}
+	for _, c := range all {
+		if !slices.Contains(images, c.Image) {
+			continue
+		}
+		for _, format := range slices.Compact(slices.Sorted(slices.Values(formats))) {
+			a, err := m.sbomArtifact(format, c)
+			if err != nil {
+				return nil, err
+			}
+			out[c.Image] = append(out[c.Image], a)
+		}
+	}
+	if len(out) != len(images) {
+		return nil, errors.New("no SBOM can be attached: this machine builds another image than the one that is published")
+	}
+	return out, nil
+}
+
+// sbomArtifact keeps the document in the store while it is pushed.
+func (m *machine) sbomArtifact(format string, c *sbom.Contents) (*registry.Artifact, error) {
+	w, err := m.store.Create()
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	if err := sbom.Write(w, format, c); err != nil {
+		return nil, err
+	}
+	d, size, err := w.Commit()
+	if err != nil {
+		return nil, err
+	}
+	l := registry.Document(sbom.MediaType(format), "sbom."+format+".json", nil)
+	l.Digest, l.Size, l.Open = d, size, func() (io.ReadCloser, error) { return m.store.Open(d) }
+	return &registry.Artifact{
+		Type: sbom.MediaType(format), Layers: []registry.ArtifactLayer{l},
+		Annotations: map[string]string{"org.opencontainers.image.created": c.Epoch.UTC().Format("2006-01-02T15:04:05Z")},
+	}, nil
+}
