@@ -45,6 +45,7 @@ type publishFlags struct {
 	asJSON   bool
 	refusal  bool
 	staging  string
+	sboms    sbomRequest
 }
 
 func publishCmd(ui *terminal) *cobra.Command {
@@ -99,6 +100,7 @@ themselves are not pushed, and no tag is written.` +
 	flags.StringVar(&f.key, "key", "", "sign the summary as a signer of the policy, with the "+keyUse)
 	flags.StringVar(&f.verifier, "verifier-id", "", "`URI` that says in the summary who verified")
 	flags.StringVar(&f.staging, "staging", "", "put everything into the repository `STAGING` first, judge it there, and publish it from there")
+	f.sboms.register(flags)
 	flags.BoolVar(&f.refusal, "refusal", false, "publish the record that rebuilders did not agree, and no image")
 	flags.BoolVar(&f.asJSON, "json", false, "answer in JSON")
 	f.registry.register(flags)
@@ -149,6 +151,9 @@ func runPublish(ctx context.Context, ui *terminal, results, refText string, f pu
 		return err
 	}
 	if err := p.addProject(m, project); err != nil {
+		return err
+	}
+	if p.bills, err = m.sbomArtifacts(ctx, project, f.sboms, p.images()); err != nil {
 		return err
 	}
 	if p.signer, err = m.summaryKey(f, p.policy); err != nil {
@@ -217,8 +222,9 @@ type publication struct {
 
 	layout *image.Layout
 	opened *attestation.Opened
-	parts  []*registry.Artifact // bundles of reports and of the agreement, then the project
-	bundle int                  // how many of the parts are bundles
+	parts  []*registry.Artifact                   // bundles of reports and of the agreement, then the project
+	bundle int                                    // how many of the parts are bundles
+	bills  map[digest.Digest][]*registry.Artifact // SBOMs, by the image's manifest
 }
 
 // noAgreementError says that there is nothing to publish.
@@ -509,7 +515,7 @@ func targets(images []image.Image) ([]target, error) {
 
 // attach attaches everything to one manifest, the summary last.
 func (p *publication) attach(ctx context.Context, t target) ([]publishedPart, error) {
-	descriptors, err := p.client.Attach(ctx, p.ref, t.Descriptor, p.parts...)
+	descriptors, err := p.client.Attach(ctx, p.ref, t.Descriptor, append(slices.Clone(p.parts), p.bills[t.Digest]...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -40,6 +40,7 @@ func TestRealSuite(t *testing.T) {
 	t.Run("flaky", w.testFlaky)
 	t.Run("distroless", w.testDistroless)
 	t.Run("sets", w.testSets)
+	t.Run("sbom", w.testSBOM)
 }
 
 // real guards the suite.

@@ -49,6 +49,7 @@ type rebuildFlags struct {
 	results   string
 	timeout   time.Duration
 	asJSON    bool
+	sboms     sbomRequest // with --push
 }
 
 func rebuildCmd(ui *terminal) *cobra.Command {
@@ -111,6 +112,7 @@ image's manifest, one line for each platform.` +
 	flags.StringVar(&f.as, "as", "", "`NAME` by which a policy with rules knows the image (default: the repository of --push, else the definition's name)")
 	flags.StringVar(&f.key, "key", "", "sign the agreement with the "+keyUse)
 	flags.Var(&f.outputs, "output", "on agreement also write the image: oci=DIR, oci-archive=FILE or docker-archive=FILE; may be repeated")
+	f.sboms.register(flags)
 	flags.StringVar(&f.push, "push", "", "on agreement publish the image, and what proves it, as `REF`")
 	flags.StringVar(&f.staging, "staging", "", "with --push: put everything into the repository `STAGING` first, and judge it there")
 	f.registry.register(flags)
@@ -143,6 +145,9 @@ func runRebuild(ctx context.Context, ui *terminal, dir string, f rebuildFlags) e
 	}
 	if err := f.outputs.check(only); err != nil {
 		return err
+	}
+	if len(f.sboms.formats) > 0 && f.push == "" {
+		return errors.New("--sbom attaches to what --push publishes; quorate sbom writes files")
 	}
 	pub, err := f.openPush(ctx, ui)
 	if err != nil {
@@ -182,7 +187,7 @@ func runRebuild(ctx context.Context, ui *terminal, dir string, f rebuildFlags) e
 	}
 	var answer *publishAnswer
 	if out.Agreement != nil && pub != nil {
-		answer, err = pub.publishAgreed(ctx, m, p, o, out) // told after what was agreed
+		answer, err = pub.publishAgreed(ctx, m, p, o, out, sbomRequest{f.sboms.formats, &f.inputs}) // told after what was agreed
 	}
 	if err := answerRebuild(ui, out, o.Policy, answer, f.asJSON); err != nil {
 		return err
@@ -213,7 +218,7 @@ func (f *rebuildFlags) openPush(ctx context.Context, ui *terminal) (*publication
 }
 
 // publishAgreed publishes what was just agreed on.
-func (p *publication) publishAgreed(ctx context.Context, m *machine, project *project, o *rebuild.Options, out *rebuild.Outcome) (*publishAnswer, error) {
+func (p *publication) publishAgreed(ctx context.Context, m *machine, project *project, o *rebuild.Options, out *rebuild.Outcome, sboms sbomRequest) (*publishAnswer, error) {
 	p.policy = o.Policy
 	if slices.ContainsFunc(o.Policy.Signers, func(s agreement.SignerKey) bool { return s.Key == o.Signer.Public() }) {
 		p.signer = o.Signer
@@ -222,6 +227,10 @@ func (p *publication) publishAgreed(ctx context.Context, m *machine, project *pr
 		return nil, err
 	}
 	if err := p.addProject(m, project); err != nil {
+		return nil, err
+	}
+	var err error
+	if p.bills, err = m.sbomArtifacts(ctx, project, sboms, p.images()); err != nil {
 		return nil, err
 	}
 	return p.run(ctx)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"quorate.dev/builder"
 	"quorate.dev/builder/registry"
@@ -135,17 +136,31 @@ licence of a package is what its copyright file declares in machine-readable for
 	return cmd
 }
 
+// sbomRequest is --sbom of publish and of rebuild --push: which forms to attach.
+type sbomRequest struct {
+	formats []string
+	inputs  *inputFlags // nil for the usual
+}
+
+func (r *sbomRequest) register(flags *pflag.FlagSet) {
+	flags.StringSliceVar(&r.formats, "sbom", nil, "also attach what the image is made of, as this machine builds it: `FORMAT,…` of "+strings.Join(sbom.Formats, ", "))
+}
+
 // sbomArtifacts makes referrers of the SBOMs of published images, by manifest.
 // They are made here from what this machine builds, which has to be what is
 // published.
-func (m *machine) sbomArtifacts(ctx context.Context, p *project, formats []string, images []digest.Digest) (map[digest.Digest][]*registry.Artifact, error) {
-	for _, format := range formats {
+func (m *machine) sbomArtifacts(ctx context.Context, p *project, r sbomRequest, images []digest.Digest) (map[digest.Digest][]*registry.Artifact, error) {
+	for _, format := range r.formats {
 		if err := checkSBOMFormat(format); err != nil {
 			return nil, err
 		}
 	}
-	if len(formats) == 0 {
+	if len(r.formats) == 0 {
 		return nil, nil
+	}
+	var inputs inputFlags
+	if r.inputs != nil {
+		inputs = *r.inputs
 	}
 	m.dir = p.Dir
 	b, err := m.builder(builder.Surroundings{})
@@ -156,11 +171,11 @@ func (m *machine) sbomArtifacts(ctx context.Context, p *project, formats []strin
 	if err != nil {
 		return nil, err
 	}
-	if err := m.fetchInputs(ctx, p.Lock, nil, inputFlags{}); err != nil {
+	if err := m.fetchInputs(ctx, p.Lock, nil, inputs); err != nil {
 		return nil, err
 	}
 	job := builder.Job{Definition: p.Definition, Lock: p.Lock, Locals: locals}
-	result, err := m.build(ctx, b, job, inputFlags{})
+	result, err := m.build(ctx, b, job, inputs)
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +188,7 @@ func (m *machine) sbomArtifacts(ctx context.Context, p *project, formats []strin
 		if !slices.Contains(images, c.Image) {
 			continue
 		}
-		for _, format := range slices.Compact(slices.Sorted(slices.Values(formats))) {
+		for _, format := range slices.Compact(slices.Sorted(slices.Values(r.formats))) {
 			a, err := m.sbomArtifact(format, c)
 			if err != nil {
 				return nil, err
