@@ -187,7 +187,7 @@ func (b *build) unpackPins(ctx context.Context, kind unpack.Kind, in lockfile.In
 	if err := kind(in, blobs, files); err != nil {
 		return err
 	}
-	return spool(dir, stream, files.Entries())
+	return spool(dir, stream, tree.WithParents(files.Entries()))
 }
 
 // oneOpen keeps one of many files open: an input may have more blobs than a

@@ -77,6 +77,7 @@ func inputRequests(d *definition.Definition) []InputRequest {
 		for _, p := range k.list {
 			ask := Facts{"from": p.From, "path": p.Path}
 			ask.word("toolchain", p.Toolchain)
+			ask.list("retracted", sortedWords(p.Retracted))
 			all = append(all, InputRequest{Name: p.Name, Kind: k.kind, Ask: ask})
 		}
 	}

@@ -106,6 +106,9 @@ const (
 	KindCargo  = "cargo"
 )
 
+// Kinds are all of them.
+var Kinds = []string{KindGit, KindImage, KindGo, KindNpm, KindPython, KindCargo}
+
 // Facts are short texts by name: what is asked of an input of some kind, or
 // what was found. Each kind says in its package which there are.
 type Facts map[string]string

@@ -74,10 +74,11 @@ func NewFiles(stream io.Writer, name string) *Files {
 	return &Files{stream: stream, name: name, hash: digest.NewHash(), paths: map[string]tree.Kind{}}
 }
 
-// Entries returns what was added, sorted by path.
+// Entries returns what was added, sorted by path. The folders above are for
+// whoever makes files of it.
 func (f *Files) Entries() []tree.Entry {
 	sorted := slices.Clone(f.entries)
-	slices.SortStableFunc(sorted, func(a, b tree.Entry) int { return strings.Compare(a.Path, b.Path) })
+	tree.SortEntries(sorted)
 	return sorted
 }
 

@@ -223,35 +223,49 @@ func summary(old, fresh *lockfile.Lock, list []lockfile.Change) string {
 		}
 		return s
 	}
-	var added, removed, changed, other int
-	for _, c := range list {
-		switch {
-		case c.Kind != lockfile.ChangePackage:
-			other++
-		case c.Old == "":
-			added++
-		case c.New == "":
-			removed++
-		default:
-			changed++
-		}
-	}
 	var parts []string
-	for _, part := range []struct {
-		n    int
-		what string
-	}{{added, "added"}, {changed, "changed"}, {removed, "removed"}} {
-		if part.n > 0 {
-			parts = append(parts, count(part.n, "package")+" "+part.what)
+	other := 0
+	all := count(packages, "package")
+	tally := func(what string, kinds ...string) {
+		for _, part := range tallies {
+			if n := countChanges(list, kinds, part.is); n > 0 {
+				parts = append(parts, count(n, what)+" "+part.word)
+				other -= n
+			}
 		}
 	}
-	if other > 0 {
+	tally("package", lockfile.ChangePackage)
+	if len(fresh.Inputs) > 0 || len(old.Inputs) > 0 {
+		tally("pin", lockfile.Kinds...)
+		all += " and " + count(len(fresh.Pins), "pin")
+	}
+	if other += len(list); other > 0 {
 		parts = append(parts, count(other, "other change"))
 	}
 	if len(parts) == 0 {
 		parts = []string{"the same inputs, written anew"}
 	}
-	return fmt.Sprintf("%s (%s in all)", strings.Join(parts, ", "), count(packages, "package"))
+	return fmt.Sprintf("%s (%s in all)", strings.Join(parts, ", "), all)
+}
+
+// tallies are the ways in which something can change.
+var tallies = []struct {
+	word string
+	is   func(lockfile.Change) bool
+}{
+	{"added", func(c lockfile.Change) bool { return c.Old == "" }},
+	{"changed", func(c lockfile.Change) bool { return c.Old != "" && c.New != "" }},
+	{"removed", func(c lockfile.Change) bool { return c.New == "" }},
+}
+
+func countChanges(list []lockfile.Change, kinds []string, is func(lockfile.Change) bool) int {
+	n := 0
+	for _, c := range list {
+		if slices.Contains(kinds, c.Kind) && is(c) {
+			n++
+		}
+	}
+	return n
 }
 
 // count is a number of things: "1 package", "2 packages".

@@ -29,6 +29,7 @@ import (
 	"quorate.dev/lockfile/definition"
 	"quorate.dev/lockfile/digest"
 	"quorate.dev/lockfile/source/deb/debtest"
+	"quorate.dev/lockfile/source/gomod/gomodtest"
 	"quorate.dev/rebuild/agreement"
 	"quorate.dev/rebuild/attestation"
 	"quorate.dev/rebuild/keyfile"
@@ -44,6 +45,9 @@ import (
 //	    serve FOLDER over http and set the variable NAME to its URL
 //	stall NAME
 //	    the same with a server that never answers; .stalled appears when it is asked
+//	goproxy FOLDER
+//	    serve the Go modules in FOLDER (package gomodtest says how they are
+//	    written), with a checksum database: GOPROXY and GOSUMDB name them
 //	bundle FOLDER REBUILDER… [OPTION…]
 //	    make what a rebuild would leave: FOLDER/bundle.intoto.jsonl, policy.yaml,
 //	    image/ (an OCI layout), other/ (another image), the public keys, and the
@@ -67,6 +71,7 @@ func storyMakers(t *testing.T) map[string]func(ts *testscript.TestScript, neg bo
 		"archive": lab.archive,
 		"serve":   serveFolder,
 		"stall":   stall,
+		"goproxy": goproxy,
 		"bundle":  makeBundle,
 	}
 }
@@ -151,6 +156,23 @@ func serveFolder(ts *testscript.TestScript, neg bool, args []string) {
 	s := httptest.NewServer(http.FileServer(http.Dir(ts.MkAbs(args[0]))))
 	ts.Defer(s.Close)
 	ts.Setenv(args[1], s.URL)
+}
+
+func goproxy(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: goproxy FOLDER")
+	}
+	text, err := folderAsText(ts.MkAbs(args[0]))
+	ts.Check(err)
+	s, err := gomodtest.Start(string(text))
+	ts.Check(err)
+	ts.Defer(s.Close)
+	// What the machine itself has comes second, for the toolchain.
+	out, err := exec.Command("go", "env", "GOPROXY").Output()
+	ts.Check(err)
+	ts.Setenv("GOPROXY", s.Proxy()+","+strings.TrimSpace(string(out)))
+	ts.Setenv("GOSUMDB", s.SumDB)
+	ts.Setenv("GOFLAGS", "-modcacherw")
 }
 
 func stall(ts *testscript.TestScript, neg bool, args []string) {

@@ -23,6 +23,7 @@ import (
 	"quorate.dev/builder/unpack"
 	cargofiles "quorate.dev/builder/unpack/cargo"
 	gitfiles "quorate.dev/builder/unpack/git"
+	gomodfiles "quorate.dev/builder/unpack/gomod"
 	npmfiles "quorate.dev/builder/unpack/npm"
 	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/definition"
@@ -33,6 +34,7 @@ import (
 	"quorate.dev/lockfile/source/cargo"
 	"quorate.dev/lockfile/source/deb"
 	"quorate.dev/lockfile/source/git"
+	"quorate.dev/lockfile/source/gomod"
 	"quorate.dev/lockfile/source/httpfile"
 	"quorate.dev/lockfile/source/local"
 	"quorate.dev/lockfile/source/npm"
@@ -146,7 +148,11 @@ var inputKinds = map[string]inputKind{
 	lockfile.KindGit:   {func(m *machine) inputsource.Kind { return git.New(git.Options{Key: m.keyFile, Scratch: m.scratch}) }, gitfiles.Unpack},
 	lockfile.KindCargo: {func(m *machine) inputsource.Kind { return cargo.New(cargo.MachineIndex()) }, cargofiles.Unpack},
 	lockfile.KindNpm:   {func(m *machine) inputsource.Kind { return npm.New(npm.MachineRegistries()) }, npmfiles.Unpack},
+	lockfile.KindGo:    {func(*machine) inputsource.Kind { return gomod.New(goConfig) }, gomodfiles.Unpack},
 }
+
+// goConfig is read at most once: it may start the go command.
+var goConfig = sync.OnceValues(gomod.ReadConfig)
 
 // keyFile reads a file of keys beside the definition.
 func (m *machine) keyFile(name string) ([]byte, error) {

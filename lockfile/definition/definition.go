@@ -112,9 +112,10 @@ type BaseImage struct {
 // Project is what a project's own lock file names, as its ecosystem writes it.
 type Project struct {
 	Name      string
-	From      string // name of the local or git input that the lock file lies in
-	Path      string // folder of it in there, "." by default; of Python, the file itself
-	Toolchain string // of Go: version of the toolchain to lock too ("go1.26.0"); "" for none
+	From      string   // name of the local or git input that the lock file lies in
+	Path      string   // folder of it in there, "." by default; of Python, the file itself
+	Toolchain string   // of Go: version of the toolchain to lock too ("go1.26.0"); "" for none
+	Retracted []string // of Go: versions that are accepted although their author retracted them, "example.org/m@v1.2.0"
 }
 
 // Step is one isolated command.

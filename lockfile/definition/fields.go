@@ -65,7 +65,9 @@ func inputs() y.Shape[Inputs] {
 	)
 	image := named("input", base, func(b *BaseImage, name string) { b.Name = name })
 	modules := append(project("Folder of go.mod and go.sum, or of go.work, in there.", "."),
-		y.Optional("toolchain", "Go toolchain to lock with the modules, like go1.26.0.", y.Matching(toolchainPattern, checkToolchain), func(p *Project, v string) { p.Toolchain = v }))
+		y.Optional("toolchain", "Go toolchain to lock with the modules, like go1.26.0.", y.Matching(toolchainPattern, checkToolchain), func(p *Project, v string) { p.Toolchain = v }),
+		y.Optional("retracted", "Versions, MODULE@VERSION, that are accepted although their author retracted them.",
+			y.NonEmpty(y.Unique("version", y.Matching("^[^ @]+@v[^ @]+$", checkModule), self)), func(p *Project, v []string) { p.Retracted = v }))
 	return y.Object(
 		y.Optional("debian", "The signed Debian archive that packages come from.", debian, func(i *Inputs, v Debian) { i.Debian = &v }),
 		y.Optional("local", "Trees beside this file, by name.", named("input", local, func(l *Local, name string) { l.Name = name }),

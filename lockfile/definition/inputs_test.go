@@ -19,7 +19,7 @@ inputs:
   images:
     os: {image: "registry.example.org/os:12", policy: os.yaml}
     layout: {image: "oci:images/os"}
-  go: {modules: {from: app, path: cmd, toolchain: go1.26.0}}
+  go: {modules: {from: app, path: cmd, toolchain: go1.26.0, retracted: ["example.org/m@v1.2.0"]}}
   npm: {packages: {from: src, path: web/}}
   python: {wheels: {from: app}, locked: {from: src, path: pylock.toml}}
   cargo: {crates: {from: app, path: .}}
@@ -42,7 +42,7 @@ func TestEveryInput(t *testing.T) {
 			{Name: "tip", URL: "ssh://git@example.org/tip.git", Ref: "HEAD"},
 		},
 		Images: []BaseImage{{Name: "layout", Image: "oci:images/os"}, {Name: "os", Image: "registry.example.org/os:12", Policy: "os.yaml"}},
-		Go:     []Project{{Name: "modules", From: "app", Path: "cmd", Toolchain: "go1.26.0"}},
+		Go:     []Project{{Name: "modules", From: "app", Path: "cmd", Toolchain: "go1.26.0", Retracted: []string{"example.org/m@v1.2.0"}}},
 		Npm:    []Project{{Name: "packages", From: "src", Path: "web"}},
 		Python: []Project{{Name: "locked", From: "src", Path: "pylock.toml"}, {Name: "wheels", From: "app", Path: "requirements.txt"}},
 		Cargo:  []Project{{Name: "crates", From: "app", Path: "."}},
@@ -69,6 +69,7 @@ func TestEveryInputRefuses(t *testing.T) {
 		{"an image of capitals", "/os:12", "/OS:12", `11:17: "registry.example.org/OS:12" is not an image; write HOST/NAME:TAG, HOST/NAME@sha256:… or oci:PATH`},
 		{"a layout elsewhere", "oci:images", "oci:../images", `12:21: path "../images/os" leaves the folder of the definition ("..")`},
 		{"a toolchain", "go1.26.0", "1.26rc", `13:51: "1.26rc" is not a version of Go's toolchain, like go1.26.0`},
+		{"a module of no version", "example.org/m@v1.2.0", "example.org/m", `13:73: "example.org/m" is not a version of a Go module, like example.org/m@v1.2.0`},
 		{"a project in nothing", "wheels: {from: app", "wheels: {from: apq", `15:27: input "wheels" is in unknown input "apq"; did you mean "app"?`},
 		{"a project in an image", "crates: {from: app", "crates: {from: os", `16:26: input "crates" is in "os", which is an image input; its lock file is read from a local or a git input`},
 		{"a name twice", "crates: {", "app: {", `16:11: input "app" has the same name as a local input; /inputs/app can be only one`},

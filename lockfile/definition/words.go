@@ -302,6 +302,15 @@ func checkToolchain(s string) error {
 	return nil
 }
 
+// checkModule refuses what names no version of a Go module.
+func checkModule(s string) error {
+	path, version, ok := strings.Cut(s, "@")
+	if !ok || path == "" || !strings.HasPrefix(version, "v") || strings.ContainsAny(s, " \t") || strings.Contains(version, "@") || !y.Printable(s) {
+		return y.Refuse("%q is not a version of a Go module, like example.org/m@v1.2.0", s)
+	}
+	return nil
+}
+
 func isLoopback(host string) bool {
 	return host == "localhost" || host == "127.0.0.1" || host == "::1"
 }

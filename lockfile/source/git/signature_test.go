@@ -20,8 +20,16 @@ func (u *upstream) run(name string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
+// needs skips a test whose signatures nobody here could make.
+func (u *upstream) needs(program string) {
+	if _, err := exec.LookPath(program); err != nil {
+		u.t.Skipf("%s is not installed; make tools installs it", program)
+	}
+}
+
 // sshKey makes a key with ssh-keygen; its public half lies beside the upstream.
 func (u *upstream) sshKey(name, kind string) (private string) {
+	u.needs("ssh-keygen")
 	private = filepath.Join(u.dir, "..", name)
 	u.run("ssh-keygen", "-q", "-t", kind, "-N", "", "-C", name, "-f", private)
 	u.t.Cleanup(func() { os.Remove(private); os.Remove(private + ".pub") })
@@ -31,6 +39,7 @@ func (u *upstream) sshKey(name, kind string) (private string) {
 // pgpKey makes a key with gpg; its public half lies beside the upstream.
 func (u *upstream) pgpKey(name string) (fingerprint string) {
 	u.t.Helper()
+	u.needs("gpg")
 	u.env = append(u.env, "GNUPGHOME="+u.t.TempDir())
 	u.t.Cleanup(func() { u.run("gpgconf", "--kill", "all") })
 	u.run("gpg", "--batch", "--passphrase", "", "--quick-generate-key", name+"@example.org", "ed25519", "sign", "never")

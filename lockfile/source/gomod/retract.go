@@ -1,0 +1,112 @@
+package gomod
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/mod/modfile"
+	"golang.org/x/mod/module"
+	"golang.org/x/mod/semver"
+	modzip "golang.org/x/mod/zip"
+	"golang.org/x/sync/errgroup"
+
+	"quorate.dev/lockfile/fetch"
+)
+
+// checkRetracted refuses versions that go.mod requires and that their author
+// took back, in the go.mod of the latest version (go.dev/ref/mod, "retract").
+// Asked is only for what is new since the lock before: an author who retracts
+// later does not stop builds of what was locked. That a proxy cannot tell what
+// is latest is no reason to refuse; private ones often cannot.
+func (b *bringing) checkRetracted(ctx context.Context, config *Config, wishes []wish) error {
+	accepted := strings.Fields(b.q.Request.Ask["retracted"])
+	var asked []require
+	for _, r := range b.project.requires {
+		fresh := slices.ContainsFunc(wishes, func(w wish) bool { return w.v == r.Version })
+		twice := slices.ContainsFunc(asked, func(a require) bool { return a.Version == r.Version })
+		if fresh && !twice && !slices.Contains(accepted, r.Version.String()) {
+			asked = append(asked, r)
+		}
+	}
+	errs := make([]error, len(asked))
+	var g errgroup.Group
+	g.SetLimit(8) // as many as are brought at once
+	for i, r := range asked {
+		g.Go(func() error {
+			why, ok := retraction(ctx, config, r.Version, b.q.Fetch)
+			if ok {
+				errs[i] = &RetractedError{LineError{r.file, r.line, fmt.Sprintf("%s %s was retracted by its author%s", r.Path, r.Version.Version, why)}, r.Version.String()}
+			}
+			return nil
+		})
+	}
+	_ = g.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return errors.Join(errs...)
+}
+
+// RetractedError says that a required version was taken back.
+type RetractedError struct {
+	LineError
+	Version string // MODULE@VERSION
+}
+
+// Hint says what to do.
+func (e *RetractedError) Hint() string {
+	return fmt.Sprintf("require another version (go get %s@latest); or, knowing why, accept it: retracted: [%s] in the input", strings.Split(e.Version, "@")[0], e.Version)
+}
+
+// retraction asks for the latest version's go.mod, and what it says of v.
+func retraction(ctx context.Context, config *Config, v module.Version, o fetch.Options) (why string, ok bool) {
+	path, err := module.EscapePath(v.Path)
+	if err != nil {
+		return "", false
+	}
+	raw, err := config.get(ctx, v.Path, path+"/@latest", maxRecord, o)
+	if err != nil {
+		return "", false
+	}
+	var latest struct{ Version string }
+	if json.Unmarshal(raw, &latest) != nil || semver.Compare(latest.Version, v.Version) < 0 {
+		return "", false
+	}
+	modPath, err := pinPath(module.Version{Path: v.Path, Version: latest.Version}, ".mod")
+	if err != nil {
+		return "", false
+	}
+	text, err := config.get(ctx, v.Path, modPath, modzip.MaxGoMod, o)
+	if err != nil {
+		return "", false
+	}
+	f, err := modfile.ParseLax("go.mod", text, nil)
+	if err != nil {
+		return "", false
+	}
+	for _, r := range f.Retract {
+		if semver.Compare(r.Low, v.Version) <= 0 && semver.Compare(v.Version, r.High) <= 0 {
+			if line, _, _ := strings.Cut(strings.TrimSpace(r.Rationale), "\n"); line != "" {
+				why = ": " + line
+			}
+			return why, true
+		}
+	}
+	return "", false
+}
+
+// get reads a small file of a module from the first proxy that has it.
+func (c *Config) get(ctx context.Context, module, path string, limit int64, o fetch.Options) ([]byte, error) {
+	sources, err := c.sources(module, path)
+	if err != nil {
+		return nil, err
+	}
+	var m memory
+	o.Events = nil
+	err = fetch.Stream(ctx, sources[0], &m, limit, o)
+	return m.Bytes(), err
+}
