@@ -19,6 +19,14 @@ type Explanation struct {
 	Differences []Differences     // first of the first class against the first of every other, by name
 	Text        []byte            // the first screen, for a terminal
 	Files       map[string][]byte // further files of the results folder, by slash-separated path
+	Notes       []Note            // the causes, for whoever shows them beside the definition
+}
+
+// Note is one cause of a difference, in a line.
+type Note struct {
+	Title string
+	Text  string
+	Line  int // of the definition, from 1; 0 when no line is to blame
 }
 
 // explain asks for the causes. It is false when there are none to be had; the
@@ -45,7 +53,7 @@ func (r *run) explain(ctx context.Context, out *Outcome) (bool, error) {
 		out.Warnings = append(out.Warnings, fmt.Sprintf("cannot explain what differs: %v", err))
 		return false, nil
 	}
-	out.Differences, out.Explanation = e.Differences, e.Text
+	out.Differences, out.Explanation, out.Notes = e.Differences, e.Text, e.Notes
 	for name, b := range e.Files {
 		if err := r.results.write(name, b); err != nil {
 			return false, err

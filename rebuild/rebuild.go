@@ -133,7 +133,7 @@ type Differences struct {
 // Attempt is one worker that was started.
 type Attempt struct {
 	Number  int           `json:"number"`  // from 1
-	Elapsed time.Duration `json:"elapsed"` // nanoseconds
+	Elapsed time.Duration `json:"elapsed"` // until it committed to its answer, or failed; nanoseconds
 	Error   string        `json:"error,omitempty"`
 }
 
@@ -145,6 +145,7 @@ type Outcome struct {
 	Attempts    map[string][]Attempt // by rebuilder
 	Differences []Differences
 	Explanation []byte   // on disagreement: the first screen of what Options.Explain says; nil for none
+	Notes       []Note   // on disagreement: its causes, of Options.Explain
 	Warnings    []string // what could not be done and changes no verdict
 	Results     string   // the folder
 }
@@ -374,18 +375,22 @@ func (r *run) attempt(ctx context.Context, who Rebuilder, number int, folder str
 	r.event(Event{Rebuilder: who.Name, Attempt: number, State: "begin"})
 	a.issued, a.commitment, a.committed = r.now(), digest.Digest{}, time.Time{}
 	begun := time.Now()
+	var built time.Duration
 	job := r.job(who, number, folder)
 	job.Reveal = func(ctx context.Context, d digest.Digest) error {
-		a.commitment, a.committed = d, r.now()
+		a.commitment, a.committed, built = d, r.now(), time.Since(begun)
 		leave() // one that waits builds nothing
-		r.event(Event{Rebuilder: who.Name, Attempt: number, State: "committed", Elapsed: time.Since(begun)})
+		r.event(Event{Rebuilder: who.Name, Attempt: number, State: "committed", Elapsed: built})
 		r.ballot.settle(who.Name)
 		return r.ballot.wait(ctx)
 	}
 	result, err := who.Host.Start(ctx, job, func(e host.Event) {
 		r.event(Event{Rebuilder: who.Name, Attempt: number, Worker: e})
 	})
-	a.attempts = append(a.attempts, Attempt{Number: number, Elapsed: time.Since(begun)})
+	if built == 0 {
+		built = time.Since(begun)
+	}
+	a.attempts = append(a.attempts, Attempt{Number: number, Elapsed: built})
 	return result, err
 }
 

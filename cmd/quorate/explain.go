@@ -48,7 +48,12 @@ func explainer(p *project, results string) func(context.Context, []rebuild.Built
 		for i := range res.Sides {
 			res.Sides[i].Name = built[i].Rebuilder // they do not lie where they will be kept
 		}
-		return explanation(res, cause.Find(res, c))
+		found := cause.Find(res, c)
+		e, err := explanation(res, found)
+		if err == nil {
+			e.Notes = notesOf(found, p.DefinitionBytes)
+		}
+		return e, err
 	}
 }
 

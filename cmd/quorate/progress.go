@@ -27,6 +27,9 @@ type event struct {
 	Done    bool          `json:"done,omitempty"`    // it has ended
 	Note    string        `json:"note,omitempty"`    // with Done: how, when that is worth a word: "cached", "failed"
 	Elapsed time.Duration `json:"-"`                 // with Done; 0 lets the renderer count
+
+	Rebuilder string `json:"rebuilder,omitempty"` // whose worker does it
+	Attempt   int    `json:"attempt,omitempty"`   // of that rebuilder, from 1
 }
 
 func (e event) printable() event {
@@ -186,7 +189,8 @@ func (p *plain) close() {
 	}
 }
 
-// jsonLines shows every event and line as a JSON object on a line of its own.
+// jsonLines shows every event and line as a JSON object on a line of its own. Its
+// shape is a promise, told in the help of rebuild.
 type jsonLines struct {
 	mu sync.Mutex
 	w  io.Writer

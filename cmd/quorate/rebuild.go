@@ -50,6 +50,7 @@ type rebuildFlags struct {
 	timeout   time.Duration
 	asJSON    bool
 	sboms     sbomRequest // with --push
+	ci        ciFlags
 }
 
 func rebuildCmd(ui *terminal) *cobra.Command {
@@ -83,7 +84,22 @@ record of who answered what (a refusal, which nobody takes for an agreement),
 and report.html, .json and .md, which say why the images differ. It is
 replaced as a whole. With --push an agreed image is published as "quorate publish"
 does, its tag last. The last line on standard output is the digest of the
-image's manifest, one line for each platform.` +
+image's manifest, one line for each platform.
+
+For CI: --junit and --summary write the outcome for services that show it. On
+GitHub Actions (GITHUB_ACTIONS=true) the summary is also added to the job's own,
+and each cause of a difference is an annotation of its line of quorate.yaml.
+
+With --progress json every line on standard error is one JSON object:
+
+  {"kind":"progress","time":"2026-11-28T18:48:05.1Z","rebuilder":"ams","attempt":1,
+   "key":"ams/1/step/compile","text":"ams: step compile","done":true,"seconds":3.2}
+  {"kind":"warning","time":"…","text":"…"}       also "message", "error" and "hint"
+
+key names what goes on while it does; done says that it has ended, after so many
+seconds; note says how, when that is worth a word ("cached", "failed", "reported");
+current and total say how far it is, in bytes if bytes is true; line is a line of a
+step's output. What is empty is left out, and more may be added.` +
 			exitStatus(
 				"agreed, and the agreement is signed",
 				"disagreed: no agreement is signed, what differs is listed",
@@ -92,6 +108,7 @@ image's manifest, one line for each platform.` +
   quorate rebuild examples/greeter --rebuilders 3 --results out/greeter
   quorate rebuild --rebuilders-file rebuilders.yaml --policy policy.yaml --key release.key
   quorate rebuild --rebuilders 2 --push registry.example/app:v1
+  quorate rebuild --rebuilders-file rebuilders.yaml --junit junit.xml --summary summary.md
   quorate verify results/agreement.intoto.jsonl --policy results/policy.yaml`,
 		Args: takes("[DIR]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -121,6 +138,8 @@ image's manifest, one line for each platform.` +
 	flags.StringVar(&f.results, "results", "results", "`DIR` for what is found")
 	flags.DurationVar(&f.timeout, "timeout", 0, "give each worker so long, as in 90m; 0 for no limit")
 	flags.BoolVar(&f.asJSON, "json", false, "answer in JSON")
+	flags.StringVar(&f.ci.junit, "junit", "", "write the outcome as JUnit XML to `FILE`")
+	flags.StringVar(&f.ci.summary, "summary", "", "write the outcome as Markdown to `FILE`")
 	f.pass.add(flags)
 	return cmd
 }
@@ -176,10 +195,12 @@ func runRebuild(ctx context.Context, ui *terminal, dir string, f rebuildFlags) e
 	}
 	o.Explain = explainer(p, f.results)
 	o.Definition, o.Lock, o.Locals, o.Platforms = p.DefinitionBytes, p.LockBytes, hostLocals(locals), platformNames(only)
+	began := time.Now()
 	out, err := rebuild.Run(ctx, *o)
 	if err != nil {
 		return err
 	}
+	told := f.ci.tell(ui, storyOf(p, out, began))
 	if out.Agreement != nil && len(f.outputs) > 0 {
 		if err := writeAgreed(f.outputs, p.Definition.Name, out.Image()); err != nil {
 			return err
@@ -192,7 +213,7 @@ func runRebuild(ctx context.Context, ui *terminal, dir string, f rebuildFlags) e
 	if err := answerRebuild(ui, out, o.Policy, answer, f.asJSON); err != nil {
 		return err
 	}
-	return err
+	return errors.Join(err, told)
 }
 
 // openPush finds out before a long build whether the registry takes anything
@@ -577,12 +598,16 @@ func (m *machine) rebuildPolicy(f rebuildFlags, asked []rebuild.FileRebuilder, o
 
 // rebuildEvent shows what each rebuilder's worker does.
 func (m *machine) rebuildEvent() func(rebuild.Event) {
+	report := func(of rebuild.Event, e event) {
+		e.Rebuilder, e.Attempt = of.Rebuilder, of.Attempt
+		m.ui.report(e)
+	}
 	return func(e rebuild.Event) {
 		key := fmt.Sprintf("%s/%d", e.Rebuilder, e.Attempt)
 		switch {
 		case e.State == "begin": // its phases follow at once
 		case e.State == "committed":
-			m.ui.report(event{Key: key, Text: e.Rebuilder, Done: true, Note: "committed to its answer", Elapsed: e.Elapsed})
+			report(e, event{Key: key, Text: e.Rebuilder, Done: true, Note: "committed to its answer", Elapsed: e.Elapsed})
 		case e.State == "end" && e.Retry:
 			m.ui.warn("%s: %v; trying again", e.Rebuilder, e.Err)
 		case e.State == "end":
@@ -590,7 +615,7 @@ func (m *machine) rebuildEvent() func(rebuild.Event) {
 			if e.Err != nil {
 				note = "failed"
 			}
-			m.ui.report(event{Key: key, Text: e.Rebuilder, Done: true, Note: note, Elapsed: e.Elapsed})
+			report(e, event{Key: key, Text: e.Rebuilder, Done: true, Note: note, Elapsed: e.Elapsed})
 			m.hintsOf(e.Rebuilder, e.Err)
 		case e.Worker.Kind == host.KindWarning:
 			m.ui.warn("%s: %s", e.Rebuilder, e.Worker.Message)
@@ -600,7 +625,7 @@ func (m *machine) rebuildEvent() func(rebuild.Event) {
 			if w.Cached {
 				note = "cached"
 			}
-			m.ui.report(event{
+			report(e, event{
 				Key: key + "/" + w.Phase, Text: e.Rebuilder + ": " + w.Name, Current: w.Current, Total: w.Total, Bytes: w.Bytes,
 				Line: w.Line, Done: w.Done, Note: note, Elapsed: w.Elapsed,
 			})

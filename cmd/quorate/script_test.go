@@ -79,6 +79,8 @@ func setupStory(env *testscript.Env) error {
 		"QUORATE_APT_ROOT":        filepath.Join(env.WorkDir, ".no-apt"),
 		"QUORATE_DEBUG":           "1",
 		"CI":                      "true",
+		"GITHUB_ACTIONS":          "",
+		"GITHUB_STEP_SUMMARY":     "",
 		"TZ":                      "UTC",
 		"LC_ALL":                  "C",
 		"http_proxy":              "",

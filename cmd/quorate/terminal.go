@@ -165,6 +165,13 @@ func (n *noted) Write(p []byte) (int, error) {
 	return m, err
 }
 
+// raw writes b to standard error as it is, for programs that listen there.
+func (t *terminal) raw(b []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, _ = t.err.Write(b)
+}
+
 func (t *terminal) noteOutErr(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
