@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -73,14 +74,19 @@ func distribution(t *testing.T, program, more string) string {
 	t.Helper()
 	host := freeAddress(t)
 	config := filepath.Join(t.TempDir(), "config.yml")
-	write(t, config, fmt.Appendf(nil, "version: 0.1\nlog: {level: panic}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q%s}\n", t.TempDir(), host, more))
+	write(t, config, fmt.Appendf(nil, "version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q%s}\n", t.TempDir(), host, more))
 	server := exec.Command(program, "serve", config)
+	var said bytes.Buffer // read when it has ended
+	server.Stdout, server.Stderr = &said, &said
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = server.Process.Kill()
 		_ = server.Wait()
+		if t.Failed() {
+			t.Logf("the registry says\n%s", &said)
+		}
 	})
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		c, err := net.Dial("tcp", host)
