@@ -22,7 +22,7 @@
 // themselves. Two clients that write it at once may lose each other's entry,
 // so Attach lists again what it attached and repeats what is missing. That
 // a list is whole can never be known from the registry; a signed list of what
-// should be there (attestation.OpenReferrers) tells.
+// should be there (attestation.Referrers) tells.
 //
 // # Credentials and TLS
 //

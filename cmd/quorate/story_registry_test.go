@@ -177,7 +177,7 @@ func makeResults(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // behind looks up what a story does something to, behind quorate's back.
-func behind(ts *testscript.TestScript, text string) *published {
+func behind(ts complainer, text string) *published {
 	ref, err := registry.Parse(text)
 	ts.Check(err)
 	p, err := lookUp(context.Background(), registry.New(registry.Options{}), ref)
@@ -186,7 +186,7 @@ func behind(ts *testscript.TestScript, text string) *published {
 }
 
 // api sends a request to the registry of a reference.
-func (p *published) api(ts *testscript.TestScript, method, path, mediaType string, body []byte) []byte {
+func (p *published) api(ts complainer, method, path, mediaType string, body []byte) []byte {
 	req, err := http.NewRequest(method, "http://"+p.ref.Registry()+"/v2/"+strings.TrimPrefix(p.ref.Repository(), p.ref.Registry()+"/")+"/"+path, bytes.NewReader(body))
 	ts.Check(err)
 	req.Header.Set("Content-Type", mediaType)
@@ -201,7 +201,7 @@ func (p *published) api(ts *testscript.TestScript, method, path, mediaType strin
 	return answer
 }
 
-func (p *published) putBlob(ts *testscript.TestScript, b []byte) string {
+func (p *published) putBlob(ts complainer, b []byte) string {
 	sum := sha256.Sum256(b)
 	d := "sha256:" + hex.EncodeToString(sum[:])
 	p.api(ts, http.MethodPost, "blobs/uploads/?digest="+d, "application/octet-stream", b)
@@ -237,7 +237,11 @@ func makeNoise(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	n, err := strconv.Atoi(args[1])
 	ts.Check(err)
-	p := behind(ts, args[0])
+	addNoise(ts, args[0], n)
+}
+
+func addNoise(ts complainer, refText string, n int) {
+	p := behind(ts, refText)
 	stranger, err := keyfile.Generate()
 	ts.Check(err)
 	l := &rebuildLab{ts: ts, job: storyJob, how: map[string]string{}, good: &image.Image{ManifestDigest: p.top.Digest}}

@@ -188,9 +188,26 @@ func stall(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], s.URL)
 }
 
+// complainer is a story, or a test (checking).
+type complainer interface {
+	Check(err error)
+	Fatalf(format string, args ...any)
+}
+
+// checking is a test that makes what stories are about.
+type checking struct{ testing.TB }
+
+// Check implements complainer.
+func (c checking) Check(err error) {
+	c.Helper()
+	if err != nil {
+		c.Fatal(err)
+	}
+}
+
 // rebuildLab is what a rebuild of a story is made of.
 type rebuildLab struct {
-	ts        *testscript.TestScript
+	ts        complainer
 	dir       string
 	names     []string
 	how       map[string]string // option of a rebuilder
@@ -234,7 +251,12 @@ func makeBundle(ts *testscript.TestScript, neg bool, args []string) {
 		l.job.Definition = digest.Of([]byte(ts.ReadFile(filepath.Join(dir, "quorate.yaml"))))
 		l.job.Lock = digest.Of([]byte(ts.ReadFile(filepath.Join(dir, "quorate.lock"))))
 	}
-	ts.Check(os.MkdirAll(l.dir, 0o755))
+	l.make()
+}
+
+// make writes what a rebuild leaves.
+func (l *rebuildLab) make() {
+	l.ts.Check(os.MkdirAll(l.dir, 0o755))
 	for _, name := range append(slices.Clone(l.names), "release", "stranger") {
 		l.makeKey(name)
 	}
@@ -246,7 +268,7 @@ func makeBundle(ts *testscript.TestScript, neg bool, args []string) {
 		envelopes = append(envelopes, a)
 	}
 	// Not WriteBundle: it refuses what some stories are about.
-	ts.Check(os.WriteFile(filepath.Join(l.dir, "bundle"+attestation.BundleSuffix), append(bytes.Join(envelopes, []byte("\n")), '\n'), 0o644))
+	l.ts.Check(os.WriteFile(filepath.Join(l.dir, "bundle"+attestation.BundleSuffix), append(bytes.Join(envelopes, []byte("\n")), '\n'), 0o644))
 }
 
 func (l *rebuildLab) makeKey(name string) {

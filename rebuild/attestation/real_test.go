@@ -82,6 +82,7 @@ func TestRealSigstore(t *testing.T) {
 		"another-report accepted": sigstore(t, "b", b).data,
 		"agreement accepted":      sigstore(t, "release", agreed).data,
 		"summary accepted":        summary.data,
+		"refusal accepted":        sigstore(t, "release", refusalOf(t, p, "release", map[string][]byte{"a": a, "b": signed(t, "b", "y")})).data,
 		"another-key refused":     other(keyOf("a").Public().Fingerprint(), keyOf("b").Public().Fingerprint()),
 		"unknown-key refused":     other(keyOf("a").Public().Fingerprint(), "somebody"),
 		"other-payload refused":   other(`"payload":"eyJ`, `"payload":"eyI`),

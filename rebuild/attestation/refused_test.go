@@ -180,3 +180,32 @@ func FuzzParseRefusal(f *testing.F) {
 		}
 	})
 }
+
+// FuzzReadClaim: what anybody may have written is shown only when it is one of
+// the four kinds, whole, and nothing of it counts as signed.
+func FuzzReadClaim(f *testing.F) {
+	p := policy(2)
+	a, b := signed(f, "a", "x"), signed(f, "b", "x")
+	agreed := agreementOf(f, p, "release", map[string][]byte{"a": a, "b": b})
+	for _, e := range [][]byte{a, agreed, refusalOf(f, p, "release", map[string][]byte{"a": a, "b": signed(f, "b", "y")}), summed(f, p, lines(a, b, agreed), sigstore(f, "a", a))} {
+		f.Add(e)
+	}
+	f.Fuzz(func(t *testing.T, envelope []byte) {
+		c, err := ReadClaim(envelope)
+		if err != nil {
+			return
+		}
+		kinds := 0
+		for _, is := range []bool{c.Report != nil, c.Agreement != nil, c.Summary != nil, c.Refusal != nil} {
+			if is {
+				kinds++
+			}
+		}
+		if kinds != 1 || c.Kind == KindUnknown || c.Digest.IsZero() || c.Time.IsZero() {
+			t.Errorf("read %+v", c)
+		}
+		if c.Report != nil && c.Report.KeyFingerprint != "" || c.Agreement != nil && c.Agreement.Signer != "" || c.Summary != nil && c.Summary.Signer != "" || c.Refusal != nil && c.Refusal.Signer != "" {
+			t.Errorf("a claim names who signed it: %+v", c)
+		}
+	})
+}

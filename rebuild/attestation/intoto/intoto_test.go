@@ -290,3 +290,34 @@ func TestWriteRefuses(t *testing.T) {
 		t.Error("a link of nothing was signed")
 	}
 }
+
+// FuzzLinks: whatever a rebuilder hands in as links, what is written are the
+// links that the agreement wants, signed by it.
+func FuzzLinks(f *testing.F) {
+	key, err := keyfile.Generate()
+	if err != nil {
+		f.Fatal(err)
+	}
+	good, err := SignLinks(ctx, build("x"), key)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte("{}\n{}"))
+	f.Add(bytes.ToUpper(good))
+	f.Fuzz(func(t *testing.T, lines []byte) {
+		files := map[string][]byte{}
+		if addLinks(files, lines, agreement.Rebuilder{Name: "a", Key: key.Public()}, build("x")) != nil {
+			return
+		}
+		for i, want := range build("x").links() {
+			name, _ := linkName(want.Name, key.Public())
+			if err := checkLink(files[name], key.Public(), want); err != nil {
+				t.Errorf("link %d was accepted, and %v", i, err)
+			}
+		}
+		if len(files) != 2 {
+			t.Errorf("%d files", len(files))
+		}
+	})
+}
