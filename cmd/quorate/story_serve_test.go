@@ -59,8 +59,8 @@ func fill(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// awaitTime is for a build's first half on a busy machine.
-const awaitTime = 2 * time.Minute
+// awaitTime is for what takes a second on an idle machine.
+const awaitTime = 30 * time.Second
 
 func await(ts *testscript.TestScript, neg bool, args []string) {
 	path := storyFile(ts, neg, args, 1, 1, "await FILE")

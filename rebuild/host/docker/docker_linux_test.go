@@ -106,24 +106,31 @@ func TestContext(t *testing.T) {
 
 func TestDead(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	me := owner{machine: "m", boot: "b", space: "pid:[1]", pid: "7", started: "70"}
+	me := host.Owner{Machine: "m", Boot: "b", Space: "pid:[1]", PID: "7", Started: "70"}
 	started := func(pid string) string { return map[string]string{"7": "70", "8": "80"}[pid] }
 	later, before := "1800000001", "1799999999"
+	owner := func(text string) host.Owner {
+		o, ok := host.ParseOwner(text)
+		if !ok {
+			t.Fatalf("%q is no owner", text)
+		}
+		return o
+	}
 	for _, test := range []struct {
 		summary string
-		owner   owner
+		owner   host.Owner
 		until   string
 		want    bool
 	}{
 		{"ourselves", me, later, false},
-		{"another living process", owner{"m", "b", "pid:[1]", "8", "80"}, later, false},
-		{"a dead process", owner{"m", "b", "pid:[1]", "9", "90"}, later, true},
-		{"a dead process whose number another has", owner{"m", "b", "pid:[1]", "8", "79"}, later, true},
-		{"before this machine was started anew", owner{"m", "a", "pid:[1]", "8", "80"}, later, true},
-		{"in another pid namespace", owner{"m", "b", "pid:[2]", "9", "90"}, later, false},
-		{"in an unknown pid namespace", owner{"m", "b", "", "9", "90"}, later, false},
-		{"another machine", owner{"n", "a", "pid:[1]", "9", "90"}, later, false},
-		{"another machine, past its time", owner{"n", "a", "pid:[1]", "9", "90"}, before, true},
+		{"another living process", owner("m/b/pid:[1]/8/80"), later, false},
+		{"a dead process", owner("m/b/pid:[1]/9/90"), later, true},
+		{"a dead process whose number another has", owner("m/b/pid:[1]/8/79"), later, true},
+		{"before this machine was started anew", owner("m/a/pid:[1]/8/80"), later, true},
+		{"in another pid namespace", owner("m/b/pid:[2]/9/90"), later, false},
+		{"in an unknown pid namespace", owner("m/b//9/90"), later, false},
+		{"another machine", owner("n/a/pid:[1]/9/90"), later, false},
+		{"another machine, past its time", owner("n/a/pid:[1]/9/90"), before, true},
 	} {
 		labels := map[string]string{ownerLabel: test.owner.String(), untilLabel: test.until}
 		if got := dead(labels, me, now, started); got != test.want {
@@ -135,10 +142,10 @@ func TestDead(t *testing.T) {
 			t.Errorf("labels %v are no reason to remove anything", labels)
 		}
 	}
-	if dead(map[string]string{ownerLabel: "n/x/pid:[1]/9/90"}, owner{}, now, started) {
+	if dead(map[string]string{ownerLabel: "n/x/pid:[1]/9/90"}, host.Owner{}, now, started) {
 		t.Error("who does not know himself removed something")
 	}
-	if o, ok := parseOwner(me.String()); !ok || o != me {
+	if o, ok := host.ParseOwner(me.String()); !ok || o != me {
 		t.Errorf("parsed %v, %v", o, ok)
 	}
 }

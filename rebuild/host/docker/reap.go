@@ -3,13 +3,14 @@ package docker
 import (
 	"context"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/volume"
+
+	"quorate.dev/rebuild/host"
 )
 
 // The labels of what is to be removed again; see the package comment.
@@ -34,55 +35,27 @@ func ownerLabels(timeout time.Duration) map[string]string {
 		timeout = longestRun
 	}
 	return map[string]string{
-		ownerLabel: self().String(),
+		ownerLabel: host.Self().String(),
 		untilLabel: strconv.FormatInt(time.Now().Add(timeout+spareTime).Unix(), 10),
 	}
-}
-
-// owner is a process that started workers. Empty parts are not known.
-type owner struct {
-	machine string // digest of the machine id and the host's name, since machines are cloned
-	boot    string // boot id
-	space   string // pid namespace: "pid:[4026531836]"
-	pid     string
-	started string // clock ticks after the boot (proc(5), stat's field 22)
-}
-
-// String is the label's value.
-func (o owner) String() string {
-	return strings.Join([]string{o.machine, o.boot, o.space, o.pid, o.started}, "/")
-}
-
-func parseOwner(s string) (owner, bool) {
-	p := strings.Split(s, "/")
-	if len(p) != 5 {
-		return owner{}, false
-	}
-	return owner{p[0], p[1], p[2], p[3], p[4]}, true
 }
 
 // dead says whether the owner of these labels surely wants nothing any more, as
 // seen by a process of the owner me. started tells when a process of this pid
 // namespace was started, "" when there is none.
-func dead(labels map[string]string, me owner, now time.Time, started func(pid string) string) bool {
+func dead(labels map[string]string, me host.Owner, now time.Time, started func(pid string) string) bool {
 	if until, err := strconv.ParseInt(labels[untilLabel], 10, 64); err == nil && now.Unix() > until {
 		return true
 	}
-	o, ok := parseOwner(labels[ownerLabel])
-	if !ok || me.machine == "" || me.boot == "" || o.machine != me.machine {
-		return false
-	}
-	if o.boot != me.boot {
-		return true // that machine has been started anew
-	}
-	return o.space != "" && o.space == me.space && o.pid != "" && started(o.pid) != o.started
+	o, ok := host.ParseOwner(labels[ownerLabel])
+	return ok && o.Gone(me, started)
 }
 
 // reap removes containers and volumes of dead runs. What cannot be removed is
 // told and left for the next time.
 func (e *engine) reap(ctx context.Context, warn func(string, ...any)) {
-	me, now := self(), time.Now()
-	gone := func(labels map[string]string) bool { return dead(labels, me, now, processStart) }
+	me, now := host.Self(), time.Now()
+	gone := func(labels map[string]string) bool { return dead(labels, me, now, host.ProcessStart) }
 	ours := filters.NewArgs(filters.Arg("label", ownerLabel))
 	containers, err := e.api.ContainerList(ctx, container.ListOptions{All: true, Filters: ours})
 	if err != nil {

@@ -41,6 +41,9 @@
 // anew, it says another stream and begins at the beginning. A line comes at least
 // every [Heartbeat], so that a dead connection is noticed.
 //
+// A job is told who asked for it ([host.Owner]). The first Start of a process ends those
+// of processes that were killed, as no container of theirs stays either.
+//
 // # What is believed
 //
 // Nothing. Lines, lists and files have limits; every file is held against its
@@ -100,6 +103,7 @@ type Host struct {
 
 	mu     sync.Mutex
 	client *http.Client // nil until the first use
+	reaped bool         // the jobs of dead runs were ended
 }
 
 // Start runs one worker; see host.Host. Errors beside those: *Error. The job's
@@ -116,6 +120,7 @@ func (h *Host) Start(ctx context.Context, job host.Job, events func(host.Event))
 		return host.Result{}, err
 	}
 	defer t.close()
+	h.reap(ctx, t)
 	own, cancel := context.WithCancelCause(ctx)
 	t.cancel = cancel
 	t.waiting, t.hush = context.WithCancel(own)
@@ -127,6 +132,27 @@ func (h *Host) Start(ctx context.Context, job host.Job, events func(host.Event))
 	t.revealing.Wait()
 	t.within(0, 0)
 	return result, err
+}
+
+// reap ends what processes of this machine asked for that were killed since, once. It may fail:
+// then the service forgets them in time.
+func (h *Host) reap(ctx context.Context, t *task) {
+	h.mu.Lock()
+	first := !h.reaped
+	h.reaped = true
+	h.mu.Unlock()
+	var all []Status
+	if !first || t.call(ctx, http.MethodGet, "/v1/jobs", nil, &all) != nil {
+		return
+	}
+	me := host.Self()
+	for _, s := range all {
+		if o, ok := host.ParseOwner(s.Owner); ok && CheckID(s.ID) == nil && o.Gone(me, host.ProcessStart) {
+			if err := t.call(ctx, http.MethodDelete, "/v1/jobs/"+s.ID, nil, nil); err != nil {
+				t.warn("cannot end the job of an earlier run: %v", err)
+			}
+		}
+	}
 }
 
 // over says that the job has ended at the service; nothing can be late, and nobody waits for its answer.
@@ -195,7 +221,7 @@ func (h *Host) newTask(job host.Job, events func(host.Event)) (*task, error) {
 	t := &task{line: l, id: hex.EncodeToString(random[:]), job: job, events: events}
 	t.asked = Request{
 		Nonce: job.Nonce, Attempt: job.Attempt, Rebuilder: job.Rebuilder, Operator: job.Operator, BuilderID: job.BuilderID,
-		Definition: job.Definition, Lock: job.Lock, Platforms: job.Platforms, Timeout: job.Timeout, Surroundings: portable(job.Surroundings),
+		Owner: host.Self().String(), Definition: job.Definition, Lock: job.Lock, Platforms: job.Platforms, Timeout: job.Timeout, Surroundings: portable(job.Surroundings),
 	}
 	if err := t.openLocals(); err != nil {
 		return nil, errors.Join(err, t.close())

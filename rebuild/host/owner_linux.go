@@ -1,4 +1,4 @@
-package docker
+package host
 
 import (
 	"os"
@@ -8,25 +8,25 @@ import (
 	"quorate.dev/lockfile/digest"
 )
 
-// self is this process as an owner.
-func self() owner {
+// Self is this process as an owner.
+func Self() Owner {
 	pid := strconv.Itoa(os.Getpid())
-	o := owner{pid: pid, started: processStart(pid)}
+	o := Owner{PID: pid, Started: ProcessStart(pid)}
 	machine, err := os.ReadFile("/etc/machine-id")
 	name, nameErr := os.Hostname()
 	if err == nil && nameErr == nil {
 		// The id itself is not for others (machine-id(5)).
-		o.machine = digest.Of(append(machine, name...)).Hex()[:16]
+		o.Machine = digest.Of(append(machine, name...)).Hex()[:16]
 	}
 	if boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
-		o.boot = strings.TrimSpace(string(boot))
+		o.Boot = strings.TrimSpace(string(boot))
 	}
-	o.space, _ = os.Readlink("/proc/self/ns/pid") // empty: only time tells
+	o.Space, _ = os.Readlink("/proc/self/ns/pid") // empty: only time tells
 	return o
 }
 
-// processStart is when a process was started; "" when there is none.
-func processStart(pid string) string {
+// ProcessStart is when a process was started; "" when there is none.
+func ProcessStart(pid string) string {
 	stat, err := os.ReadFile("/proc/" + pid + "/stat")
 	if err != nil {
 		return ""
