@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -130,5 +131,24 @@ func checkPair(t *rapid.T, dir, name string, a, b []byte) {
 	y, _ := json.Marshal(again)
 	if !bytes.Equal(x, y) {
 		t.Errorf("two runs differ:\n%s\n%s", x, y)
+	}
+}
+
+// The samples are read as what they are: an account of what nobody takes apart would hold of itself.
+func TestSamplesAreTakenApart(t *testing.T) {
+	for name, b := range samples(t) {
+		want, _, _ := strings.Cut(name, ".")
+		if other, ok := map[string]string{"text": "", "bytes": "", "gz": "gzip", "zst": "zstd", "nested": "gzip"}[want]; ok {
+			want = other
+		}
+		s := sourceOf(b)
+		f := sniff(s, name)
+		switch {
+		case f == nil && want == "":
+		case f == nil || f.name != want:
+			t.Errorf("%s is read as %v, expected %q", name, f, want)
+		case !f.tar && f.take(s) == nil:
+			t.Errorf("%s is not taken apart", name)
+		}
 	}
 }

@@ -136,6 +136,9 @@ func (c *comparer) contents(n *Node, a, b source, name string) error {
 		if x.after != nil {
 			x.after(c, n, y)
 		}
+		if keyed[f.name] {
+			c.number(n)
+		}
 		if x.image {
 			return c.squashFiles(n)
 		}

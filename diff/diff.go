@@ -35,6 +35,7 @@
 //	contents.go  two files, by their format
 //	anatomy.go   formats say only where their parts lie; pairing, order and the account are done here for all
 //	format.go    the list of formats; one file for each: gzip … squashfs
+//	lines.go     where the values of documents stand
 //	dwarf.go     what programs say about their sources, attribute by attribute
 //	text.go, align.go  the leaves: lines and characters, aligned bytes
 //

@@ -32,6 +32,8 @@ var formats = []*format{
 	{name: "mo", is: isMo, take: takeMo},
 	{name: "squashfs", is: begins("hsqs"), take: takeSquashfs},
 	{name: "json", is: isJSON, take: takeJSON},
+	{name: "yaml", is: isYAML, take: takeYAML},
+	{name: "properties", is: isProperties, take: takeProperties},
 	{name: "tar", is: isTar, tar: true},
 }
 

@@ -70,8 +70,20 @@ func TestFormats(t *testing.T) {
 		{"json: a leaf, and order alone", "x.json", []byte(`{"a":1,"b":[true,"x"]}`), []byte(`{"a":2,"b":[true,"y"]}`), []string{": value a 1|2", ": value b[1] x|y"}},
 		{"json: keys in another order", "x.json", []byte(`{"a":1,"b":2}`), []byte(`{"b":2,"a":1}`), []string{": order a|a"}},
 		{"json: white space alone", "x.json", []byte(`{"a": 1}`), []byte(`{"a":1}`), []string{`: spacing a {"a": |{"a":`}},
-		{"properties: key of a line", "x.properties", []byte("#Mon Jan 1\nbuilt.by=me\n"), []byte("#Tue Jan 2\nbuilt.by=you\n"),
-			[]string{": text #Mon Jan 1\n|#Tue Jan 2\n", ": text built.by built.by=me\n|built.by=you\n"}},
+		{"properties: a comment and a value", "x.properties", []byte("#Mon Jan 1\nbuilt.by=me\n"), []byte("#Tue Jan 2\nbuilt.by=you\n"),
+			[]string{": text comment #Mon Jan 1\n|#Tue Jan 2\n", ": value built.by me|you"}},
+		{"properties: lines that go on, and escapes", "x.properties", []byte("a\\ b : one \\\n   two\nc=\\u00e9\n"), []byte("a\\ b : one \\\n   too\nc=e\n"),
+			[]string{": value a b one two|one too", ": value c é|e"}},
+		{"properties: another order", "x.properties", []byte("a=1\nb=2\n"), []byte("b=2\na=1\n"), []string{": order a|a"}},
+		{"properties: another sign", "x.properties", []byte("a=1\n"), []byte("a = 1\n"), []string{": spacing a a=|a = "}},
+		{"yaml: a value, a quoted one and one in a list", "x.yaml", []byte("a: {b: 1, c: 'x y'} # why\nlist:\n  - k: v\n  - \"é\"\n"),
+			[]byte("a: {b: 2, c: 'x z'} # why\nlist:\n  - k: w\n  - \"e\"\n"), []string{": value a.b 1|2", ": value a.c x y|x z", ": value list[0].k v|w", ": value list[1] é|e"}},
+		{"yaml: another order of keys", "x.yml", []byte("a: 1\nb: 2\n"), []byte("b: 2\na: 1\n"), []string{": order a|a"}},
+		{"yaml: a comment", "x.yaml", []byte("# made on Monday\na: 1\nb: 2\n"), []byte("# made on Tuesday\na: 1\nb: 2\n"), []string{": text comment # made on Monday\n|# made on Tuesday\n"}},
+		{"yaml: a key more and a block", "x.yaml", []byte("a: |\n  one\n  two\nb: 2\n"), []byte("a: |\n  one\n  too\nb: 2\nc: 3\n"), []string{": value a one\ntwo\n|one\ntoo\n", ": value c |3"}},
+		{"yaml: spacing alone", "x.yaml", []byte("a: 1\nb: 2\n"), []byte("a:   1\nb: 2\n"), []string{": spacing a a: |a:   "}},
+		{"yaml: several documents", "x.yaml", []byte("a: 1\n---\na: 2\n"), []byte("a: 1\n---\na: 3\n"), []string{": value document 2: a 2|3"}},
+		{"yaml: what is none is text", "x.yaml", []byte("a: b: c\n"), []byte("a: b: d\n"), []string{": text a a: b: c\n|a: b: d\n"}},
 		{"text: lines moved", "x.txt", []byte("a\nb\nc\n"), []byte("b\nc\na\n"), []string{": text a\n|", ": text |a\n"}},
 		{"text against gzip", "x.gz", []byte("text\n"), gzipOf([]byte("text\n"), gzip.Header{}, 6), nil},
 		{"bytes: shifted by an insertion", "x.bin", []byte(strings.Repeat("\x00\x01\x02\x03unit\xff", 40)),
@@ -99,6 +111,29 @@ func flipped(b []byte, at int, bits byte) []byte {
 	b = slices.Clone(b)
 	b[at] ^= bits
 	return b
+}
+
+// Values of documents have a line and a column, on each side its own.
+func TestPlaces(t *testing.T) {
+	for name, sides := range map[string][2]string{
+		"x.yaml":       {"a: 1\nlist:\n  - k: v\n", "# more\na: 1\nlist:\n  - k: w\n"},
+		"x.json":       {"{\n \"k\":  1}", "{\n\n \"k\": 2}"},
+		"x.properties": {"a=1\n  k = 1\n", "a=1\n\nk=2\n"},
+	} {
+		res, err := Compare([]string{writeFile(t, name, []byte(sides[0])), writeFile(t, name, []byte(sides[1]))}, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out strings.Builder
+		if err := res.WriteText(&out, func(_ *Node, f *Finding) bool { return f.What == WhatValue }); err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{"x.yaml": "line 3:8 | 4:8", "x.json": "line 2:8 | 3:7", "x.properties": "line 2:7 | 3:3"}[name]
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%s: no %q in\n%s", name, want, &out)
+		}
+		res.Close()
+	}
 }
 
 // The compressor is named where Go can make the same bytes again.

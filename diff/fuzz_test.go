@@ -115,7 +115,9 @@ func FuzzSquashFiles(f *testing.F) {
 	})
 }
 
-func FuzzJSON(f *testing.F) { fuzzTake(f, takeJSON, "json.json") }
+func FuzzJSON(f *testing.F)       { fuzzTake(f, takeJSON, "json.json") }
+func FuzzYAML(f *testing.F)       { fuzzTake(f, takeYAML, "yaml.yaml", "json.json") }
+func FuzzProperties(f *testing.F) { fuzzTake(f, takeProperties, "properties.properties") }
 
 func FuzzElf(f *testing.F) {
 	fuzzTake(f, func(s source) *anatomy {

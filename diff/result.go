@@ -145,7 +145,8 @@ type Finding struct {
 	Where  string `json:"where,omitempty"`  // finer place in the node: JSON path, key of a line, "string 17", "row 3"
 	A      string `json:"a"`                // value for people, at most maxValue bytes; "" where A has none
 	B      string `json:"b"`                //
-	Line   [2]int `json:"line"`             // of text: number of the first changed line on each side, from 1; 0 for all else
+	Line   [2]int `json:"line"`             // of text and documents: number of the first changed line on each side, from 1; 0 for all else
+	Column [2]int `json:"column,omitzero"`  // of values in documents: their column in bytes, from 1
 	Runs   []Run  `json:"runs,omitempty"`   // the bytes it owns; none when it lies in no byte (a folder's metadata)
 	Outer  bool   `json:"outer,omitempty"`  // Runs count in the parent's bytes, for a header field of this member lies there
 	Effect bool   `json:"effect,omitempty"` // follows from other findings: sizes, offsets, checksums, digests, packed forms of children

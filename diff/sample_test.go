@@ -160,8 +160,10 @@ func samples(t testing.TB) map[string][]byte {
 	text := []byte("alpha\nbeta\ngamma 2024-01-01\nüber\ndelta\n")
 	out := map[string][]byte{
 		"text.txt": text, "json.json": []byte("{\n  \"created\": \"2024-01-01\",\n  \"list\": [1, 2, 3],\n  \"deep\": {\"a\": {\"b\": true}}\n}\n"),
-		"gz.gz":   gzipOf(text, gzip.Header{Name: "text.txt", Comment: "c", ModTime: time.Unix(1700000000, 0), Extra: []byte("ex")}, 6),
-		"zst.zst": zstdOf(text), "zip.zip": zipOf(list), "ar.a": arOf(list), "cpio.cpio": cpioOf(list), "tar.tar": tarOf(t, files),
+		"yaml.yaml":             []byte("# made by hand\na: 1\nlist: [x, 'y z', \"q\\\"\"]\nmore:\n  - k: &n v\n    t: |\n      one\n      two\n  - *n\n---\nlast: ü\n"),
+		"properties.properties": []byte("#Thu Jan 01 08:00:00 UTC 2026\n! more\n\nversion=1.0\nkey\\ with\\:signs : value \\\n   goes on\nempty=\nü=\\u00fc\n"),
+		"gz.gz":                 gzipOf(text, gzip.Header{Name: "text.txt", Comment: "c", ModTime: time.Unix(1700000000, 0), Extra: []byte("ex")}, 6),
+		"zst.zst":               zstdOf(text), "zip.zip": zipOf(list), "ar.a": arOf(list), "cpio.cpio": cpioOf(list), "tar.tar": tarOf(t, files),
 		"png.png": pngOf([2]string{"IHDR", "0123456789abc"}, [2]string{"tIME", "\x07\xe8\x01\x02\x03\x04\x05"}, [2]string{"tEXt", "Date\x00today"}, [2]string{"IDAT", "zzzz"}),
 		"pdf.pdf": pdfOf("20240101000000Z", "00112233", "hello"), "class.class": classOf("Main", "java/lang/Object", "SourceFile"),
 		"bytes.bin": []byte("\x00\xff\x10random\x01bytes\x02that are\x03nothing known\xfe\xfd/usr/share/doc\x00"),

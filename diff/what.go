@@ -20,8 +20,8 @@ const (
 	WhatText    = "text"    // changed lines; Line is set; Runs are the changed characters
 	WhatBytes   = "bytes"   // aligned differing bytes of an unknown format
 	WhatString  = "string"  // a NUL-terminated string of a program, class file or the like
-	WhatValue   = "value"   // a leaf of JSON; Where is its path
-	WhatSpacing = "spacing" // white space and punctuation between the leaves of JSON
+	WhatValue   = "value"   // a leaf of JSON, YAML or properties; Where is its path, Line and Column its place
+	WhatSpacing = "spacing" // white space and punctuation between such leaves
 	WhatPadding = "padding" // bytes without meaning between things
 
 	// Metadata of entries and members.

@@ -137,7 +137,7 @@ func (f *Finding) write(b io.Writer, x, y string) {
 	}
 	switch {
 	case f.Line != [2]int{}:
-		fmt.Fprintf(b, " line %d | %d", f.Line[A], f.Line[B])
+		fmt.Fprintf(b, " line %s | %s", position(f, A), position(f, B))
 	case len(f.Runs) > 0 && !f.Outer:
 		fmt.Fprintf(b, " at %#x | %#x", f.Runs[0].A.Offset, f.Runs[0].B.Offset)
 	}
@@ -150,6 +150,17 @@ func (f *Finding) write(b io.Writer, x, y string) {
 	}
 	value(b, x, f.A)
 	value(b, y, f.B)
+}
+
+// position is a line, with its column where that is known; "-" where the side has none.
+func position(f *Finding, w Which) string {
+	switch {
+	case f.Line[w] == 0:
+		return "-"
+	case f.Column[w] == 0:
+		return strconv.Itoa(f.Line[w])
+	}
+	return fmt.Sprintf("%d:%d", f.Line[w], f.Column[w])
 }
 
 // value writes one side's value, one line of it a line.

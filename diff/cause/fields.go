@@ -230,7 +230,7 @@ func entryKind(_ *pair, n *diff.Node, f *diff.Finding) (claim, bool) {
 }
 
 func memberOrder(_ *pair, n *diff.Node, f *diff.Finding) (claim, bool) {
-	if f.What != diff.WhatOrder || n.Format == "ar" || n.Format == "elf" || n.Format == "sqlite" || n.Format == "json" || n.Format == "text" || n.Kind == diff.KindDocument {
+	if f.What != diff.WhatOrder || n.Format == "ar" || n.Format == "elf" || n.Format == "sqlite" || documents[n.Format] || n.Format == "text" || n.Kind == diff.KindDocument {
 		return claim{}, false
 	}
 	return field(f, 1, "the same members in another order")
@@ -243,8 +243,11 @@ func linkOrder(_ *pair, n *diff.Node, f *diff.Finding) (claim, bool) {
 	return field(f, 1, "the same members in another order")
 }
 
+// documents are formats of keys and values.
+var documents = map[string]bool{"json": true, "yaml": true, "properties": true}
+
 func keyOrder(_ *pair, n *diff.Node, f *diff.Finding) (claim, bool) {
-	if f.What != diff.WhatOrder || n.Format != "json" {
+	if f.What != diff.WhatOrder || !documents[n.Format] {
 		return claim{}, false
 	}
 	return field(f, 1, "the same keys and values in another order")

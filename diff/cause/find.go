@@ -431,6 +431,10 @@ func (s *search) one(n *diff.Node, f *diff.Finding) ([]claim, bool) {
 		if list, ok = s.keyed(n, f); !ok {
 			list, ok = s.hunk(n, f)
 		}
+	case f.What == diff.WhatValue && f.A != "" && f.B != "":
+		if list, ok = s.keyedValue(n, f); !ok {
+			list, ok = s.value(n, f)
+		}
 	case f.What == diff.WhatPresence: // nothing stands on the other side to tell why
 	case is(f, diff.WhatUnexplained, diff.WhatMalformed, diff.WhatFormat, diff.WhatType):
 		list, ok = s.pair.runs(n, f)
@@ -452,6 +456,36 @@ func (s *search) one(n *diff.Node, f *diff.Finding) ([]claim, bool) {
 		list = s.inContext(n, list)
 	}
 	return list, ok
+}
+
+// value explains a value by itself, and else with its key, whose words may say what it is.
+func (s *search) value(n *diff.Node, f *diff.Finding) ([]claim, bool) {
+	list, ok := s.pair.line(f.A, f.B)
+	if key := f.Where + ": "; !ok && len(key) < maxValue {
+		list, ok = s.pair.line(key+f.A, key+f.B)
+	}
+	if !ok {
+		return s.pair.runs(n, f)
+	}
+	for i := range list {
+		list[i].where = fieldLabel(f)
+		if f.Line != [2]int{} {
+			list[i].where = fmt.Sprintf("line %d", max(f.Line[0], f.Line[1]))
+			list[i].fact = joined(f.Where, list[i].fact)
+		}
+		if len(f.A)+len(f.B) < 2*maxValue {
+			list[i].a, list[i].b = f.A, f.B
+		}
+	}
+	return list, true
+}
+
+// joined puts a key before a fact.
+func joined(key, fact string) string {
+	if fact == "" {
+		return key
+	}
+	return key + ": " + fact
 }
 
 // hexDump is how findings show bytes that are no text.

@@ -41,6 +41,14 @@ func (s *search) keyed(n *diff.Node, f *diff.Finding) ([]claim, bool) {
 	return []claim{c}, true
 }
 
+// keyedValue does so for a value whose key the format tells.
+func (s *search) keyedValue(n *diff.Node, f *diff.Finding) ([]claim, bool) {
+	if n.Format != "properties" || !jarKeys.MatchString(f.Where) {
+		return nil, false
+	}
+	return []claim{{entry: "11-jar-manifest", a: f.A, b: f.B, where: fieldLabel(f), fact: "a field that says who built, when or with what", confidence: 1}}, true
+}
+
 // sumLine is a line of md5sums, SHA256SUMS and the like; recordLine one of a wheel's RECORD.
 var (
 	sumLine    = regexp.MustCompile(`^([0-9a-f]{32,128})\s+\*?(\S.*)$`)
