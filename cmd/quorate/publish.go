@@ -525,6 +525,9 @@ func (p *publication) attach(ctx context.Context, t target) ([]publishedPart, er
 			return nil, err
 		}
 		descriptors = append(descriptors, summary)
+		if err := p.signImage(ctx, t); err != nil {
+			return nil, err
+		}
 	}
 	var all []publishedPart
 	for _, d := range descriptors {

@@ -353,26 +353,39 @@ func (p *Policy) Grounds(s Speaker, said Said) string {
 
 // mayBuild says whether a speaker may speak for the image, as that builder.
 func (p *Policy) mayBuild(s Speaker, builderID string) error {
-	var ids []string
-	if s.builderID != "" {
-		ids = []string{s.builderID}
+	if n := p.narrowed; n != nil && n.allow != nil && s.Role != RoleMaintainer && len(p.granted(s)) == 0 {
+		return &RefusedError{WrongImage, fmt.Sprintf("%s %q may not speak for image %s: %s does not allow it", s.Role, s.Name, strictyaml.Quote(n.image), n.ruleName())}
 	}
-	if n := p.narrowed; n != nil && n.allow != nil && s.Role != RoleMaintainer {
-		granted := slices.DeleteFunc(slices.Clone(n.allow), func(g Grant) bool { return g.Role != s.Role || g.Name != s.Name })
-		if len(granted) == 0 {
-			return &RefusedError{WrongImage, fmt.Sprintf("%s %q may not speak for image %s: %s does not allow it", s.Role, s.Name, strictyaml.Quote(n.image), n.ruleName())}
-		}
-		if !slices.ContainsFunc(granted, func(g Grant) bool { return g.BuilderID == "" }) {
-			ids = nil
-			for _, g := range granted {
-				ids = append(ids, g.BuilderID)
-			}
-		}
-	}
+	ids := p.BuilderIDs(s)
 	if s.Role == RoleRebuilder && len(ids) > 0 && !slices.Contains(ids, builderID) {
 		return &RefusedError{WrongBuilder, fmt.Sprintf("report has builder id %q, expected %s", builderID, quoted(ids))}
 	}
 	return nil
+}
+
+// granted is what the rule of a narrowed policy allows a speaker.
+func (p *Policy) granted(s Speaker) []Grant {
+	if p.narrowed == nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(p.narrowed.allow), func(g Grant) bool { return g.Role != s.Role || g.Name != s.Name })
+}
+
+// BuilderIDs returns which builder.id the reports of a rebuilder must have,
+// any of them; nil for any at all.
+func (p *Policy) BuilderIDs(s Speaker) []string {
+	granted := p.granted(s)
+	if len(granted) == 0 || slices.ContainsFunc(granted, func(g Grant) bool { return g.BuilderID == "" }) {
+		if s.builderID == "" {
+			return nil
+		}
+		return []string{s.builderID}
+	}
+	var ids []string
+	for _, g := range granted {
+		ids = append(ids, g.BuilderID)
+	}
+	return ids
 }
 
 func alternatives(roles []Role) string {
@@ -389,4 +402,49 @@ func quoted(texts []string) string {
 		all[i] = fmt.Sprintf("%q", t)
 	}
 	return strings.Join(all, " or ")
+}
+
+// Part is what a policy says about the images that some patterns match.
+type Part struct {
+	Images []string // patterns, in order; nil for a policy without rules, which is about every image
+	Policy *Policy  // narrowed to them
+}
+
+// Parts returns what a policy says, one rule after another, as things stand at
+// a time. It is for writing the policy down in other words.
+func (p *Policy) Parts(at time.Time) []Part {
+	whole := p.whole()
+	var parts []Part
+	for i := range whole.Rules {
+		n := *whole
+		n.Rules, n.narrowed = nil, &narrowed{whole: whole, at: at, rule: -1}
+		n.apply(i)
+		parts = append(parts, Part{Images: slices.Clone(whole.Rules[i].Images), Policy: &n})
+	}
+	if len(parts) == 0 {
+		n := *whole
+		n.narrowed = &narrowed{whole: whole, at: at, rule: -1}
+		parts = append(parts, Part{Policy: &n})
+	}
+	return parts
+}
+
+// Counting returns the keys of a narrowed policy that count for what is signed
+// at its time, in one of the roles of images.
+func (p *Policy) Counting(role Role) []Speaker {
+	var names []string
+	for _, r := range p.Rebuilders {
+		if role == RoleRebuilder {
+			names = append(names, r.Name)
+		}
+	}
+	for _, g := range p.signerGroups() {
+		for _, s := range *g.keys {
+			if g.role == role {
+				names = append(names, s.Name)
+			}
+		}
+	}
+	_, at := p.Image()
+	return slices.DeleteFunc(p.speakersIn(role), func(s Speaker) bool { return !slices.Contains(names, s.Name) || !s.Holds(at) })
 }
