@@ -78,6 +78,7 @@ func inputRequests(d *definition.Definition) []InputRequest {
 			ask := Facts{"from": p.From, "path": p.Path}
 			ask.word("toolchain", p.Toolchain)
 			ask.list("retracted", sortedWords(p.Retracted))
+			ask.word("python", p.Python)
 			all = append(all, InputRequest{Name: p.Name, Kind: k.kind, Ask: ask})
 		}
 	}

@@ -25,6 +25,7 @@ import (
 	gitfiles "quorate.dev/builder/unpack/git"
 	gomodfiles "quorate.dev/builder/unpack/gomod"
 	npmfiles "quorate.dev/builder/unpack/npm"
+	pythonfiles "quorate.dev/builder/unpack/python"
 	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/definition"
 	"quorate.dev/lockfile/digest"
@@ -38,6 +39,7 @@ import (
 	"quorate.dev/lockfile/source/httpfile"
 	"quorate.dev/lockfile/source/local"
 	"quorate.dev/lockfile/source/npm"
+	"quorate.dev/lockfile/source/python"
 )
 
 // project is a definition's folder as every verb sees it.
@@ -145,10 +147,11 @@ type inputKind struct {
 
 // inputKinds is the list of all kinds, Debian's packages, files and local trees aside.
 var inputKinds = map[string]inputKind{
-	lockfile.KindGit:   {func(m *machine) inputsource.Kind { return git.New(git.Options{Key: m.keyFile, Scratch: m.scratch}) }, gitfiles.Unpack},
-	lockfile.KindCargo: {func(m *machine) inputsource.Kind { return cargo.New(cargo.MachineIndex()) }, cargofiles.Unpack},
-	lockfile.KindNpm:   {func(m *machine) inputsource.Kind { return npm.New(npm.MachineRegistries()) }, npmfiles.Unpack},
-	lockfile.KindGo:    {func(*machine) inputsource.Kind { return gomod.New(goConfig) }, gomodfiles.Unpack},
+	lockfile.KindGit:    {func(m *machine) inputsource.Kind { return git.New(git.Options{Key: m.keyFile, Scratch: m.scratch}) }, gitfiles.Unpack},
+	lockfile.KindCargo:  {func(m *machine) inputsource.Kind { return cargo.New(cargo.MachineIndex()) }, cargofiles.Unpack},
+	lockfile.KindNpm:    {func(m *machine) inputsource.Kind { return npm.New(npm.MachineRegistries()) }, npmfiles.Unpack},
+	lockfile.KindPython: {func(*machine) inputsource.Kind { return python.New(python.MachineIndexes()...) }, pythonfiles.Unpack},
+	lockfile.KindGo:     {func(*machine) inputsource.Kind { return gomod.New(goConfig) }, gomodfiles.Unpack},
 }
 
 // goConfig is read at most once: it may start the go command.

@@ -116,6 +116,7 @@ type Project struct {
 	Path      string   // folder of it in there, "." by default; of Python, the file itself
 	Toolchain string   // of Go: version of the toolchain to lock too ("go1.26.0"); "" for none
 	Retracted []string // of Go: versions that are accepted although their author retracted them, "example.org/m@v1.2.0"
+	Python    string   // of Python: version that wheels must fit ("3.11"); "" for any
 }
 
 // Step is one isolated command.

@@ -68,6 +68,8 @@ func inputs() y.Shape[Inputs] {
 		y.Optional("toolchain", "Go toolchain to lock with the modules, like go1.26.0.", y.Matching(toolchainPattern, checkToolchain), func(p *Project, v string) { p.Toolchain = v }),
 		y.Optional("retracted", "Versions, MODULE@VERSION, that are accepted although their author retracted them.",
 			y.NonEmpty(y.Unique("version", y.Matching("^[^ @]+@v[^ @]+$", checkModule), self)), func(p *Project, v []string) { p.Retracted = v }))
+	distributions := append(project("File in there: requirements.txt with hashes, or pylock.toml.", "requirements.txt"),
+		y.Optional("python", "Version of Python that wheels must fit, like \"3.11\"; all are locked without it.", y.Matching(pythonPattern, checkPython), func(p *Project, v string) { p.Python = v }))
 	return y.Object(
 		y.Optional("debian", "The signed Debian archive that packages come from.", debian, func(i *Inputs, v Debian) { i.Debian = &v }),
 		y.Optional("local", "Trees beside this file, by name.", named("input", local, func(l *Local, name string) { l.Name = name }),
@@ -79,7 +81,7 @@ func inputs() y.Shape[Inputs] {
 		y.Optional("images", "Images to build on, by name.", image, func(i *Inputs, v []BaseImage) { i.Images = v }),
 		y.Optional("go", "Modules of Go, by name.", projects(modules), func(i *Inputs, v []Project) { i.Go = v }),
 		y.Optional("npm", "Packages of npm, by name.", projects(project("Folder of package-lock.json in there.", ".")), func(i *Inputs, v []Project) { i.Npm = v }),
-		y.Optional("python", "Distributions of Python packages, by name.", projects(project("File in there: requirements.txt with hashes, or pylock.toml.", "requirements.txt")),
+		y.Optional("python", "Distributions of Python packages, by name.", projects(distributions),
 			func(i *Inputs, v []Project) { i.Python = v }),
 		y.Optional("cargo", "Crates of Rust, by name.", projects(project("Folder of Cargo.lock in there.", ".")), func(i *Inputs, v []Project) { i.Cargo = v }),
 	)

@@ -21,7 +21,7 @@ inputs:
     layout: {image: "oci:images/os"}
   go: {modules: {from: app, path: cmd, toolchain: go1.26.0, retracted: ["example.org/m@v1.2.0"]}}
   npm: {packages: {from: src, path: web/}}
-  python: {wheels: {from: app}, locked: {from: src, path: pylock.toml}}
+  python: {wheels: {from: app, python: "3.11"}, locked: {from: src, path: pylock.toml}}
   cargo: {crates: {from: app, path: .}}
 steps:
   - {name: compile, root: os, inputs: [app, modules], run: "true"}
@@ -44,7 +44,7 @@ func TestEveryInput(t *testing.T) {
 		Images: []BaseImage{{Name: "layout", Image: "oci:images/os"}, {Name: "os", Image: "registry.example.org/os:12", Policy: "os.yaml"}},
 		Go:     []Project{{Name: "modules", From: "app", Path: "cmd", Toolchain: "go1.26.0", Retracted: []string{"example.org/m@v1.2.0"}}},
 		Npm:    []Project{{Name: "packages", From: "src", Path: "web"}},
-		Python: []Project{{Name: "locked", From: "src", Path: "pylock.toml"}, {Name: "wheels", From: "app", Path: "requirements.txt"}},
+		Python: []Project{{Name: "locked", From: "src", Path: "pylock.toml"}, {Name: "wheels", From: "app", Path: "requirements.txt", Python: "3.11"}},
 		Cargo:  []Project{{Name: "crates", From: "app", Path: "."}},
 	}
 	if !reflect.DeepEqual(d.Inputs, want) {
@@ -68,6 +68,7 @@ func TestEveryInputRefuses(t *testing.T) {
 		{"an image without tag", "/os:12", "/os", `11:17: image "registry.example.org/os" has neither tag nor digest; write registry.example.org/os:TAG`},
 		{"an image of capitals", "/os:12", "/OS:12", `11:17: "registry.example.org/OS:12" is not an image; write HOST/NAME:TAG, HOST/NAME@sha256:… or oci:PATH`},
 		{"a layout elsewhere", "oci:images", "oci:../images", `12:21: path "../images/os" leaves the folder of the definition ("..")`},
+		{"a Python", `"3.11"`, `"3.11.2"`, `15:40: "3.11.2" is not a version of Python, like 3.11`},
 		{"a toolchain", "go1.26.0", "1.26rc", `13:51: "1.26rc" is not a version of Go's toolchain, like go1.26.0`},
 		{"a module of no version", "example.org/m@v1.2.0", "example.org/m", `13:73: "example.org/m" is not a version of a Go module, like example.org/m@v1.2.0`},
 		{"a project in nothing", "wheels: {from: app", "wheels: {from: apq", `15:27: input "wheels" is in unknown input "apq"; did you mean "app"?`},

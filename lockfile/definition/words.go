@@ -32,6 +32,7 @@ const (
 	modePattern      = `^0[0-7]{3}$`
 	portPattern      = `^[0-9]{1,5}(/(tcp|udp|sctp))?$`
 	toolchainPattern = `^go1\.[0-9]+(\.[0-9]+|rc[0-9]+|beta[0-9]+)$`
+	pythonPattern    = `^3\.[0-9]{1,3}$`
 	signalPattern    = `^SIG(RTMIN(\+[0-9]+)?|RTMAX(-[0-9]+)?|[A-Z0-9]+)$`
 )
 
@@ -46,6 +47,7 @@ var (
 	modeExp      = regexp.MustCompile(modePattern)
 	portExp      = regexp.MustCompile(portPattern)
 	toolchainExp = regexp.MustCompile(toolchainPattern)
+	pythonExp    = regexp.MustCompile(pythonPattern)
 	signalExp    = regexp.MustCompile(signalPattern)
 )
 
@@ -291,6 +293,13 @@ func CheckImage(s string) error {
 		return y.Refuse("image %q does not say which registry; write HOST/%s", s, s)
 	case !strings.ContainsAny(rest, ":@"):
 		return y.Refuse("image %q has neither tag nor digest; write %s:TAG", s, s)
+	}
+	return nil
+}
+
+func checkPython(s string) error {
+	if !pythonExp.MatchString(s) {
+		return y.Refuse("%q is not a version of Python, like 3.11", s)
 	}
 	return nil
 }
