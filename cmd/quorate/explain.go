@@ -24,22 +24,22 @@ import (
 )
 
 // explainer says why rebuilders of a project disagree: package diff and its
-// causes, with what the reports say of hosts, times and steps. results is the folder
-// as the user named it, for the commands that the answer tells.
-func explainer(p *project, results string) func(context.Context, []rebuild.Built) (*rebuild.Explanation, error) {
+// causes, with what the reports say of hosts, times and steps. command is what a reader
+// types to compare the same again.
+func explainer(p *project, command func([]rebuild.Built) string) func(context.Context, []rebuild.Built) (*rebuild.Explanation, error) {
 	return func(ctx context.Context, built []rebuild.Built) (*rebuild.Explanation, error) {
 		c := &cause.Context{Title: p.Definition.Name, Definition: p.DefinitionBytes, Epoch: p.Lock.Epoch, Locked: true, Inputs: inputCount(p.Lock)}
-		var sides, kept []string
+		var sides []string
 		for _, b := range built {
 			sides = append(sides, b.Image)
-			kept = append(kept, filepath.Join(results, "rebuilders", b.Rebuilder, "image"))
-			facts := cause.Facts{Name: b.Rebuilder}
+			facts := cause.Facts{}
 			if b.Report != nil {
 				facts = reportFacts(b.Report, stepNames(p))
 			}
+			facts.Name = b.Rebuilder
 			c.Sides = append(c.Sides, facts)
 		}
-		c.Command = diffCommand(kept, filepath.Join(p.Dir, definition.FileName))
+		c.Command = command(built)
 		res, err := diff.Compare(sides, diff.Options{Done: ctx.Done()})
 		if err != nil {
 			return nil, err
@@ -54,6 +54,17 @@ func explainer(p *project, results string) func(context.Context, []rebuild.Built
 			e.Notes = notesOf(found, p.DefinitionBytes)
 		}
 		return e, err
+	}
+}
+
+// compareKept compares what a results folder keeps, which is named as the user named it.
+func compareKept(p *project, results string) func([]rebuild.Built) string {
+	return func(built []rebuild.Built) string {
+		var kept []string
+		for _, b := range built {
+			kept = append(kept, filepath.Join(results, "rebuilders", b.Rebuilder, "image"))
+		}
+		return diffCommand(kept, filepath.Join(p.Dir, definition.FileName))
 	}
 }
 

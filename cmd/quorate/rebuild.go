@@ -193,7 +193,7 @@ func runRebuild(ctx context.Context, ui *terminal, dir string, f rebuildFlags) e
 	if err != nil {
 		return err
 	}
-	o.Explain = explainer(p, f.results)
+	o.Explain = explainer(p, compareKept(p, f.results))
 	o.Definition, o.Lock, o.Locals, o.Platforms = p.DefinitionBytes, p.LockBytes, hostLocals(locals), platformNames(only)
 	began := time.Now()
 	out, err := rebuild.Run(ctx, *o)

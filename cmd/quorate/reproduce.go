@@ -619,7 +619,7 @@ func (r *reproduction) tellDifferences(ctx context.Context, answer reproduced) e
 	if err := (output{kind: "oci", path: published}).write(r.project.Definition.Name, r.theirs, r.machine.store); err != nil {
 		return err
 	}
-	e, err := explainer(r.project, "")(ctx, []rebuild.Built{{Rebuilder: "published", Image: published, Report: r.report}, {Rebuilder: first.name, Image: first.layout, Report: first.report}})
+	e, err := explainer(r.project, r.compareAgain)(ctx, []rebuild.Built{{Rebuilder: "published", Image: published, Report: r.report}, {Rebuilder: first.name, Image: first.layout, Report: first.report}})
 	if err != nil {
 		if ctx.Err() != nil {
 			return err
@@ -630,4 +630,15 @@ func (r *reproduction) tellDifferences(ctx context.Context, answer reproduced) e
 	r.ui.answer("")
 	r.ui.answerBytes(e.Text)
 	return nil
+}
+
+// compareAgain is what a reader types to look closer: nothing of this is kept
+// but what --output wrote. The definition to mend is that of a checkout.
+func (r *reproduction) compareAgain([]rebuild.Built) string {
+	for _, o := range r.flags.outputs {
+		if o.kind == "oci" {
+			return diffCommand([]string{r.pinned(), o.path}, definition.FileName)
+		}
+	}
+	return fmt.Sprintf("quorate reproduce %s --output oci=here; ", r.pinned()) + diffCommand([]string{r.pinned(), "here"}, definition.FileName)
 }
