@@ -25,12 +25,16 @@ const (
 type baseImage struct {
 	tree    *tree.Tree
 	layers  []image.Layer
-	scripts *StepResult // nil when no scripts ran
-	without []Withheld  // what scripts made and the image does not hold
+	scripts *StepResult  // nil when no scripts ran
+	without []Withheld   // what scripts made and the image does not hold
+	config  image.Config // of the image that this one is built on
 }
 
 // base makes the package layers and the state layer.
 func (b *build) base(ctx context.Context) (*baseImage, error) {
+	if name := b.job.Definition.Image.Base; name != "" {
+		return b.builtOn(ctx, name)
+	}
 	shipped, err := b.set(setImage)
 	if err != nil {
 		return nil, err

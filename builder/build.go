@@ -2,12 +2,15 @@ package builder
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -249,7 +252,7 @@ func (b *build) make(ctx context.Context) (made, error) {
 	if len(layers) == 0 {
 		return made{}, &EmptyError{Platform: b.platform.String()}
 	}
-	img, err := image.New(b.imageSpec(layers))
+	img, err := image.New(b.imageSpec(layers, base.config))
 	if err != nil {
 		return made{}, err
 	}
@@ -283,7 +286,13 @@ func (b *build) runSteps(ctx context.Context) error {
 			}
 			inputs = append(inputs, in)
 		}
-		out, err := b.runStep(ctx, step, set, inputs)
+		var base *input
+		if step.Root != "" {
+			if base, err = b.input(ctx, step.Root); err != nil {
+				return err
+			}
+		}
+		out, err := b.runStep(ctx, step, stepRoot{set: set, image: base}, inputs)
 		if err != nil {
 			return err
 		}
@@ -355,20 +364,32 @@ func (b *build) singleLayer(ctx context.Context, base *baseImage, copies []tree.
 	return final, []image.Layer{l}, err
 }
 
-// imageSpec is the part of the image configuration that is not layers.
-func (b *build) imageSpec(layers []image.Layer) image.Spec {
+// imageSpec is the part of the image configuration that is not layers. What the
+// definition does not say comes from the image that this one is built on.
+func (b *build) imageSpec(layers []image.Layer, inherited image.Config) image.Spec {
 	d := b.job.Definition
+	c := d.Image.Config
 	spec := image.Spec{
 		Platform: image.Platform{OS: b.platform.OS, Architecture: b.platform.Architecture, Variant: b.platform.Variant},
 		Created:  time.Unix(b.epoch, 0).UTC(),
 		Layers:   layers,
 		Config: image.Config{
-			Entrypoint: d.Image.Config.Entrypoint, Cmd: d.Image.Config.Cmd, WorkingDir: d.Image.Config.WorkingDir,
-			ExposedPorts: d.Image.Config.ExposedPorts, Volumes: d.Image.Config.Volumes, StopSignal: d.Image.Config.StopSignal,
-			Env: environment(d.Image.Config.Env), Labels: map[string]string{},
+			User:       inherited.User,
+			Entrypoint: c.Entrypoint, Cmd: c.Cmd, WorkingDir: cmp.Or(c.WorkingDir, inherited.WorkingDir),
+			ExposedPorts: union(inherited.ExposedPorts, c.ExposedPorts), Volumes: union(inherited.Volumes, c.Volumes),
+			StopSignal: cmp.Or(c.StopSignal, inherited.StopSignal),
+			Env:        environment(inherited.Env, c.Env), Labels: map[string]string{},
 		},
 	}
-	for _, l := range d.Image.Config.Labels {
+	// A command belongs to its entry point: whoever sets one anew sets both, as with a Dockerfile.
+	if len(c.Entrypoint) == 0 {
+		spec.Config.Entrypoint = inherited.Entrypoint
+		if len(c.Cmd) == 0 {
+			spec.Config.Cmd = inherited.Cmd
+		}
+	}
+	maps.Copy(spec.Config.Labels, inherited.Labels)
+	for _, l := range c.Labels {
 		spec.Config.Labels[l.Name] = l.Value
 	}
 	for _, u := range d.Image.Accounts.Users {
@@ -379,15 +400,30 @@ func (b *build) imageSpec(layers []image.Layer) image.Spec {
 	return spec
 }
 
-// environment is the definition's, with the usual PATH first unless it sets one.
-func environment(vars []definition.Var) []string {
-	out := []string{"PATH=" + searchPath}
+// union is both lists, each word once; the second alone stays as it is.
+func union(a, b []string) []string {
+	if len(a) == 0 {
+		return b
+	}
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// environment is the inherited one, or the usual PATH alone, with the
+// definition's variables over it.
+func environment(inherited []string, vars []definition.Var) []string {
+	out := slices.Clone(inherited)
+	if !slices.ContainsFunc(out, func(v string) bool { return strings.HasPrefix(v, "PATH=") }) {
+		out = append([]string{"PATH=" + searchPath}, out...)
+	}
 	for _, v := range vars {
-		if v.Name == "PATH" {
-			out[0] = "PATH=" + v.Value
+		i := slices.IndexFunc(out, func(old string) bool { return strings.HasPrefix(old, v.Name+"=") })
+		if i < 0 {
+			out = append(out, v.Name+"="+v.Value)
 			continue
 		}
-		out = append(out, v.Name+"="+v.Value)
+		out[i] = v.Name + "=" + v.Value
 	}
 	return out
 }

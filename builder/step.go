@@ -41,8 +41,8 @@ type output struct {
 }
 
 // runStep runs one step, or finds what it left when everything that decides it is the same.
-func (b *build) runStep(ctx context.Context, step definition.Step, set *packageSet, inputs []*input) (*output, error) {
-	k := newKey("step").digest(set.key()).str(step.Run).num(b.epoch).str(string(b.Sandbox.Mapping()))
+func (b *build) runStep(ctx context.Context, step definition.Step, from stepRoot, inputs []*input) (*output, error) {
+	k := newKey("step").digest(from.key()).str(step.Run).num(b.epoch).str(string(b.Sandbox.Mapping()))
 	for _, v := range step.Env {
 		k.str(v.Name).str(v.Value)
 	}
@@ -52,7 +52,7 @@ func (b *build) runStep(ctx context.Context, step definition.Step, set *packageS
 	made := false
 	dir, err := b.Store.Derived(ctx, "step", k.done(), func(dir string) error {
 		made = true
-		return b.makeStep(ctx, step, set, inputs, dir)
+		return b.makeStep(ctx, step, from, inputs, dir)
 	})
 	if err != nil {
 		return nil, err
@@ -67,8 +67,38 @@ func (b *build) runStep(ctx context.Context, step definition.Step, set *packageS
 	return &output{tree: t, key: t.Digest()}, nil
 }
 
-func (b *build) makeStep(ctx context.Context, step definition.Step, set *packageSet, inputs []*input, dir string) error {
-	r, err := b.configured(ctx, "step/"+step.Name, set)
+// stepRoot is what a step's root is made of: packages, or the files of an image.
+type stepRoot struct {
+	set   *packageSet
+	image *input // nil for packages
+}
+
+func (s stepRoot) key() digest.Digest {
+	if s.image != nil {
+		return s.image.key
+	}
+	return s.set.key()
+}
+
+// stepRoot makes the folders that a step runs over.
+func (b *build) stepRoot(ctx context.Context, name string, from stepRoot) (root, error) {
+	if from.image == nil {
+		return b.configured(ctx, name, from.set)
+	}
+	key := newKey("image root").str(string(b.Sandbox.Mapping())).num(b.epoch).bool(b.Surroundings.ReverseOrder).digest(from.image.key).done()
+	dir, err := b.Store.Derived(ctx, "root", key, func(dir string) error {
+		defer b.phase("root", name, 0)()
+		r := root{dir}
+		if err := b.extract(ctx, r.lower(), from.image.tree); err != nil {
+			return err
+		}
+		return os.Mkdir(r.state(), 0o755)
+	})
+	return root{dir}, err
+}
+
+func (b *build) makeStep(ctx context.Context, step definition.Step, from stepRoot, inputs []*input, dir string) error {
+	r, err := b.stepRoot(ctx, "step/"+step.Name, from)
 	if err != nil {
 		return err
 	}

@@ -119,21 +119,36 @@ func (f *Files) AddSymlink(name, target string) error {
 	return f.add(tree.Entry{Path: name, Kind: tree.Symlink, Mode: 0o777, Link: target})
 }
 
+// Spool unpacks a tar or zip blob and returns its members, whose contents can
+// be opened; none is added yet.
+func (f *Files) Spool(b Blob) ([]archive.Entry, error) {
+	start := f.offset
+	a, err := archive.Unpack(b, b.Pin.Size, f.stream, archive.Options{Limits: archive.Limits{Bytes: max(1, MaxBytes-f.bytes)}})
+	if err != nil {
+		return nil, err
+	}
+	f.offset += a.DataSize
+	for i := range a.Entries {
+		if e := &a.Entries[i]; e.Kind == tree.File && e.Size > 0 {
+			e.Content = tree.Section{File: f.name, Offset: start + e.Offset, Size: e.Size}
+		}
+	}
+	return a.Entries, nil
+}
+
 // AddArchive unpacks a tar or zip blob below a folder, "" for the top. rename
 // turns a member's path into one below the folder, or says that it is left out;
 // nil keeps all. Hard links become files of their own.
 func (f *Files) AddArchive(folder string, b Blob, rename func(string) (string, bool)) error {
-	start := f.offset
-	a, err := archive.Unpack(b, b.Pin.Size, f.stream, archive.Options{Limits: archive.Limits{Bytes: max(1, MaxBytes-f.bytes)}})
+	entries, err := f.Spool(b)
 	if err != nil {
 		return err
 	}
-	f.offset += a.DataSize
-	byPath := make(map[string]archive.Entry, len(a.Entries))
-	for _, e := range a.Entries {
+	byPath := make(map[string]archive.Entry, len(entries))
+	for _, e := range entries {
 		byPath[e.Path] = e
 	}
-	for _, e := range a.Entries {
+	for _, e := range entries {
 		name, ok := e.Path, true
 		if rename != nil {
 			name, ok = rename(e.Path)
@@ -146,14 +161,14 @@ func (f *Files) AddArchive(folder string, b Blob, rename func(string) (string, b
 			first.Path = e.Path
 			e = first
 		}
-		if err := f.addMember(path.Join(folder, name), e, start); err != nil {
+		if err := f.addMember(path.Join(folder, name), e); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (f *Files) addMember(name string, e archive.Entry, start int64) error {
+func (f *Files) addMember(name string, e archive.Entry) error {
 	switch e.Kind {
 	case tree.Dir:
 		if _, there := f.paths[name]; there {
@@ -167,7 +182,7 @@ func (f *Files) addMember(name string, e archive.Entry, start int64) error {
 		if e.Mode&0o111 != 0 {
 			mode = 0o755
 		}
-		return f.add(tree.Entry{Path: name, Kind: tree.File, Mode: mode, Size: e.Size, Digest: e.Digest, Content: tree.Section{File: f.name, Offset: start + e.Offset, Size: e.Size}})
+		return f.add(tree.Entry{Path: name, Kind: tree.File, Mode: mode, Size: e.Size, Digest: e.Digest, Content: e.Content})
 	}
 	return &PathError{name, "is neither a file, a folder nor a symbolic link"}
 }

@@ -25,6 +25,7 @@ import (
 	gitfiles "quorate.dev/builder/unpack/git"
 	gomodfiles "quorate.dev/builder/unpack/gomod"
 	npmfiles "quorate.dev/builder/unpack/npm"
+	imagefiles "quorate.dev/builder/unpack/ociimage"
 	pythonfiles "quorate.dev/builder/unpack/python"
 	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/definition"
@@ -151,6 +152,7 @@ var inputKinds = map[string]inputKind{
 	lockfile.KindCargo:  {func(m *machine) inputsource.Kind { return cargo.New(cargo.MachineIndex()) }, cargofiles.Unpack},
 	lockfile.KindNpm:    {func(m *machine) inputsource.Kind { return npm.New(npm.MachineRegistries()) }, npmfiles.Unpack},
 	lockfile.KindPython: {func(*machine) inputsource.Kind { return python.New(python.MachineIndexes()...) }, pythonfiles.Unpack},
+	lockfile.KindImage:  {imageSource, imagefiles.Unpack},
 	lockfile.KindGo:     {func(*machine) inputsource.Kind { return gomod.New(goConfig) }, gomodfiles.Unpack},
 }
 

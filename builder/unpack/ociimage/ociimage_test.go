@@ -1,0 +1,173 @@
+package ociimage
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"quorate.dev/builder/tree"
+	"quorate.dev/builder/unpack"
+	"quorate.dev/lockfile"
+	"quorate.dev/lockfile/digest"
+)
+
+// layerOf packs lines: "f PATH TEXT", "d PATH", "l PATH TARGET", "h PATH FIRST", "c PATH" (a device).
+func layerOf(t *testing.T, lines string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := tar.NewWriter(z)
+	for line := range strings.Lines(lines) {
+		f := strings.Fields(line)
+		if len(f) == 0 {
+			continue
+		}
+		h := &tar.Header{Name: f[1], Mode: 0o644, Uid: 5, Gid: 6}
+		text := ""
+		switch f[0] {
+		case "f":
+			text = strings.Join(f[2:], " ")
+			h.Typeflag, h.Size = tar.TypeReg, int64(len(text))
+		case "d":
+			h.Typeflag, h.Mode = tar.TypeDir, 0o755
+		case "l":
+			h.Typeflag, h.Linkname = tar.TypeSymlink, f[2]
+		case "h":
+			h.Typeflag, h.Linkname = tar.TypeLink, f[2]
+		case "c":
+			h.Typeflag = tar.TypeChar
+		}
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func blob(t *testing.T, name string, b []byte) unpack.Blob {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "blob")
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return unpack.Blob{Pin: lockfile.Pin{Name: name, Size: int64(len(b)), SHA256: digest.Of(b)}, File: file, ReaderAt: bytes.NewReader(b)}
+}
+
+// imageOf is the blobs of an image with these layers.
+func imageOf(t *testing.T, layers ...string) []unpack.Blob {
+	t.Helper()
+	var blobs []unpack.Blob
+	var list, ids []string
+	for i, l := range layers {
+		b := blob(t, fmt.Sprintf("layer-%d", i+1), layerOf(t, l))
+		blobs = append(blobs, b)
+		list = append(list, fmt.Sprintf(`{"mediaType":"application/vnd.docker.image.rootfs.diff.tar.gzip","digest":%q,"size":%d}`, b.Pin.SHA256, b.Pin.Size))
+		ids = append(ids, fmt.Sprintf("%q", digest.Of([]byte(l))))
+	}
+	config := blob(t, "config", []byte(`{"config":{"User":"7","Env":["A=b"]},"rootfs":{"diff_ids":[`+strings.Join(ids, ",")+`]}}`))
+	manifest := blob(t, "manifest", []byte(fmt.Sprintf(`{"config":{"digest":%q},"layers":[%s]}`, config.Pin.SHA256, strings.Join(list, ","))))
+	return append(blobs, config, manifest)
+}
+
+func shown(t *testing.T, blobs []unpack.Blob) (string, error) {
+	t.Helper()
+	stream, err := os.Create(filepath.Join(t.TempDir(), "stream"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	files := unpack.NewFiles(stream, stream.Name())
+	if err := Unpack(lockfile.Input{}, blobs, files); err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for _, e := range files.Entries() {
+		text := e.Link
+		if e.Kind == tree.File {
+			r, err := tree.Open(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw, err := io.ReadAll(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Close()
+			text = string(raw)
+		}
+		fmt.Fprintln(&b, strings.TrimSpace(string(e.Kind)+" "+e.Path+" "+text))
+	}
+	return b.String(), nil
+}
+
+func TestLayers(t *testing.T) {
+	const below = "d etc\nf etc/a old\nf etc/b kept\nd opt\nd opt/x\nf opt/x/deep gone\nf opt/y gone\nf file text\n"
+	for _, test := range []struct{ summary, layer, want string }{
+		{"nothing", "", "d etc\nf etc/a old\nf etc/b kept\nf file text\nd opt\nd opt/x\nf opt/x/deep gone\nf opt/y gone\n"},
+		{"a new file", "f etc/a new\n", "d etc\nf etc/a new\nf etc/b kept\nf file text\nd opt\nd opt/x\nf opt/x/deep gone\nf opt/y gone\n"},
+		{"whiteouts", "f etc/.wh.a\nf .wh.opt\n", "d etc\nf etc/b kept\nf file text\n"},
+		{"an opaque folder", "d opt\nf opt/.wh..wh..opq\nd opt/x\nf opt/x/other here\n", "d etc\nf etc/a old\nf etc/b kept\nf file text\nd opt\nd opt/x\nf opt/x/other here\n"},
+		{"all hidden", "f .wh..wh..opq\nf only this\n", "f only this\n"},
+		{"a file in place of a folder", "f opt now a file\n", "d etc\nf etc/a old\nf etc/b kept\nf file text\nf opt now a file\n"},
+		{"links", "f z/a text\nh z/b z/a\nl z/c ../etc\nf .wh.opt\nf .wh.etc\n", "f file text\nf z/a text\nh z/b z/a\nl z/c ../etc\n"},
+	} {
+		got, err := shown(t, imageOf(t, below, test.layer))
+		if err != nil || got != test.want {
+			t.Errorf("%s: %v\ngot\n%s\nwant\n%s", test.summary, err, got, test.want)
+		}
+	}
+}
+
+func TestHostileLayers(t *testing.T) {
+	for _, test := range []struct{ summary, layer, want string }{
+		{"out of the root", "f ../x text\n", `layer 2 (sha256:`},
+		{"absolute", "f /x text\n", `has an absolute name`},
+		{"a device", "c dev/null\n", `member "dev/null" is a character device`},
+		{"through a link of another layer", "f link/x text\n", `"link/x" lies below "link", which is not a directory`},
+	} {
+		_, err := shown(t, imageOf(t, "l link /etc\n", test.layer))
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %s", test.summary, err, test.want)
+		}
+	}
+}
+
+func TestRead(t *testing.T) {
+	blobs := imageOf(t, "f a b\n", "f c d\n")
+	base, err := Read(blobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(base.Layers) != 2 || base.Layers[0].MediaType != "application/vnd.oci.image.layer.v1.tar+gzip" || base.Layers[1].DiffID != digest.Of([]byte("f c d\n")) || base.Config.User != "7" {
+		t.Errorf("got %+v", base)
+	}
+	for _, test := range []struct {
+		summary string
+		blobs   []unpack.Blob
+		want    string
+	}{
+		{"a layer that is not locked", blobs[1:], "the lock does not have layer 1 (sha256:"},
+		{"no configuration", append([]unpack.Blob{blobs[0], blobs[1]}, blobs[3]), "the lock does not have the configuration sha256:"},
+		{"no manifest", blobs[:3], "the lock has 0 manifests of the image for one platform"},
+		{"two manifests", append(imageOf(t, "f x y\n"), blobs...), "the lock has 2 manifests of the image for one platform"},
+	} {
+		if _, err := Read(test.blobs); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %s", test.summary, err, test.want)
+		}
+	}
+}
