@@ -2,6 +2,7 @@ package diff
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -35,8 +36,9 @@ func (n *Node) Holds(path string) bool {
 	return false
 }
 
-// WriteDepth writes all that is known of one path: every finding with both values,
-// and the differing bytes in hexadecimal with what stands around them. found
+// WriteDepth writes all that is known of one path: every finding with both values and,
+// of texts, the lines around, the differing bytes in hexadecimal with what stands around them,
+// and what follows from these in one line for each node. found
 // is false when nothing of that path differs.
 func (r *Result) WriteDepth(w io.Writer, path string) (found bool, err error) {
 	b := bufio.NewWriter(w)
@@ -79,19 +81,69 @@ func (n *Node) writeDepth(b *bufio.Writer, x, y string) {
 		}
 		fmt.Fprintln(b)
 	}
+	shown := 0
+	var effects []string
 	for i := range n.Findings {
-		if i == deepFindings {
-			fmt.Fprintf(b, "  … and %d more\n", len(n.Findings)-i)
-			return
-		}
 		f := &n.Findings[i]
-		f.write(b, x, y)
-		if f.Effect {
-			fmt.Fprintln(b, "    follows from other differences")
+		if f.Effect && f.What != WhatString { // strings are what people look for in programs
+			effects = append(effects, Quote(strings.TrimSuffix(f.What+" "+f.Where, " ")))
+			continue
 		}
-		if f.What != WhatText || i < dumpedLines {
+		if shown++; shown > deepFindings {
+			continue
+		}
+		f.head(b)
+		n.context(b, f, false)
+		value(b, x, f.A)
+		value(b, y, f.B)
+		n.context(b, f, true)
+		if f.What != WhatText || shown <= dumpedLines {
 			n.dump(b, f, x, y)
 		}
+	}
+	if shown > deepFindings {
+		fmt.Fprintf(b, "  … and %d more\n", shown-deepFindings)
+	}
+	if len(effects) > 0 {
+		fmt.Fprintf(b, "  what follows: %s\n", list(effects))
+	}
+}
+
+// contextLines and contextBytes bound what is shown around changed lines, before and after.
+const contextLines, contextBytes = 2, 400
+
+// context shows the lines around a changed one, from the side that has it.
+func (n *Node) context(b *bufio.Writer, f *Finding, after bool) {
+	if f.What != WhatText || len(f.Runs) == 0 || f.Outer || len(f.A)+len(f.B) > maxValue {
+		return
+	}
+	w, text := A, f.A
+	if text == "" {
+		w, text = B, f.B
+	}
+	at := f.Runs[0].On(w).Offset
+	head, err := n.Slice(w, Range{max(0, at-contextBytes), min(at, contextBytes)}, contextBytes)
+	if err != nil {
+		return
+	}
+	begin := at - int64(len(head)) + int64(bytes.LastIndexByte(head, '\n')+1) // of the line
+	from, size := max(0, begin-contextBytes), min(begin, contextBytes)
+	if after {
+		from = begin + int64(len(text))
+		size = min(contextBytes, max(0, n.Part(w).Size-from))
+	}
+	around, err := n.Slice(w, Range{from, size}, contextBytes)
+	if err != nil || len(around) == 0 {
+		return
+	}
+	lines := strings.Split(strings.TrimSuffix(string(around), "\n"), "\n")
+	if after {
+		lines = lines[:min(len(lines), contextLines)]
+	} else {
+		lines = lines[max(0, len(lines)-contextLines):]
+	}
+	for _, l := range lines {
+		fmt.Fprintf(b, "      %s\n", Quote(l))
 	}
 }
 
@@ -125,12 +177,12 @@ func (n *Node) dumpRange(b *bufio.Writer, w Which, label string, r Range) {
 	from := max(0, r.Offset-dumpedAround) &^ 15
 	to := min(r.Offset+min(r.Length, dumpedMost)+dumpedAround, p.Size)
 	to = min((to+15)&^15, p.Size)
-	bytes, err := p.src.slice(from, max(0, to-from))
+	raw, err := p.src.slice(from, max(0, to-from))
 	if err != nil {
 		return
 	}
-	for at := 0; at < len(bytes); at += 16 {
-		line := bytes[at:min(at+16, len(bytes))]
+	for at := 0; at < len(raw); at += 16 {
+		line := raw[at:min(at+16, len(raw))]
 		fmt.Fprintf(b, "    %s %08x ", label, from+int64(at))
 		for i, c := range line {
 			off := from + int64(at+i)
@@ -138,7 +190,7 @@ func (n *Node) dumpRange(b *bufio.Writer, w Which, label string, r Range) {
 			switch {
 			case off == r.Offset && r.Length > 0:
 				mark = '['
-			case off == r.End() && r.Length > 0:
+			case off == r.End() && r.Length > 0 && i > 0: // else it stands behind the line above
 				mark = ']'
 			}
 			fmt.Fprintf(b, "%c%02x", mark, c)

@@ -131,6 +131,13 @@ func (n *Node) size() string {
 }
 
 func (f *Finding) write(b io.Writer, x, y string) {
+	f.head(b)
+	value(b, x, f.A)
+	value(b, y, f.B)
+}
+
+// head says what differs and where, and what is known besides.
+func (f *Finding) head(b io.Writer) {
 	fmt.Fprintf(b, "  %s", f.What)
 	if f.Where != "" {
 		fmt.Fprintf(b, " %s", Quote(f.Where))
@@ -148,8 +155,6 @@ func (f *Finding) write(b io.Writer, x, y string) {
 	if f.Note != "" {
 		fmt.Fprintf(b, "    %s\n", Quote(f.Note))
 	}
-	value(b, x, f.A)
-	value(b, y, f.B)
 }
 
 // position is a line, with its column where that is known; "-" where the side has none.

@@ -276,6 +276,9 @@ func (s *search) byField(n *diff.Node, f *diff.Finding) (claim, bool) {
 
 // contents explains what no field detector took: text and bytes.
 func (s *search) contents(n *diff.Node, rest []*diff.Finding) {
+	if documents[n.Format] && s.values(n, rest) {
+		return
+	}
 	if list, ok := s.wholeNode(n, rest); ok {
 		for _, f := range rest {
 			s.claim(n, f, list...)
@@ -295,6 +298,22 @@ func (s *search) contents(n *diff.Node, rest []*diff.Finding) {
 		}
 		s.claim(n, f, list...)
 	}
+}
+
+// values explains a document value by value: a key and its line say more than the line alone. It
+// claims nothing when one of them is not explained so.
+func (s *search) values(n *diff.Node, rest []*diff.Finding) bool {
+	lists := make([][]claim, len(rest))
+	for i, f := range rest {
+		var ok bool
+		if lists[i], ok = s.one(n, f); !ok || f.Outer {
+			return false
+		}
+	}
+	for i, f := range rest {
+		s.claim(n, f, lists[i]...)
+	}
+	return true
 }
 
 // wholeNode judges the node's bytes as one, when all that is left are findings in its contents.
@@ -604,6 +623,7 @@ func (s *search) settle(cmp *diff.Comparison) {
 		}
 		many := max(1, f.entries)
 		t.Differing += many
+		t.Files = max(t.Files, t.Differing) // documents of an image are no entries of it
 		if len(f.left) == 0 {
 			t.Explained += many
 		} else {

@@ -170,6 +170,9 @@ func built(r *cause.Report) string {
 func account(r *cause.Report) string {
 	t := r.Total
 	s := fmt.Sprintf("%s of %s differ", plural(t.Differing, "file"), group(int64(t.Files)))
+	if t.Differing == 1 {
+		s += "s"
+	}
 	if len(r.Causes) > 0 {
 		verb := "explain"
 		if len(r.Causes) == 1 {
