@@ -131,11 +131,7 @@ func runPublish(ctx context.Context, ui *terminal, results, refText string, f pu
 	if p.staging, err = stagingIn(f.staging); err != nil {
 		return err
 	}
-	policy, err := f.readPolicy(results)
-	if err != nil {
-		return err
-	}
-	if p.policy, err = policy.For(ref.Repository(), time.Now()); err != nil {
+	if p.policy, err = f.readPolicy(results, ref); err != nil {
 		return err
 	}
 	if err := p.readResults(results); err != nil {
@@ -171,9 +167,14 @@ func runPublish(ctx context.Context, ui *terminal, results, refText string, f pu
 	return nil
 }
 
-// readPolicy reads the policy given, else the one that the results were judged by.
-func (f *publishFlags) readPolicy(results string) (*agreement.Policy, error) {
-	return readPolicy(cmp.Or(f.policy, filepath.Join(results, "policy.yaml")))
+// readPolicy reads the policy given, else the one that the results were judged
+// by, as it is for the repository.
+func (f *publishFlags) readPolicy(results string, ref registry.Reference) (*agreement.Policy, error) {
+	whole, err := readPolicy(cmp.Or(f.policy, filepath.Join(results, "policy.yaml")))
+	if err != nil {
+		return nil, err
+	}
+	return whole.For(ref.Repository(), time.Now())
 }
 
 // publishTarget reads where to publish. What is published has its own digest.

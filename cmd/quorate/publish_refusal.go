@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"quorate.dev/builder/image"
 	"quorate.dev/rebuild/agreement"
@@ -31,11 +30,7 @@ func runPublishRefusal(ctx context.Context, ui *terminal, results, refText strin
 		return err
 	}
 	p := &publication{ui: ui, client: f.registry.client(ui), ref: ref}
-	policy, err := f.readPolicy(results)
-	if err != nil {
-		return err
-	}
-	if p.policy, err = policy.For(ref.Repository(), time.Now()); err != nil {
+	if p.policy, err = f.readPolicy(results, ref); err != nil {
 		return err
 	}
 	decision, err := p.readRefusal(results)

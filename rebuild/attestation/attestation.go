@@ -22,7 +22,7 @@
 //	  buildType            https://quorate.dev/buildtypes/image/v1
 //	  externalParameters   name, platforms, sourceDateEpoch, definition and lock ("sha256:…"); nothing else is accepted
 //	  internalParameters   assembler, lockFormat
-//	  resolvedDependencies definition, lock, every package (purl), file and local tree, sorted
+//	  resolvedDependencies definition, lock, every package, file, pin of other inputs (purl) and local tree, sorted
 //	runDetails
 //	  builder              id, version.quorate
 //	  metadata             invocationId = NONCE/REBUILDER/ATTEMPT, startedOn, finishedOn
