@@ -4,9 +4,12 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"net/url"
+	"slices"
 	"sort"
 	"strings"
 	"unicode/utf16"
+
+	"quorate.dev/diff"
 )
 
 // canary is a value known of both hosts: where A has one and B the other, the
@@ -16,6 +19,7 @@ type canary struct {
 	entry string // id of the cause it speaks for
 	a, b  string
 	how   string // "" plain, else "base64", "hex" …
+	fact  string // what the values are, when no record says it
 }
 
 // searchable says which facts are looked for in text and which cause each
@@ -56,6 +60,26 @@ func canaries(a, b Facts) []canary {
 		}
 	}
 	return out
+}
+
+// learn takes the folders of the builds from debug information: DW_AT_comp_dir is where
+// the compiler was started, wherever that is. What both end in alike is of the sources.
+func (p *pair) learn(root *diff.Node) {
+	root.Walk(func(n *diff.Node) bool {
+		for i := range n.Findings {
+			f := &n.Findings[i]
+			if f.What != diff.WhatDwarf || !strings.HasPrefix(f.Where, "DW_AT_comp_dir") || !strings.HasPrefix(f.A, "/") || !strings.HasPrefix(f.B, "/") {
+				continue
+			}
+			u, v := ownFolders(f.A, f.B)
+			if u == v || slices.ContainsFunc(p.known, func(c canary) bool { return strings.Contains(u, c.a) && strings.Contains(v, c.b) }) || len(p.known) >= 2*maxFacts {
+				continue
+			}
+			p.known = append(p.known, canary{name: "comp_dir", entry: "3-build-path", a: u, b: v, fact: "the folders in which the compiler ran, as debug information says"})
+		}
+		return true
+	})
+	sort.SliceStable(p.known, func(i, j int) bool { return len(p.known[i].a)+len(p.known[i].b) > len(p.known[j].a)+len(p.known[j].b) })
 }
 
 // disguises are the forms in which builds write such values.
@@ -106,6 +130,9 @@ func utf16Bytes(s string, big bool) string {
 
 // says describes the fact for a reader.
 func (c canary) says() string {
+	if c.fact != "" {
+		return c.fact
+	}
 	s := "= " + c.name + " of each host"
 	if c.how != "" {
 		s += " (" + c.how + ")"

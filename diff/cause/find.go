@@ -127,6 +127,7 @@ func label(sides []SideReport) {
 
 func (s *search) compare(cmp *diff.Comparison) {
 	s.pair = newPair(s.facts(cmp.A), s.facts(cmp.B))
+	s.pair.learn(cmp.Root)
 	s.sideNo = [2]int{cmp.A, cmp.B}
 	s.files = map[string]*fileState{}
 	s.report.Inputs = append(s.report.Inputs, inputs(cmp.Root)...)
@@ -606,7 +607,7 @@ func inside(n *diff.Node) string {
 // settle judges files as wholes, once all findings were offered: build-ids alone, what is left, what is proven.
 func (s *search) settle(cmp *diff.Comparison) {
 	t := &s.report.Total
-	t.Files = max(t.Files, cmp.Total.Files)
+	documents := 0 // of the image, and its layers as wholes
 	t.Bytes += cmp.Total.Bytes
 	var unexplained int64
 	for _, key := range slices.Sorted(maps.Keys(s.files)) {
@@ -622,6 +623,9 @@ func (s *search) settle(cmp *diff.Comparison) {
 			continue
 		}
 		many := max(1, f.entries)
+		if f.node == nil && f.entries == 0 {
+			documents++
+		}
 		t.Differing += many
 		t.Files = max(t.Files, t.Differing) // documents of an image are no entries of it
 		if len(f.left) == 0 {
@@ -633,6 +637,7 @@ func (s *search) settle(cmp *diff.Comparison) {
 		s.fold(f)
 		s.report.Areas = append(s.report.Areas, Area{Layer: f.layer, Path: f.path, Bytes: max(1, areaBytes(f))})
 	}
+	t.Files = max(t.Files, cmp.Total.Files+documents)
 	t.ExplainedBytes += max(0, cmp.Total.Bytes-unexplained)
 }
 

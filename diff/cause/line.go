@@ -669,4 +669,4 @@ func ownFolders(a, b string) (string, string) {
 }
 
 // folders are paths in places where builds are usually made.
-var folders = regexp.MustCompile(`/(?:tmp|var/tmp|build|builds|work|workspace|home|root|src|usr/src|mnt|run/build|github/workspace|__w)(?:/[A-Za-z0-9._+~@%-]+)+`)
+var folders = regexp.MustCompile(`/(?:tmp|var/tmp|dev/shm|build|builds|scratch|srv|var/lib/jenkins|work|workspace|home|root|src|usr/src|mnt|run/build|github/workspace|__w)(?:/[A-Za-z0-9._+~@%-]+)+`)
