@@ -50,14 +50,18 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 // HTML writes one file that needs nothing else: no network, no fonts, no frame.
 // Its policy allows the one script by digest and forbids all loading.
 func HTML(w io.Writer, r *cause.Report) error {
-	picture, err := treemap(r.Areas)
+	broad, err := treemap(r.Areas, wideMap)
+	if err != nil {
+		return err
+	}
+	tall, err := treemap(r.Areas, tallMap)
 	if err != nil {
 		return err
 	}
 	sum := sha256.Sum256([]byte(pageJS))
 	return page.Execute(w, map[string]any{
 		"R": r, "Headline": headline(r), "Built": built(r), "Account": account(r), "Inputs": inputsLine(r), "Predicted": predicted(r),
-		"Map": picture, "Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'",
+		"Map": broad + tall, "Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'",
 		"CSS": template.CSS(pageCSS), "JS": template.JS(pageJS), //nolint:gosec // our own files
 	})
 }

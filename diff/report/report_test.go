@@ -160,12 +160,25 @@ type("Enter"); said.push("open=" + document.querySelectorAll("#cause-1 details[o
 type("e"); said.push("all=" + (document.querySelectorAll("details[open]").length === document.querySelectorAll("details").length));
 type("?"); said.push("help=" + document.getElementById("help").open);
 type("?"); said.push("help=" + document.getElementById("help").open);
+said.push("maps=" + [...document.querySelectorAll("svg")].filter((s) => getComputedStyle(s).display !== "none").map((s) => s.getAttribute("class")));
+said.push("ground=" + getComputedStyle(document.body).backgroundColor);
 document.querySelector("svg a").dispatchEvent(new MouseEvent("click", {bubbles: true, cancelable: true}));
 said.push("wide=" + (document.documentElement.scrollWidth <= window.innerWidth));
 document.title = said.join(" ");
 </script></body>`
-	for _, width := range []int{500, 1280} {
-		title := dump(t, chromium, strings.Replace(policy.ReplaceAllString(page, ""), "</body>", typist, 1), width)
+	for _, screen := range []struct {
+		width           int
+		picture, ground string // which map is to be seen, and what ground the page has
+		flags           []string
+	}{
+		{500, "maps=tall ", "ground=rgb(255, 255, 255)", nil},
+		{1280, "maps=broad ", "ground=rgb(14, 17, 22)", []string{"--blink-settings=preferredColorScheme=0"}},
+	} {
+		width := screen.width
+		title := dump(t, chromium, strings.Replace(policy.ReplaceAllString(page, ""), "</body>", typist, 1), width, screen.flags...)
+		if !strings.Contains(title, screen.picture) || !strings.Contains(title, screen.ground) {
+			t.Errorf("at %d pixels the page says %q, expected %q and %q", width, title, screen.picture, screen.ground)
+		}
 		want := "j=cause-1 j=cause-2 k=cause-1 4=cause-4 G=builds g=cause-1 Enter=cause-1 open=2 Enter=cause-1 open=0 e=cause-1 all=true"
 		if !strings.HasPrefix(title, want) || !strings.Contains(title, "help=true") || !strings.Contains(title, "help=false") || !strings.HasSuffix(title, "wide=true") {
 			t.Errorf("at %d pixels the page says %q, expected %q …", width, title, want)
@@ -178,16 +191,17 @@ document.title = said.join(" ");
 }
 
 // dump opens a page and returns its title afterwards.
-func dump(t *testing.T, chromium, page string, width int) string {
+func dump(t *testing.T, chromium, page string, width int, flags ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "page.html")
 	if err := os.WriteFile(file, []byte(page), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir="+filepath.Join(dir, "profile"),
-		fmt.Sprintf("--window-size=%d,900", width), "--virtual-time-budget=3000", "--dump-dom", "file://"+file)
+	args := append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir=" + filepath.Join(dir, "profile"),
+		fmt.Sprintf("--window-size=%d,900", width), "--virtual-time-budget=3000", "--dump-dom"}, flags...)
+	cmd := exec.CommandContext(t.Context(), chromium, append(args, "file://"+file)...)
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -11,12 +11,14 @@ import (
 	"quorate.dev/diff/cause"
 )
 
-// The map is drawn in a square of these units; the browser scales it.
-const (
-	mapWidth  = 1000.0
-	mapHeight = 320.0
-	mapTiles  = 120 // more would be too small to see; the rest is summed up
+// The map is drawn twice, in rectangles of these units, which the browser scales: one for a screen
+// and one for a phone, where the first would be too small to read.
+var (
+	wideMap = [2]float64{1000, 320}
+	tallMap = [2]float64{380, 420}
 )
+
+const mapTiles = 120 // more would be too small to see; the rest is summed up
 
 // tile is a rectangle of the map.
 type tile struct {
@@ -30,7 +32,7 @@ type tile struct {
 
 // tiles lays out where the differences lie: layers, in them folders' files, each as
 // large as the logarithm of its differing bytes, so that a one-byte file can be seen beside a large one.
-func tiles(areas []cause.Area) []tile {
+func tiles(areas []cause.Area, size [2]float64) []tile {
 	groups := map[string][]tile{}
 	var names []string
 	for i, a := range areas {
@@ -66,7 +68,7 @@ func tiles(areas []cause.Area) []tile {
 		outer = append(outer, tile{Label: visible(n, 40), Title: visible(n, 200), Cause: -1, area: sum, key: n})
 	}
 	sort.SliceStable(outer, func(i, j int) bool { return outer[i].area > outer[j].area })
-	squarify(outer, 0, 0, mapWidth, mapHeight)
+	squarify(outer, 0, 0, size[0], size[1])
 	var all []tile
 	for _, o := range outer {
 		all = append(all, o)
@@ -126,12 +128,12 @@ func squarify(tiles []tile, x, y, w, h float64) {
 }
 
 // treemap draws the map as SVG. Every text is escaped by html/template.
-func treemap(areas []cause.Area) (template.HTML, error) {
+func treemap(areas []cause.Area, size [2]float64) (template.HTML, error) {
 	if len(areas) == 0 {
 		return "", nil
 	}
 	var b strings.Builder
-	err := mapTemplate.Execute(&b, map[string]any{"Width": mapWidth, "Height": mapHeight, "Tiles": tiles(areas)})
+	err := mapTemplate.Execute(&b, map[string]any{"Width": size[0], "Height": size[1], "Tiles": tiles(areas, size), "Tall": size == tallMap})
 	return template.HTML(b.String()), err //nolint:gosec // made by the template above
 }
 
@@ -141,7 +143,7 @@ var mapTemplate = template.Must(template.New("map").Funcs(template.FuncMap{
 	"hue":   hue,
 	"fits":  func(t tile) bool { return t.W > 46 && t.H > 16 },
 	"chars": func(t tile) string { return visible(t.Label, max(2, int(t.W/7.4))) },
-}).Parse(`<svg viewBox="0 0 {{n .Width}} {{n .Height}}" role="img" aria-label="where the differences lie" preserveAspectRatio="none">
+}).Parse(`<svg class="{{if .Tall}}tall{{else}}broad{{end}}" viewBox="0 0 {{n .Width}} {{n .Height}}" role="img" aria-label="where the differences lie" preserveAspectRatio="none">
 {{- range .Tiles}}{{if eq .Cause -1}}
 <g><title>{{.Title}}</title><rect class="folder" x="{{n .X}}" y="{{n .Y}}" width="{{n .W}}" height="{{n .H}}"/>{{if and (fits .) (ge .H 40.0)}}<text class="name" x="{{plus .X 5}}" y="{{plus .Y 13}}">{{chars .}}</text>{{end}}</g>
 {{- else}}
