@@ -24,7 +24,7 @@ CRANE := github.com/google/go-containerregistry/cmd/crane@v0.22.1
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What the tests hold us against, as command=Debian package.
-TOOLS := skopeo=skopeo umoci=umoci newuidmap=uidmap dockerd=docker.io sshd=openssh-server pgrep=procps \
+TOOLS := skopeo=skopeo umoci=umoci newuidmap=uidmap dockerd=docker.io ip=iproute2 sshd=openssh-server pgrep=procps \
 	mmdebstrap=mmdebstrap diffoscope=diffoscope-minimal chromium=chromium npm=npm git=git in-toto-verify=in-toto softhsm2-util=softhsm2 pkcs11-tool=opensc openssl=openssl
 
 # What makes the pairs of testdata/pairs, the same way.

@@ -11,7 +11,7 @@
 //  3. each commits to its answer; when all have, or have failed, they are asked for it;
 //  4. each report is held against the commitment and the time that it was asked for, and
 //     opened with the key that was enrolled for its rebuilder (package attestation),
-//     never with one that came with it;
+//     never with one that came with it; what came with it must be what it reports;
 //  5. agreement.Judge decides; every expected rebuilder ends with an outcome;
 //  6. on agreement, and only then, the agreement is signed; otherwise a refusal
 //     is, which says who answered what and which nobody takes for an agreement,
@@ -454,6 +454,12 @@ func (r *run) take(who Rebuilder, folder string, a *answer, result host.Result, 
 	if err := a.check(r.nonce, result.Salt, r.now()); err != nil && a.submission.Err == nil {
 		a.submission = agreement.Submission{Rebuilder: who.Name, Err: err}
 	}
+	if report := a.submission.Report; report != nil {
+		if err := holds(filepath.Join(folder, "image"), report.Subjects); err != nil {
+			why := strings.ReplaceAll(err.Error(), folder, who.Name) // the folder's name is not its last one
+			a.submission = agreement.Submission{Rebuilder: who.Name, Err: fmt.Errorf("what it handed in is not what it reports: %s", why)}
+		}
+	}
 	a.submission.Committed = a.committed
 	return writeFile(filepath.Join(folder, reportName), a.envelope)
 }
@@ -600,42 +606,30 @@ func manifests(a *agreement.Agreement) []digest.Digest {
 	return all
 }
 
-// keepImage moves an agreeing rebuilder's image to image/ after checking that
-// it is, byte for byte, what was agreed on, and removes the others' equal ones.
-// An image that a dissenter built stays.
+// keepImage moves the first agreeing rebuilder's image to image/, and removes the
+// others', which are equal (take has checked each). An image that a dissenter built stays.
 func (r *run) keepImage(out *Outcome) error {
-	var failed []error
 	kept := false
 	for _, o := range out.Verdict.Outcomes {
 		if o.Result != agreement.Agrees {
 			continue
 		}
 		dir := r.results.path("rebuilders", o.Rebuilder, "image")
+		var err error
 		if kept {
-			if err := os.RemoveAll(dir); err != nil {
-				return err
-			}
-			continue
+			err = os.RemoveAll(dir)
+		} else {
+			err = os.Rename(dir, r.results.path("image"))
 		}
-		if err := holds(dir, out.Agreement.Subjects()); err != nil {
-			failed = append(failed, fmt.Errorf("what %q handed in is not what it reports: %w", o.Rebuilder, err))
-			continue
-		}
-		if err := os.Rename(dir, r.results.path("image")); err != nil {
-			return err
+		if err != nil {
+			return fmt.Errorf("cannot write results: %w", err)
 		}
 		kept = true
-	}
-	if !kept {
-		return errors.Join(failed...)
-	}
-	for _, err := range failed {
-		out.Warnings = append(out.Warnings, err.Error())
 	}
 	return nil
 }
 
-// holds says whether an OCI layout holds exactly the images agreed on, every blob read and checked.
+// holds says whether an OCI layout holds exactly the images that a report names, every blob read and checked.
 func holds(dir string, subjects []agreement.Subject) error {
 	layout, err := image.ReadOCI(dir)
 	if err != nil {
@@ -649,7 +643,7 @@ func holds(dir string, subjects []agreement.Subject) error {
 	}
 	for _, img := range layout.Images {
 		if !want[img.ManifestDigest] {
-			return fmt.Errorf("it holds the image %s, which is not agreed on", img.ManifestDigest)
+			return fmt.Errorf("it holds the image %s, which its report does not name", img.ManifestDigest)
 		}
 		delete(want, img.ManifestDigest)
 	}

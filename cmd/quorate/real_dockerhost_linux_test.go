@@ -22,7 +22,7 @@ func TestRealDockerHost(t *testing.T) {
 	d.enrol(t)
 	before := d.there(t)
 	ready := d.run(t, "rebuilders", "check", d.path("rebuilders.yaml")).stdout
-	if !regexp.MustCompile(`(?m)^there +acme +docker unix:\S+ +yes +engine \S+, API 1\.\d+, kernel \S+, isolation root-map, clock off by \S+, [1-9]\d* GiB free$`).MatchString(ready) {
+	if !regexp.MustCompile(`(?m)^there +acme +docker unix:\S+ +yes +engine \S+, API 1\.\d+, kernel \S+, isolation root-map, clock off by \S+, [1-9]\d* GiB free, engine id \S+$`).MatchString(ready) {
 		t.Errorf("check says\n%s", ready)
 	}
 	out := d.rebuild(t)

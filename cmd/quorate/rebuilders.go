@@ -139,8 +139,25 @@ func (m *machine) checkHere(r rebuild.FileRebuilder) checked {
 		c.trouble = otherKey(key, r.Key)
 		return c
 	}
-	c.what = "mapping " + string(s.Mapping())
+	facts, dir := hostFacts("."), "."
+	if store, err := storeDir(); err == nil {
+		dir = store // it may not be there yet; then its disk is not known
+	}
+	free := freeAt(dir)
+	if free >= 0 && free < docker.LeastFree {
+		c.trouble = fmt.Sprintf("the disk of %q has %.1f GiB left, expected %d", dir, float64(free)/(1<<30), docker.LeastFree>>30)
+		return c
+	}
+	c.what = fmt.Sprintf("mapping %s, kernel %s%s", s.Mapping(), facts["kernel"], freeText(free))
 	return c
+}
+
+// freeText is what a disk has left, for a line of the table; "" when that is not known.
+func freeText(free int64) string {
+	if free < 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d GiB free", free>>30)
 }
 
 func otherKey(has, enrolled keyfile.PublicKey) string {
@@ -165,8 +182,8 @@ func checkEngine(ctx context.Context, r rebuild.FileRebuilder) checked {
 	case facts.Trouble != "":
 		c.trouble = facts.Trouble
 	default:
-		c.what = fmt.Sprintf("engine %s, API %s, kernel %s, isolation %s, clock off by %s, %d GiB free",
-			facts.Engine, facts.API, facts.Kernel, facts.Row, facts.Skew.Abs().Round(10*time.Millisecond), facts.Free>>30)
+		c.what = fmt.Sprintf("engine %s, API %s, kernel %s, isolation %s, clock off by %s%s, engine id %.12s…",
+			facts.Engine, facts.API, facts.Kernel, facts.Row, facts.Skew.Abs().Round(10*time.Millisecond), freeText(facts.Free), facts.ID)
 	}
 	return c
 }

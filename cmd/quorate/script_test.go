@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -42,7 +43,25 @@ var update = flag.Bool("update", false, "write golden files of the stories anew"
 
 func TestMain(m *testing.M) {
 	sandbox.Main(builder.Tasks())
-	testscript.Main(m, map[string]func(){"quorate": main})
+	testscript.Main(m, map[string]func(){"quorate": func() {
+		wrongClock()
+		main()
+	}})
+}
+
+// wrongClock sets the clock of one rebuilder's machine wrong: QUORATE_STORY_CLOCK is
+// NAME=DURATION. Only this test binary knows it.
+func wrongClock() {
+	name, text, _ := strings.Cut(os.Getenv("QUORATE_STORY_CLOCK"), "=")
+	if off, err := time.ParseDuration(text); err == nil {
+		right := clock
+		clock = func(rebuilder string) time.Time {
+			if rebuilder == name {
+				return right(rebuilder).Add(off)
+			}
+			return right(rebuilder)
+		}
+	}
 }
 
 func TestScript(t *testing.T) {

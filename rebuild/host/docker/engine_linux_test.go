@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -21,6 +22,11 @@ import (
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "worker" {
 		switch os.Args[2] {
+		case "--inputs":
+			if err := ReceiveInputs(context.Background(), os.Args[3], os.Stdin, os.Stdout); err != nil {
+				fmt.Fprintln(os.Stderr, "quorate: "+err.Error())
+				os.Exit(2)
+			}
 		case "--check":
 			fmt.Println("identity")
 		case "--make-key":
@@ -71,13 +77,18 @@ type testEngine struct {
 
 func newEngine(t *testing.T, flags ...string) *testEngine {
 	t.Helper()
+	return newEngineIn(t, nil, flags...)
+}
+
+func newEngineIn(t *testing.T, network *dockertest.Network, flags ...string) *testEngine {
+	t.Helper()
 	e := &testEngine{program: filepath.Join(t.TempDir(), "worker")}
 	build := exec.Command("go", "test", "-c", "-o", e.program, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	e.Engine = dockertest.Start(t, flags...)
+	e.Engine = dockertest.StartIn(t, network, flags...)
 	return e
 }
 
@@ -90,7 +101,7 @@ func (e *testEngine) host() *Host {
 	return &Host{Endpoint: Endpoint{Address: e.Socket}, Executable: e.program}
 }
 
-// left are the containers and volumes that are there, key volumes aside, and mounts and
+// left are the containers and volumes that are there, those of keys and inputs aside, and mounts and
 // processes of containers.
 func (e *testEngine) left(t *testing.T) []string {
 	var left []string
@@ -98,7 +109,7 @@ func (e *testEngine) left(t *testing.T) []string {
 		left = append(left, "container "+c)
 	}
 	for _, v := range strings.Fields(e.docker(t, "volume", "ls", "--quiet")) {
-		if !strings.HasPrefix(v, "quorate-key-") {
+		if !strings.HasPrefix(v, "quorate-key-") && !strings.HasPrefix(v, "quorate-inputs-") {
 			left = append(left, "volume "+v)
 		}
 	}

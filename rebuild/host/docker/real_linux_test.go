@@ -2,25 +2,22 @@ package docker
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
+	"context"
 	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"quorate.dev/lockfile"
+	"quorate.dev/lockfile/definition"
+	"quorate.dev/lockfile/digest"
 	"quorate.dev/rebuild/host"
+	"quorate.dev/rebuild/host/docker/dockertest"
 )
 
 // orchestratorVar makes the test binary a process that starts workers which hang:
@@ -202,90 +199,21 @@ func refuses(t *testing.T, e *testEngine, p Endpoint, why, hint string) {
 	}
 }
 
-// authority signs certificates.
-type authority struct {
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-	pem  []byte
-}
-
-func newAuthority(t *testing.T) *authority {
-	a := &authority{}
-	var err error
-	if a.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a.cert, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	a.pem = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return a
-}
-
-// folder writes ca.pem, cert.pem and key.pem of a new certificate, for 127.0.0.1.
-func (a *authority) folder(t *testing.T, until time.Time) string {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "test"},
-		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: until, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	for name, text := range map[string][]byte{
-		"ca.pem": a.pem, "cert.pem": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		"key.pem": pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private}),
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
-}
-
 // TestRealTLS reaches an engine over TCP, with good and bad certificates, and by
 // a context that the docker command made.
 func TestRealTLS(t *testing.T) {
 	real(t)
-	ca, stranger := newAuthority(t), newAuthority(t)
+	ca, stranger := dockertest.NewAuthority(t), dockertest.NewAuthority(t)
 	soon := time.Now().Add(time.Hour)
-	server, mine := ca.folder(t, soon), ca.folder(t, soon)
-	address := "tcp://127.0.0.1:" + freePort(t)
+	server, mine := ca.Folder(t, soon), ca.Folder(t, soon)
+	address := "tcp://127.0.0.1:" + dockertest.FreePort(t)
 	pem := func(name string) string { return filepath.Join(server, name) }
 	e := newEngine(t, "--host", address, "--tlsverify", "--tlscacert", pem("ca.pem"), "--tlscert", pem("cert.pem"), "--tlskey", pem("key.pem"))
 	works(t, e, Endpoint{Address: address, TLS: mine})
 
-	refuses(t, e, Endpoint{Address: address, TLS: ca.folder(t, time.Now().Add(-time.Hour))}, "tls: bad certificate", "openssl x509")
-	refuses(t, e, Endpoint{Address: address, TLS: stranger.folder(t, soon)}, "signed by unknown authority", "openssl x509")
-	refuses(t, e, Endpoint{Address: "tcp://127.0.0.1:" + freePort(t), TLS: mine}, "be reached", "is it running there?")
+	refuses(t, e, Endpoint{Address: address, TLS: ca.Folder(t, time.Now().Add(-time.Hour))}, "tls: bad certificate", "openssl x509")
+	refuses(t, e, Endpoint{Address: address, TLS: stranger.Folder(t, soon)}, "signed by unknown authority", "openssl x509")
+	refuses(t, e, Endpoint{Address: "tcp://127.0.0.1:" + dockertest.FreePort(t), TLS: mine}, "be reached", "is it running there?")
 
 	config := t.TempDir()
 	t.Setenv("DOCKER_CONFIG", config)
@@ -301,76 +229,78 @@ func TestRealTLS(t *testing.T) {
 func TestRealSSH(t *testing.T) {
 	real(t)
 	e := newEngine(t)
-	me, err := user.Current()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	file := func(name string) string { return filepath.Join(dir, name) }
-	for _, name := range []string{"hostkey", "otherkey", "id"} {
-		if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file(name)).CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
-	public, err := os.ReadFile(file("id.pub"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	hostPublic, err := os.ReadFile(file("hostkey.pub"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := freePort(t)
-	write := func(name, text string) {
-		t.Helper()
-		if err := os.WriteFile(file(name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	// The engine that docker finds on the other side is the test's.
-	write("authorized", fmt.Sprintf("environment=%q %s", "DOCKER_HOST="+e.Socket, public))
-	write("known", fmt.Sprintf("[127.0.0.1]:%s %s", port, hostPublic))
-	daemon := func(hostKey string) *exec.Cmd {
-		t.Helper()
-		write("sshd_config", fmt.Sprintf("ListenAddress 127.0.0.1:%s\nHostKey %s\nAuthorizedKeysFile %s\nPermitUserEnvironment yes\nPermitRootLogin yes\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPidFile none\n",
-			port, file(hostKey), file("authorized")))
-		if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // sshd wants it for its unprivileged part
-			t.Fatal(err)
-		}
-		var complaint bytes.Buffer
-		cmd := exec.Command("/usr/sbin/sshd", "-D", "-e", "-f", file("sshd_config"))
-		cmd.Stderr = &complaint
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-			if c, err := net.Dial("tcp", "127.0.0.1:"+port); err == nil {
-				c.Close()
-				return cmd
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("sshd does not answer: %s", &complaint)
-			}
-		}
-	}
-	// ssh reads its user's configuration from the password file's home, so the test's
-	// comes first in PATH.
-	path, err := exec.LookPath("ssh")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file("ssh"), []byte(fmt.Sprintf("#!/bin/sh\nexec %s -F none -i %s -o IdentitiesOnly=yes -o UserKnownHostsFile=%s -o GlobalKnownHostsFile=none -o StrictHostKeyChecking=yes \"$@\"\n", path, file("id"), file("known"))), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	p := Endpoint{Address: "ssh://" + me.Username + "@127.0.0.1:" + port}
-	sshd := daemon("hostkey")
+	ssh := dockertest.NewSSH(t, nil, "127.0.0.1", e.Socket)
+	ssh.Start(t, "hostkey")
+	p := Endpoint{Address: ssh.Endpoint}
 	works(t, e, p)
-	_ = sshd.Process.Kill()
-	_ = sshd.Wait()
+	ssh.Stop()
 	refuses(t, e, p, "ssh to 127.0.0.1: ", "is it running there?")
-	sshd = daemon("otherkey")
+	ssh.Start(t, "otherkey")
 	refuses(t, e, p, "Host key verification failed", "ask its operator")
-	_ = sshd.Process.Kill()
-	_ = sshd.Wait()
+}
+
+// TestRealNetworkCut pulls the plug of an engine's network in the middle of sending
+// inputs, and again in the middle of the job, and puts it back.
+func TestRealNetworkCut(t *testing.T) {
+	real(t)
+	network := dockertest.NewNetwork(t)
+	ca, soon := dockertest.NewAuthority(t), time.Now().Add(time.Hour)
+	server := ca.Folder(t, soon, network.Address)
+	pem := func(name string) string { return filepath.Join(server, name) }
+	address := "tcp://" + network.Address + ":2376"
+	e := newEngineIn(t, network, "--host", address, "--tlsverify", "--tlscacert", pem("ca.pem"), "--tlscert", pem("cert.pem"), "--tlskey", pem("key.pem"))
+	cut := func() {
+		network.Cut(t)
+		time.AfterFunc(3*time.Second, func() { network.Heal(t) })
+	}
+
+	// Random bytes, so that nothing on the way makes them fewer.
+	inputs := blobStore(t)
+	lock := &lockfile.Lock{Format: lockfile.FormatVersion, Assembler: 1, Epoch: time.Unix(1793491200, 0).UTC(),
+		Platforms: []lockfile.Platform{{Platform: definition.Platform{OS: "linux", Architecture: "amd64"}}}}
+	for i := range 4 {
+		blob := make([]byte, 16<<20)
+		if _, err := rand.Read(blob); err != nil {
+			t.Fatal(err)
+		}
+		d := digest.Of(blob)
+		if err := inputs.Put(bytes.NewReader(blob), d, int64(len(blob))); err != nil {
+			t.Fatal(err)
+		}
+		name := fmt.Sprint("f", i)
+		lock.Files = append(lock.Files, lockfile.File{Name: name, URL: "https://files.example/f", Size: int64(len(blob)), SHA256: d})
+		lock.Requests.Files = append(lock.Requests.Files, lockfile.FileRequest{Name: name, URL: "https://files.example/f"})
+	}
+	j := job(t, "ok")
+	j.InputStore, j.Lock = inputs.Dir(), lockfile.Format(lock)
+	h := &Host{Endpoint: Endpoint{Address: address, TLS: ca.Folder(t, soon)}, Executable: e.program}
+	sent, cuts := int64(0), 0
+	_, err := h.Start(t.Context(), j, func(ev host.Event) {
+		switch {
+		case ev.Phase == "send":
+			if sent = ev.Current; cuts == 0 {
+				cuts++
+				cut()
+			}
+		case ev.Kind == host.KindPhase && cuts == 1:
+			cuts++
+			cut()
+		}
+	})
+	if err != nil || sent != 64<<20 || cuts != 2 {
+		t.Errorf("%v; sent %d bytes, cut %d times", err, sent, cuts)
+	}
+	if left := e.left(t); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+	h.engine.close()
+
+	// While it is cut, the engine cannot be reached.
+	network.Cut(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if _, err := h.Check(ctx, "osl"); err == nil {
+		t.Error("an engine was reached over a line that is cut")
+	}
+	network.Heal(t)
 }

@@ -25,11 +25,18 @@ type Engine struct {
 	Dir    string
 	Socket string // unix://DIR/docker.sock
 
-	daemon *exec.Cmd
+	network *Network // nil for the machine's own
+	daemon  *exec.Cmd
 }
 
 // Start starts an engine, with further flags for dockerd.
 func Start(t testing.TB, flags ...string) *Engine {
+	t.Helper()
+	return StartIn(t, nil, flags...)
+}
+
+// StartIn starts an engine in a network namespace.
+func StartIn(t testing.TB, network *Network, flags ...string) *Engine {
 	t.Helper()
 	// Not t.TempDir, whose name is long: a socket's path has 107 bytes at most.
 	dir, err := os.MkdirTemp("", "qdocker")
@@ -44,7 +51,7 @@ func Start(t testing.TB, flags ...string) *Engine {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	e := &Engine{Dir: dir, Socket: "unix://" + filepath.Join(dir, "docker.sock")}
+	e := &Engine{Dir: dir, network: network, Socket: "unix://" + filepath.Join(dir, "docker.sock")}
 	t.Cleanup(func() { e.nothingLeft(t) })
 	t.Cleanup(func() { e.Stop(t) })
 	e.Again(t, flags...)
@@ -67,7 +74,7 @@ func (e *Engine) Again(t testing.TB, flags ...string) {
 	if err != nil {
 		dockerd = "/usr/sbin/dockerd"
 	}
-	e.daemon = exec.Command(dockerd, append(args, flags...)...)
+	e.daemon = e.network.inside(dockerd, append(args, flags...)...)
 	e.daemon.Stdout, e.daemon.Stderr = log, log
 	e.daemon.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := e.daemon.Start(); err != nil {
