@@ -54,6 +54,11 @@ var layers = []struct {
 		reason: "fetching may not choose; openers are handed in",
 	},
 	{
+		from:   []string{"lockfile/source/..."},
+		never:  []string{"lockfile/resolve"},
+		reason: "a source answers what it is asked; resolve asks all of them",
+	},
+	{
 		from:   []string{"builder/..."},
 		never:  []string{"lockfile/source/...", "lockfile/resolve", "rebuild/...", "diff/...", "cmd/..."},
 		reason: "a build chooses nothing and does not know who else builds",
