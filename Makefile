@@ -128,6 +128,13 @@ tools: go ## install what the tests hold us against, where it is missing
 	@command -v crane >/dev/null || GOBIN="$(CURDIR)/bin" $(GO) install $(CRANE)
 	@command -v in-toto-golang >/dev/null || GOBIN="$(CURDIR)/bin" $(GO) install $(INTOTO)
 
+# The committed source, beside the definition of its image.
+.PHONY: image
+image: build ## Quorate's own image, from its own module graph, in results/quorate
+	rm -rf examples/quorate/source results/quorate && mkdir -p examples/quorate/source results
+	git archive HEAD | tar -x -C examples/quorate/source
+	bin/quorate build examples/quorate --output oci=results/quorate
+
 .PHONY: clean
 clean: ## remove what was built here
-	rm -rf bin results
+	rm -rf bin results examples/quorate/source

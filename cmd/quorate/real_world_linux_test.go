@@ -41,6 +41,7 @@ func TestRealSuite(t *testing.T) {
 	t.Run("distroless", w.testDistroless)
 	t.Run("sets", w.testSets)
 	t.Run("sbom", w.testSBOM)
+	t.Run("examples", w.testExamples)
 }
 
 // real guards the suite.

@@ -4,12 +4,12 @@
 //	/inputs/NAME/_cacache/content-v2/sha512/ab/cd/ef…    tarballs, and what a registry would say of them
 //	/inputs/NAME/_cacache/index-v5/01/23/45…             which of them answers which URL
 //
-// A step copies it, because npm writes beside what it reads, by links, which
-// cost nothing, and names the registry that the index is of:
+// A step copies it, because npm writes beside what it reads (and Debian's npm 9
+// does not read through links), and names the registry that the index is of:
 //
 //	env: {npm_config_registry: "http://registry.invalid/"}
 //	run: |
-//	  cp -rs /inputs/packages/. ~/.npm
+//	  cp -r /inputs/packages/. ~/.npm
 //	  npm ci --offline
 //
 // Tarballs are found by the sha512 in package-lock.json. Where the lock holds

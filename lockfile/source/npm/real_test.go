@@ -48,7 +48,7 @@ func TestRealNpm(t *testing.T) {
 	}
 	shown, cache := filepath.Join(dir, "shown"), filepath.Join(dir, "cache")
 	unpacktest.Write(t, npmfiles.Unpack, lockfile.Input{Name: "packages"}, answer.Pins, blobs.Open, shown)
-	if out, err := exec.Command("cp", "-rs", shown, cache).CombinedOutput(); err != nil {
+	if out, err := exec.Command("cp", "-r", shown, cache).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	offline := []string{"ci", "--offline", "--ignore-scripts", "--registry", npmfiles.Registry, "--cache", cache}
@@ -62,7 +62,7 @@ func TestRealNpm(t *testing.T) {
 		t.Errorf("offline and online differ: %v\n%s", err, out)
 	}
 
-	spoil(t, shown)
+	spoil(t, cache)
 	cmd := exec.Command("npm", offline...)
 	cmd.Dir = project
 	if out, err := cmd.CombinedOutput(); err == nil {
