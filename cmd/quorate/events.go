@@ -79,7 +79,7 @@ func (t *terminal) debEvent(e deb.Event) {
 		t.say("%s %s", e.Name, e.Text)
 		return
 	}
-	t.report(event{Key: "lock", Text: "choose inputs", Line: debKinds[e.Kind] + e.Name + " " + e.Text})
+	t.report(event{Key: "choose", Text: "choose inputs", Line: debKinds[e.Kind] + e.Name + " " + e.Text})
 }
 
 var debKinds = map[string]string{"index": "read index of ", "apt": "ask apt for "}

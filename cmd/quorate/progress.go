@@ -140,7 +140,7 @@ func (p *plain) event(e event) {
 		}
 		fmt.Fprintln(p.w, e.doneLine())
 	case e.Line != "":
-		g.spoke = now
+		g.spoke, g.last.Text = now, e.Text // a line may be the first that is heard of it
 		fmt.Fprintf(p.w, "%s | %s\n", e.Text, e.Line)
 	default:
 		g.last = e

@@ -57,6 +57,15 @@ func TestPlainProgress(t *testing.T) {
 			[]string{"step test | ok", "step test | ok", "step test | ok", "step test: failed, 4.5 s"},
 		},
 		{
+			"a line may be the first that is heard of it",
+			func(r renderer) {
+				r.event(event{Key: "a", Text: "choose inputs", Line: "ask apt"})
+				time.Sleep(2500 * time.Millisecond)
+				r.event(event{Key: "a", Done: true})
+			},
+			[]string{"choose inputs | ask apt", "choose inputs: 2.0 s", "choose inputs: 2.5 s"},
+		},
+		{
 			"two things at once, one cached",
 			func(r renderer) {
 				r.event(event{Key: "b", Text: "layer b"})
