@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"quorate.dev/builder/image"
+	"quorate.dev/builder/sandbox"
 	"quorate.dev/builder/tree"
 	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/definition"
@@ -26,11 +27,24 @@ import (
 
 // PlatformError says that programs of a platform would have to run on a machine that cannot.
 type PlatformError struct {
-	Platform, Machine, Why string
+	Platform, Machine string
+	What              string // needs to run them
+	Err               error  // why they cannot: *sandbox.EmulatorError
 }
 
 func (e *PlatformError) Error() string {
-	return fmt.Sprintf("cannot build %s on this machine (%s): %s", e.Platform, e.Machine, e.Why)
+	return fmt.Sprintf("cannot build %s on this machine (%s): %s, and %v", e.Platform, e.Machine, e.What, e.Err)
+}
+
+func (e *PlatformError) Unwrap() error { return e.Err }
+
+// Hint says what to do.
+func (e *PlatformError) Hint() string {
+	hint := "image.scripts: none only unpacks, on any machine"
+	if none, ok := errors.AsType[*sandbox.EmulatorError](e.Err); ok {
+		hint = none.Hint() + "; " + hint
+	}
+	return hint
 }
 
 // EmptyError says that an image would hold no file.
@@ -49,6 +63,7 @@ type build struct {
 	platform definition.Platform
 	epoch    int64 // SOURCE_DATE_EPOCH
 	log      *buildLog
+	emulator sandbox.Emulator   // of a platform that is not the machine's
 	outputs  map[string]*output // of the steps that have run
 	steps    []StepResult
 
@@ -151,7 +166,7 @@ type made struct {
 
 // run builds the platform's image, or finds it when nothing that decides it has changed.
 func (b *build) run(ctx context.Context, result *Result) error {
-	if err := b.checkPlatform(); err != nil {
+	if err := b.checkPlatform(ctx); err != nil {
 		return err
 	}
 	key, err := b.imageKey()
@@ -182,22 +197,26 @@ func (b *build) run(ctx context.Context, result *Result) error {
 	return nil
 }
 
-func (b *build) checkPlatform() error {
+func (b *build) checkPlatform(ctx context.Context) error {
 	machine := definition.Platform{OS: "linux", Architecture: runtime.GOARCH}
 	if b.platform.Architecture == machine.Architecture {
 		return nil
 	}
 	img := b.job.Definition.Image
-	why := ""
+	what := ""
 	switch {
 	case len(b.job.Definition.Steps) > 0:
-		why = fmt.Sprintf("step %q would have to run there", b.job.Definition.Steps[0].Name)
+		what = fmt.Sprintf("step %q would have to run there", b.job.Definition.Steps[0].Name)
 	case img.Scripts == definition.ScriptsDpkg && len(img.Packages) > 0:
-		why = "the packages' maintainer scripts would have to run there; image.scripts: none only unpacks"
+		what = "the packages' maintainer scripts would have to run there"
 	default:
 		return nil
 	}
-	return &PlatformError{Platform: b.platform.String(), Machine: machine.String(), Why: why}
+	var err error
+	if b.emulator, err = b.Sandbox.Emulator(ctx, b.platform.Architecture); err != nil {
+		return &PlatformError{Platform: b.platform.String(), Machine: machine.String(), What: what, Err: err}
+	}
+	return nil
 }
 
 // imageKey is everything that decides a whole image.

@@ -37,6 +37,9 @@ func (b *Builder) Contents(ctx context.Context, job Job, r *Result) ([]*sbom.Con
 		}
 		one := &build{Builder: b, job: job, platform: p, epoch: job.Lock.Epoch.Unix(), log: &buildLog{event: b.Events}, outputs: map[string]*output{}}
 		defer one.clean()
+		if err := one.checkPlatform(ctx); err != nil {
+			return nil, err
+		}
 		c, err := (&inventory{build: one, owners: map[string]origin{}}).take(ctx, img, r.Lists[i].Digest)
 		if err != nil {
 			return nil, fmt.Errorf("listing what the image for %s is made of: %w", p, err)

@@ -94,6 +94,7 @@ func (b *build) runScripts(ctx context.Context, name string, set *packageSet, r 
 		Stdout:       log,
 		Stderr:       log,
 		Surroundings: b.scriptSurroundings(),
+		Emulator:     b.emulator,
 		// With a single id, owners that scripts set would silently be lost from
 		// the image. In a step's root they only matter to the step.
 		RefuseLostOwners: name == setImage,

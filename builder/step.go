@@ -134,6 +134,7 @@ func (b *build) makeStep(ctx context.Context, step definition.Step, from stepRoo
 		Stderr:       log,
 		Limits:       sandbox.Limits(step.Limits),
 		Surroundings: b.Surroundings.Sandbox,
+		Emulator:     b.emulator,
 	})
 	if ctx.Err() != nil {
 		return ctx.Err()

@@ -30,6 +30,7 @@ func Open(o Options) (*Native, error) {
 	for _, m := range candidates {
 		n, err := openMapping(m)
 		if err == nil {
+			n.emulatorsIn = o.Emulators
 			return n, nil
 		}
 		var unavailable *UnavailableError

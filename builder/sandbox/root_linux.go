@@ -23,6 +23,7 @@ type root struct {
 	top     int      // the new root
 	proc    int      // the sandbox's /proc
 	lastPID int      // its sys/kernel/ns_last_pid, which is read-only by path
+	binfmt  int      // the sandbox's own binfmt_misc, when it has an emulator
 	made    []string // mount points that we made, below the root, parents first
 }
 
@@ -57,6 +58,9 @@ func (r *root) make(s *spec) error {
 	// Nothing that we mount may reach the host, nor the other way round.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return &stageError{"take the mounts for ourselves", err}
+	}
+	if err := r.emulate(s.Command.Emulator); err != nil { // by a path of the host, so before anything hides it
+		return &stageError{"register the emulator", err}
 	}
 	src, err := openSources(&s.Command)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 
@@ -25,6 +26,10 @@ type Native struct {
 	mapping Mapping
 	maps    idMaps
 	groups  *groups
+
+	emulatorsIn string
+	emulators   sync.Mutex // guards emulatorOf
+	emulatorOf  map[string]Emulator
 }
 
 var _ Runner = (*Native)(nil)
@@ -103,7 +108,7 @@ func check(c Command) error {
 
 func (n *Native) spec(c Command) spec {
 	s := spec{
-		Command: command{Root: c.Root, Args: c.Args, Env: c.Env, Dir: c.Dir, Binds: c.Binds, Surroundings: c.Surroundings},
+		Command: command{Root: c.Root, Args: c.Args, Env: c.Env, Dir: c.Dir, Binds: c.Binds, Surroundings: c.Surroundings, Emulator: c.Emulator},
 		Limits:  c.Limits.withDefaults(),
 		Owners:  unix.SECCOMP_RET_ALLOW,
 	}

@@ -69,6 +69,7 @@ type Command struct {
 	Stderr       io.Writer
 	Limits       Limits
 	Surroundings Surroundings
+	Emulator     Emulator // of programs of another architecture; zero for none
 
 	// RefuseLostOwners makes Run fail with *OwnerError when the mapping is Single
 	// and the command asked for an owner or an identity other than 0:0, which
@@ -79,7 +80,8 @@ type Command struct {
 // Options choose how Open isolates. The zero value takes the best Mapping that
 // this machine allows.
 type Options struct {
-	Mapping Mapping // when set, this one or an error
+	Mapping   Mapping // when set, this one or an error
+	Emulators string  // folder of qemu-user's programs; "" for PATH and the usual ones, NoEmulators for none
 }
 
 // Runner is what the builder needs of a way of isolating.
@@ -95,6 +97,9 @@ type Runner interface {
 	// mapped owner. It sees the host's files under their own paths, with umask
 	// 022. An error of the task reaches the caller as its text.
 	Task(ctx context.Context, name string, in io.Reader, out io.Writer) error
+	// Emulator finds what runs programs of an architecture (Go's name) that is
+	// not the machine's own. The error is an *EmulatorError.
+	Emulator(ctx context.Context, arch string) (Emulator, error)
 }
 
 // TaskFunc is a file task: it reads its instructions from in and answers on out.

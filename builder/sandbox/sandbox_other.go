@@ -33,4 +33,10 @@ func (*Native) Run(context.Context, Command) error { return unavailable() }
 // Task always answers *UnavailableError on this system.
 func (*Native) Task(context.Context, string, io.Reader, io.Writer) error { return unavailable() }
 
+// Emulator implements Runner.
+func (*Native) Emulator(context.Context, string) (Emulator, error) { return Emulator{}, unavailable() }
+
+// NoEmulators is the Options.Emulators of those who want none.
+const NoEmulators = "none"
+
 var _ Runner = (*Native)(nil)

@@ -53,6 +53,7 @@ type command struct {
 	Dir          string
 	Binds        []Bind
 	Surroundings Surroundings
+	Emulator     Emulator
 }
 
 // message is what pid 1 tells the parent. Ready carries descriptors: the

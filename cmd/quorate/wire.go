@@ -227,7 +227,7 @@ func (m *machine) close() error { return m.store.Close() }
 // isolate returns this machine's sandbox.
 func (m *machine) isolate() (*sandbox.Native, error) {
 	m.once.Do(func() {
-		m.sandbox, m.err = sandbox.Open(sandbox.Options{Mapping: sandbox.Mapping(os.Getenv("QUORATE_MAPPING"))})
+		m.sandbox, m.err = sandbox.Open(sandbox.Options{Mapping: sandbox.Mapping(os.Getenv("QUORATE_MAPPING")), Emulators: os.Getenv("QUORATE_EMULATORS")})
 	})
 	return m.sandbox, m.err
 }
