@@ -435,8 +435,20 @@ func (r *run) job(who Rebuilder, number int, folder string) host.Job {
 		Nonce: r.nonce, Attempt: number, Rebuilder: who.Name, Operator: who.Operator, BuilderID: who.BuilderID,
 		Definition: o.Definition, Lock: o.Lock, Locals: o.Locals, Platforms: o.Platforms, InputStore: o.InputStore,
 		KeyFile: who.KeyFile, Mirrors: o.Mirrors, Offline: o.Offline, Timeout: o.Timeout,
-		Surroundings: who.Surroundings, Results: folder,
+		Surroundings: who.Surroundings, Results: folder, Have: r.have,
 	}
+}
+
+// have finds a blob in what rebuilders have built so far. It may be just arriving
+// there: whoever uses it checks its bytes.
+func (r *run) have(d digest.Digest) (string, bool) {
+	for _, who := range r.options.Rebuilders {
+		path := r.results.path("rebuilders", who.Name, "image", "blobs", "sha256", d.Hex())
+		if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() {
+			return path, true
+		}
+	}
+	return "", false
 }
 
 // take turns what a worker gave into a submission, and keeps its report as it came.

@@ -417,7 +417,7 @@ func TestEveryWorkerGetsTheSameFreshJob(t *testing.T) {
 	}
 	for _, f := range x.fakes {
 		j := f.started[1]
-		j.Rebuilder, j.BuilderID, j.Results, j.Reveal = "", "", "", nil
+		j.Rebuilder, j.BuilderID, j.Results, j.Reveal, j.Have = "", "", "", nil, nil
 		want := host.Job{Nonce: nonces[1], Attempt: 1, Operator: "acme", Definition: []byte("definition"), Lock: []byte("lock"), Surroundings: host.Surroundings{FirstPID: 10}}
 		if d := cmp.Diff(want, j); d != "" {
 			t.Errorf("job (-want +got):\n%s", d)

@@ -88,6 +88,11 @@ type Job struct {
 	// of it ends the worker and becomes Start's. Nil tells it at once.
 	Reveal func(ctx context.Context, commitment digest.Digest) error `json:"-"`
 
+	// Have returns a file that may hold the bytes of that digest already, on the side of
+	// whoever calls Start: another rebuilder has built the same. What is in it is checked
+	// before it is used instead of moving the bytes once more. Nil for none.
+	Have func(d digest.Digest) (path string, ok bool) `json:"-"`
+
 	// Results is a folder on the side of whoever calls Start; it must exist.
 	Results string `json:"-"`
 }

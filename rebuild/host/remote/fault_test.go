@@ -225,6 +225,44 @@ func localStore(t *testing.T, archive []byte) (string, map[string]host.Local) {
 	return dir, map[string]host.Local{"app": {Tree: digest.Of([]byte("tree")), Archive: d}}
 }
 
+// TestOnlyMissing: bytes that are here already are not moved, unless they are others.
+func TestOnlyMissing(t *testing.T) {
+	image := randomBytes(50_000)
+	other := bytes.Clone(image)
+	other[7] ^= 1
+	for _, test := range []struct {
+		summary string
+		here    []byte // nil for nothing
+		moved   bool
+	}{{"nothing here", nil, true}, {"the same", image, false}, {"half of it", image[:1000], true}, {"other bytes", other, true}} {
+		t.Run(test.summary, func(t *testing.T) {
+			p := newPlace(t)
+			p.hosts = &builder{image: image}
+			p.serve(t)
+			var asked atomic.Bool
+			p.liar(t, func(path string, a *http.Response) error {
+				if strings.HasSuffix(path, "/files/"+digest.Of(image).String()) {
+					asked.Store(true)
+				}
+				return nil
+			})
+			j := newJob(t)
+			p.write(t, "here", test.here)
+			j.Have = func(d digest.Digest) (string, bool) {
+				return p.path("here"), test.here != nil && d == digest.Of(image)
+			}
+			got, err := p.host().Start(t.Context(), j, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkResult(t, j, got, image)
+			if asked.Load() != test.moved {
+				t.Errorf("moved: %v, want %v", asked.Load(), test.moved)
+			}
+		})
+	}
+}
+
 // TestGone asks a service that goes away for good in the middle.
 func TestGone(t *testing.T) {
 	p := newPlace(t)

@@ -306,11 +306,40 @@ func (t *task) takeImage(ctx context.Context, files []File, to string) error {
 		if err := os.MkdirAll(filepath.Dir(place), 0o755); err != nil {
 			return fmt.Errorf("cannot keep the worker's output: %w", err)
 		}
+		if t.copyKnown(f, place) {
+			continue // somebody else has built the same
+		}
 		if err := t.fetch(ctx, f, place); err != nil {
 			return errors.Join(err, os.RemoveAll(to))
 		}
 	}
 	return nil
+}
+
+// copyKnown copies a file that this side has already, if it is what was promised.
+func (t *task) copyKnown(f File, place string) bool {
+	if t.job.Have == nil {
+		return false
+	}
+	known, ok := t.job.Have(f.Digest)
+	if !ok || known == place {
+		return false
+	}
+	in, err := os.Open(known)
+	if err != nil {
+		return false
+	}
+	defer in.Close()
+	out, err := os.OpenFile(place, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return false // fetch says why
+	}
+	_, err = io.Copy(out, digest.NewReader(in, f.Digest, f.Size))
+	if errors.Join(err, out.Close()) != nil {
+		_ = os.Remove(place)
+		return false
+	}
+	return true
 }
 
 // fetch brings one file to a place that is free or a file, going on after a cut
