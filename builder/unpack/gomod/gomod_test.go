@@ -17,8 +17,8 @@ import (
 
 	"quorate.dev/builder/tree"
 	"quorate.dev/builder/unpack"
+	"quorate.dev/builder/unpack/unpacktest"
 	"quorate.dev/lockfile"
-	"quorate.dev/lockfile/digest"
 )
 
 type memory struct{ name, text string }
@@ -33,21 +33,14 @@ func (m memory) ModTime() time.Time           { return time.Time{} }
 func (m memory) IsDir() bool                  { return false }
 func (m memory) Sys() any                     { return nil }
 
-// blob is a pin with bytes in a file, as a build hands it over.
+// blob is a pin of a module's file.
 func blob(t *testing.T, v module.Version, suffix string, b []byte) unpack.Blob {
 	t.Helper()
 	name, err := module.EscapePath(v.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "blob")
-	if err := os.WriteFile(file, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return unpack.Blob{
-		Pin:  lockfile.Pin{Name: v.Path, Version: v.Version, Path: name + "/@v/" + v.Version + suffix, Size: int64(len(b)), SHA256: digest.Of(b)},
-		File: file, ReaderAt: bytes.NewReader(b),
-	}
+	return unpacktest.Blob(t, lockfile.Pin{Name: v.Path, Version: v.Version, Path: name + "/@v/" + v.Version + suffix}, b)
 }
 
 // zipped makes a module's zip as the go command does.
@@ -72,36 +65,17 @@ func version(s string) module.Version {
 // shown unpacks blobs and returns the files by path.
 func shown(t *testing.T, blobs ...unpack.Blob) map[string]tree.Entry {
 	t.Helper()
-	stream, err := os.Create(filepath.Join(t.TempDir(), "stream"))
+	entries, err := unpacktest.Show(t, Unpack, lockfile.Input{}, blobs...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stream.Close()
-	files := unpack.NewFiles(stream, stream.Name())
-	if err := Unpack(lockfile.Input{}, blobs, files); err != nil {
-		t.Fatal(err)
-	}
 	all := map[string]tree.Entry{}
-	for _, e := range files.Entries() {
+	for _, e := range entries {
 		if e.Kind != tree.Dir {
 			all[e.Path] = e
 		}
 	}
 	return all
-}
-
-func text(t *testing.T, e tree.Entry) string {
-	t.Helper()
-	r, err := tree.Open(e)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	b, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
 }
 
 func world(t *testing.T) []unpack.Blob {
@@ -126,7 +100,7 @@ func TestUnpack(t *testing.T) {
 		"example.org/odd/@v/v1.0.0.mod":               "module example.org/odd\n// apart\n",
 		"example.org/old/@v/v2.0.0+incompatible.info": `{"Version":"v2.0.0+incompatible"}`,
 	} {
-		if got := text(t, files[name]); got != want {
+		if got := unpacktest.Text(t, files[name]); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
 	}
@@ -171,7 +145,7 @@ func TestGoCommandBuilds(t *testing.T) {
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(file, []byte(text(t, e)), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(unpacktest.Text(t, e)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -6,13 +6,12 @@ import (
 	"compress/gzip"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"quorate.dev/builder/tree"
 	"quorate.dev/builder/unpack"
+	"quorate.dev/builder/unpack/unpacktest"
 	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/digest"
 )
@@ -59,60 +58,35 @@ func layerOf(t *testing.T, lines string) []byte {
 	return b.Bytes()
 }
 
-func blob(t *testing.T, name string, b []byte) unpack.Blob {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "blob")
-	if err := os.WriteFile(file, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return unpack.Blob{Pin: lockfile.Pin{Name: name, Size: int64(len(b)), SHA256: digest.Of(b)}, File: file, ReaderAt: bytes.NewReader(b)}
-}
-
 // imageOf is the blobs of an image with these layers.
 func imageOf(t *testing.T, layers ...string) []unpack.Blob {
 	t.Helper()
 	var blobs []unpack.Blob
 	var list, ids []string
 	for i, l := range layers {
-		b := blob(t, fmt.Sprintf("layer-%d", i+1), layerOf(t, l))
+		b := unpacktest.Blob(t, lockfile.Pin{Name: fmt.Sprintf("layer-%d", i+1)}, layerOf(t, l))
 		blobs = append(blobs, b)
 		list = append(list, fmt.Sprintf(`{"mediaType":"application/vnd.docker.image.rootfs.diff.tar.gzip","digest":%q,"size":%d}`, b.Pin.SHA256, b.Pin.Size))
 		ids = append(ids, fmt.Sprintf("%q", digest.Of([]byte(l))))
 	}
-	config := blob(t, "config", []byte(`{"config":{"User":"7","Env":["A=b"]},"rootfs":{"diff_ids":[`+strings.Join(ids, ",")+`]}}`))
-	manifest := blob(t, "manifest", []byte(fmt.Sprintf(`{"config":{"digest":%q},"layers":[%s]}`, config.Pin.SHA256, strings.Join(list, ","))))
+	config := unpacktest.Blob(t, lockfile.Pin{Name: "config"}, []byte(`{"config":{"User":"7","Env":["A=b"]},"rootfs":{"diff_ids":[`+strings.Join(ids, ",")+`]}}`))
+	manifest := unpacktest.Blob(t, lockfile.Pin{Name: "manifest"}, []byte(fmt.Sprintf(`{"config":{"digest":%q},"layers":[%s]}`, config.Pin.SHA256, strings.Join(list, ","))))
 	return append(blobs, config, manifest)
 }
 
+// shown writes the files of an image, one a line.
 func shown(t *testing.T, blobs []unpack.Blob) (string, error) {
 	t.Helper()
-	stream, err := os.Create(filepath.Join(t.TempDir(), "stream"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stream.Close()
-	files := unpack.NewFiles(stream, stream.Name())
-	if err := Unpack(lockfile.Input{}, blobs, files); err != nil {
-		return "", err
-	}
+	entries, err := unpacktest.Show(t, Unpack, lockfile.Input{}, blobs...)
 	var b strings.Builder
-	for _, e := range files.Entries() {
+	for _, e := range entries {
 		text := e.Link
 		if e.Kind == tree.File {
-			r, err := tree.Open(e)
-			if err != nil {
-				t.Fatal(err)
-			}
-			raw, err := io.ReadAll(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.Close()
-			text = string(raw)
+			text = unpacktest.Text(t, e)
 		}
 		fmt.Fprintln(&b, strings.TrimSpace(string(e.Kind)+" "+e.Path+" "+text))
 	}
-	return b.String(), nil
+	return b.String(), err
 }
 
 func TestLayers(t *testing.T) {

@@ -1,10 +1,12 @@
-// Package unpacktest writes what an input of some kind shows to a folder, so
-// that the ecosystem's own tools can judge it:
+// Package unpacktest runs kinds of inputs over blobs for tests: Show lists what
+// a kind makes of them, and Write writes it to a folder, so that the
+// ecosystem's own tools can judge it:
 //
 //	unpacktest.Write(t, npm.Unpack, lockfile.Input{Name: "packages"}, pins, blobs.Open, dir)
 package unpacktest
 
 import (
+	"bytes"
 	"io"
 	"os"
 	"path/filepath"
@@ -19,12 +21,9 @@ import (
 // Write makes dir, with the files of an input in it. open returns the bytes of a pin.
 func Write(t *testing.T, kind unpack.Kind, in lockfile.Input, pins []lockfile.Pin, open func(digest.Digest) (io.ReadCloser, error), dir string) {
 	t.Helper()
-	stream, err := os.Create(filepath.Join(t.TempDir(), "stream"))
+	entries, err := Show(t, kind, in, blobs(t, pins, open)...)
 	check(t, err)
-	defer stream.Close()
-	files := unpack.NewFiles(stream, stream.Name())
-	check(t, kind(in, blobs(t, pins, open), files))
-	for _, e := range files.Entries() {
+	for _, e := range entries {
 		at := filepath.Join(dir, filepath.FromSlash(e.Path))
 		check(t, os.MkdirAll(filepath.Dir(at), 0o755))
 		switch e.Kind {
@@ -33,7 +32,7 @@ func Write(t *testing.T, kind unpack.Kind, in lockfile.Input, pins []lockfile.Pi
 		case tree.Symlink:
 			check(t, os.Symlink(e.Link, at))
 		default:
-			check(t, os.WriteFile(at, content(t, e), os.FileMode(e.Mode)))
+			check(t, os.WriteFile(at, []byte(Text(t, e)), os.FileMode(e.Mode)))
 		}
 	}
 }
@@ -56,18 +55,41 @@ func blobs(t *testing.T, pins []lockfile.Pin, open func(digest.Digest) (io.ReadC
 	return all
 }
 
-func content(t *testing.T, e tree.Entry) []byte {
+// Show runs a kind and returns the files that it makes, sorted. They can be
+// read until the test ends.
+func Show(t *testing.T, kind unpack.Kind, in lockfile.Input, blobs ...unpack.Blob) ([]tree.Entry, error) {
 	t.Helper()
-	section, ok := e.Content.(tree.Section)
-	if !ok { // empty
-		return nil
+	stream, err := os.Create(filepath.Join(t.TempDir(), "stream"))
+	check(t, err)
+	defer stream.Close()
+	files := unpack.NewFiles(stream, stream.Name())
+	if err := kind(in, blobs, files); err != nil {
+		return nil, err
 	}
-	f, err := os.Open(section.File)
+	_, err = tree.New(files.Entries())
 	check(t, err)
-	defer f.Close()
-	b, err := io.ReadAll(io.NewSectionReader(f, section.Offset, section.Size))
+	return files.Entries(), nil
+}
+
+// Blob is a pin with bytes in a file, as a build hands it over. Size and digest
+// of the pin are set.
+func Blob(t *testing.T, pin lockfile.Pin, b []byte) unpack.Blob {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "blob")
+	check(t, os.WriteFile(file, b, 0o600))
+	pin.Size, pin.SHA256 = int64(len(b)), digest.Of(b)
+	return unpack.Blob{Pin: pin, File: file, ReaderAt: bytes.NewReader(b)}
+}
+
+// Text reads a regular file, and checks it.
+func Text(t *testing.T, e tree.Entry) string {
+	t.Helper()
+	r, err := tree.Open(e)
 	check(t, err)
-	return b
+	defer r.Close()
+	b, err := io.ReadAll(r)
+	check(t, err)
+	return string(b)
 }
 
 func check(t *testing.T, err error) {
