@@ -301,7 +301,7 @@ tools() { # 39: other flags, as a package's rules choose them
 }
 go_build() { # 40: Go records the checkout
 	expect 39-go-rust usr/bin/acme-go
-	here; export HOME=$path/home GOFLAGS= GOCACHE=${GOCACHE_KEPT:-/tmp/acme-go-cache} GIT_CONFIG_GLOBAL=/dev/null; mkdir home
+	here; export HOME=$path/home GOFLAGS= GOCACHE=${ACME_GOCACHE:-$path/cache} GIT_CONFIG_GLOBAL=/dev/null; mkdir home
 	printf 'module example.org/acme\n\ngo 1.21\n' >go.mod
 	printf 'package main\n\nfunc main() { println("acme") }\n' >main.go
 	git init -q .; git add go.mod main.go
