@@ -23,12 +23,9 @@ func (s *Service) submit(a *asker) error {
 	if err := remote.CheckID(id); err != nil {
 		return refuse(http.StatusBadRequest, remote.CodeBad, "", "%v", err)
 	}
-	body, err := io.ReadAll(io.LimitReader(&arriving{a, s.metrics}, remote.MaxRequest+1))
+	body, err := s.readJob(a)
 	if err != nil {
-		return refuse(http.StatusBadRequest, remote.CodeBad, "", "the job did not arrive whole")
-	}
-	if len(body) > remote.MaxRequest {
-		return refuse(http.StatusRequestEntityTooLarge, remote.CodeDenied, "", "job has more than %d bytes", remote.MaxRequest)
+		return err
 	}
 	if j := s.sameJob(id, a.name, digest.Of(body)); j != nil {
 		a.job = j
@@ -51,6 +48,34 @@ func (s *Service) submit(a *asker) error {
 	s.Log.Info("submitted", "job", id, "submitter", a.name, "from", a.r.RemoteAddr, "nonce", q.Nonce, "attempt", q.Attempt,
 		"definition", name, "definition-digest", digest.Of(q.Definition), "lock-digest", digest.Of(q.Lock), "locals", len(q.Locals))
 	return s.status(a)
+}
+
+const (
+	// readers is how many jobs may arrive at once: they are held in memory while they are read.
+	readers = 4
+	// requestSpare is for all of a request but definition and lock.
+	requestSpare = 1 << 20
+)
+
+// readJob reads a job whole, and no more than definition and lock may have, in base64.
+func (s *Service) readJob(a *asker) ([]byte, error) {
+	select {
+	case s.reading <- struct{}{}:
+		defer func() { <-s.reading }()
+	case <-a.r.Context().Done():
+		return nil, a.r.Context().Err()
+	}
+	allow := &s.Config.Allow
+	limit := min(remote.MaxRequest, (allow.Definition+allow.Lock)/3*4+requestSpare)
+	body, err := io.ReadAll(io.LimitReader(&arriving{a, s.metrics}, limit+1))
+	if err != nil {
+		return nil, refuse(http.StatusBadRequest, remote.CodeBad, "", "the job did not arrive whole")
+	}
+	if int64(len(body)) > limit {
+		return nil, refuse(http.StatusRequestEntityTooLarge, remote.CodeDenied, "ask its operator to allow it in serve.yaml",
+			"the job has more than %d bytes (allow.definition-size, allow.lock-size)", limit)
+	}
+	return body, nil
 }
 
 // sameJob returns the job when this very submission was taken before.

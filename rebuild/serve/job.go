@@ -36,6 +36,9 @@ func newJob(id string, q *remote.Request) *job {
 	return &job{id: id, request: q, journal: newJournal(), done: make(chan struct{}), reveal: make(chan struct{}), sending: map[digest.Digest]bool{}}
 }
 
+// lighten lets go of what only a worker needs.
+func (j *job) lighten() { j.request.Definition, j.request.Lock = nil, nil }
+
 // recover takes up what an earlier run of the service left.
 func (s *Service) recover() error {
 	all, err := s.state.loadJobs(func(id string, err error) { s.Log.Warn("cannot read a job; it is gone", "job", id, "why", err) })
@@ -57,6 +60,7 @@ func (s *Service) recover() error {
 				return err
 			}
 		case remote.StateEnded:
+			j.lighten()
 			close(j.done)
 			j.journal.say(remote.Message{State: remote.StateEnded})
 		case remote.StateWaiting, remote.StateQueued:
@@ -197,6 +201,7 @@ func (s *Service) end(j *job, ending *remote.Ending) error {
 	j.State, j.Ended, j.Ending = remote.StateEnded, s.Now(), ending
 	ending.Expires = j.Ended.Add(s.Config.Keep.Results)
 	err := s.state.saveJob(j.id, &j.record)
+	j.lighten()
 	close(j.done)
 	j.journal.say(remote.Message{State: remote.StateEnded})
 	return err

@@ -96,7 +96,8 @@ type Service struct {
 	submitters  []known
 	state       *state
 	metrics     *metrics
-	stream      string // of events: this run
+	stream      string        // of events: this run
+	reading     chan struct{} // places of those whose job is just arriving
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed, and made anew, when queue or stopping change
@@ -114,7 +115,7 @@ func New(o Options) (*Service, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Service{Options: o, changed: make(chan struct{}), jobs: map[string]*job{}, metrics: newMetrics(), stream: rand.Text()}
+	s := &Service{Options: o, changed: make(chan struct{}), jobs: map[string]*job{}, metrics: newMetrics(), stream: rand.Text(), reading: make(chan struct{}, readers)}
 	var err error
 	if s.certificate, s.submitters, err = load(o.Config, o.Now()); err != nil {
 		return nil, err

@@ -332,6 +332,7 @@ func TestAdmit(t *testing.T) {
 			}
 		})
 	}
+	l.refused(l.ask("acme", "PUT", "/v1/jobs/"+id(), make([]byte, 2<<20)), 413, remote.CodeDenied, "the job has more than 1051240 bytes")
 	l.refused(l.ask("acme", "PUT", "/v1/jobs/x", request(nil)), 400, remote.CodeBad, `job id "x"`)
 	l.refused(l.ask("acme", "PUT", "/v1/jobs/"+id(), []byte(`{"nonce": 1}`)), 400, remote.CodeBad, "job is not as expected")
 	l.refused(l.ask("acme", "PUT", "/v1/jobs/"+id(), append(request(nil), "{}"...)), 400, remote.CodeBad, "something follows")

@@ -155,7 +155,10 @@ func (e *Error) Hint() string {
 	cert, ca := filepath.Join(e.folder, "cert.pem"), filepath.Join(e.folder, "ca.pem")
 	switch {
 	case errors.As(e.Err, &refused):
-		return refused.Refusal.Hint
+		if refused.Refusal.Hint == "" {
+			return ""
+		}
+		return "it says: " + refused.Refusal.Hint // another operator's words, and not ours
 	case errors.As(e.Err, &expired):
 		return fmt.Sprintf("make a new one (quorate rebuilders certificate), and have the operator of %q enrol it", e.Rebuilder)
 	case errors.As(e.Err, &unknown):
@@ -246,6 +249,15 @@ func (e *refusedError) busy() bool { return e.Code == CodeBusy || e.Code == Code
 // maxRefusal is far above what a service says when it says no.
 const maxRefusal = 64 << 10
 
+// clip keeps what a person reads of a reason.
+func clip(s string) string {
+	const most = 1000
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
 func readRefusal(a *http.Response) error {
 	e := &refusedError{status: a.StatusCode}
 	if decode(a.Body, maxRefusal, &e.Refusal) != nil || e.Message == "" {
@@ -254,6 +266,7 @@ func readRefusal(a *http.Response) error {
 			e.Code = CodeNotYours
 		}
 	}
+	e.Message, e.Refusal.Hint = clip(e.Message), clip(e.Refusal.Hint)
 	if s, err := strconv.Atoi(a.Header.Get("Retry-After")); err == nil && s > 0 {
 		e.after = min(time.Duration(s)*time.Second, time.Hour)
 	}
