@@ -26,7 +26,7 @@ same. One with a name has versions, which its maintainers sign: "quorate policy
 sign" writes the signatures beside it, policy.intoto.jsonl for policy.yaml. Each
 version is signed by enough maintainers of the one before, so that whoever has
 seen an old one can follow; a lower one than seen before is refused.`,
-	}, policyLintCmd(ui), policyShowCmd(ui), policySignCmd(ui), policyAddCmd(ui), policyRotateCmd(ui), policyRevokeCmd(ui))
+	}, policyLintCmd(ui), policyShowCmd(ui), policySignCmd(ui), policyAddCmd(ui), policyRotateCmd(ui), policyRevokeCmd(ui), policyExportCmd(ui))
 }
 
 func policyLintCmd(ui *terminal) *cobra.Command {

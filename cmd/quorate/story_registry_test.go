@@ -71,6 +71,7 @@ var registryCommands = map[string]func(ts *testscript.TestScript, neg bool, args
 	"push-image": pushImage,
 	"replay":     replay,
 	"program":    installProgram,
+	"judge":      buildJudge,
 	"copy-image": copyImage,
 }
 
@@ -334,6 +335,22 @@ func installProgram(ts *testscript.TestScript, neg bool, args []string) {
 	build := exec.Command("go", "install", args[1])
 	build.Dir = os.TempDir() // outside of our module
 	build.Env = append(os.Environ(), "GOBIN="+bin, "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		ts.Fatalf("cannot build %s: %v\n%s", args[0], err, out)
+	}
+	ts.Setenv("PATH", bin+string(os.PathListSeparator)+ts.Getenv("PATH"))
+}
+
+// buildJudge builds a program of testdata/judges, a module of its own around
+// somebody else's library, whose dependencies are none of ours.
+func buildJudge(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: judge NAME FOLDER")
+	}
+	bin := ts.MkAbs(".programs")
+	build := exec.Command("go", "build", "-tags", "containers_image_openpgp", "-o", filepath.Join(bin, args[0]), ".")
+	build.Dir = filepath.Join(source, "testdata", "judges", args[1])
+	build.Env = append(os.Environ(), "GOFLAGS=", "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		ts.Fatalf("cannot build %s: %v\n%s", args[0], err, out)
 	}

@@ -222,30 +222,70 @@ func SignLayout(ctx context.Context, a *agreement.Agreement, policy *agreement.P
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a layout: %w", err)
 	}
-	layout := in_toto.Layout{
-		Type:    "layout",
-		Inspect: []in_toto.Inspection{},
-		Keys:    map[string]in_toto.Key{},
-		Expires: expires.UTC().Format(in_toto.ISO8601DateSchema),
-		Readme:  "Rebuilders of this image and how many of them must have built the same. The bundle beside this file says more.",
-	}
-	var keys []string
+	layout := newLayout(expires, "Rebuilders of this image and how many of them must have built the same. The bundle beside this file says more.")
 	for _, r := range policy.Rebuilders {
-		key, err := keyOf(r.Key)
-		if err != nil {
-			return nil, fmt.Errorf("cannot make a layout: key of %q: %w", r.Name, err)
+		if err := enrol(layout, r.Name, r.Key); err != nil {
+			return nil, err
 		}
-		layout.Keys[key.KeyID] = key
-		keys = append(keys, key.KeyID)
 	}
-	slices.Sort(keys)
+	keys := slices.Sorted(maps.Keys(layout.Keys))
 	materials := exactly(build.asked())
 	for _, s := range build.Steps {
 		layout.Steps = append(layout.Steps, newStep(nameOf(s), keys, policy.Threshold, exactly(build.asked()), exactly([]artifact{stepArtifact(s)})))
 		materials = append(from(s), materials...)
 	}
 	layout.Steps = append(layout.Steps, newStep(stepName, keys, policy.Threshold, materials, exactly(build.products())))
-	return seal(ctx, layout, owner)
+	return seal(ctx, *layout, owner)
+}
+
+// SignPolicyLayout returns the envelope of a layout that a policy alone makes,
+// for whichever build links tell of: enough rebuilders' links of the build must
+// be there and equal. The policy has to be narrowed (agreement.Policy.Parts), and
+// only keys that count at its time are in it. in-toto cannot demand an image
+// that it does not know the name of: whoever verifies compares the products with
+// the image, and links of nothing at all would be equal, too.
+//
+// in-toto compares all links that are validly signed, so one dissent of a
+// rebuilder refuses; and it counts keys, so a rebuilder with two keys that count
+// is an error.
+func SignPolicyLayout(ctx context.Context, policy *agreement.Policy, owner keyfile.Signer, expires time.Time) ([]byte, error) {
+	layout := newLayout(expires, "Rebuilders of a policy and how many of them must have built the same, whatever it is: compare the products with the image.")
+	names := map[string]bool{}
+	for _, s := range policy.Counting(agreement.RoleRebuilder) {
+		if names[s.Name] {
+			return nil, fmt.Errorf("cannot make a layout: rebuilder %q has two keys that count now, and in-toto would count it twice", s.Name)
+		}
+		names[s.Name] = true
+		if err := enrol(layout, s.Name, s.Key); err != nil {
+			return nil, err
+		}
+	}
+	if len(names) < policy.Threshold {
+		return nil, fmt.Errorf("cannot make a layout: the threshold is %d, but only %d rebuilders have a key that counts now", policy.Threshold, len(names))
+	}
+	anything := [][]string{{"ALLOW", "*@sha256:*"}, {"DISALLOW", "*"}}
+	layout.Steps = []in_toto.Step{newStep(stepName, slices.Sorted(maps.Keys(layout.Keys)), policy.Threshold, anything, anything)}
+	return seal(ctx, *layout, owner)
+}
+
+func newLayout(expires time.Time, readme string) *in_toto.Layout {
+	return &in_toto.Layout{
+		Type:    "layout",
+		Inspect: []in_toto.Inspection{},
+		Keys:    map[string]in_toto.Key{},
+		Expires: expires.UTC().Format(in_toto.ISO8601DateSchema),
+		Readme:  readme,
+	}
+}
+
+// enrol puts a rebuilder's key into a layout.
+func enrol(layout *in_toto.Layout, name string, public keyfile.PublicKey) error {
+	key, err := keyOf(public)
+	if err != nil {
+		return fmt.Errorf("cannot make a layout: key of %q: %w", name, err)
+	}
+	layout.Keys[key.KeyID] = key
+	return nil
 }
 
 func newStep(name string, keys []string, threshold int, materials, products [][]string) in_toto.Step {

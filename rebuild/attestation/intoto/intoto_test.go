@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -194,6 +195,69 @@ func TestInTotoVerify(t *testing.T) {
 				t.Errorf("in-toto says %v, expected %q", err, test.err)
 			}
 		})
+	}
+}
+
+// policyLayoutCases are who built what, and what in-toto says under a layout
+// that a policy alone made.
+var policyLayoutCases = []struct {
+	summary string
+	built   map[string]string
+	err     string
+}{
+	{"two of three", map[string]string{"a": "x", "b": "x"}, ""},
+	{"another image, and agreed", map[string]string{"a": "y", "b": "y"}, ""},
+	{"only one", map[string]string{"a": "x"}, "requires '2' link metadata file(s), found '1'"},
+	{"two that differ", map[string]string{"a": "x", "b": "y"}, "have different artifacts"},
+	{"a third that differs", map[string]string{"a": "x", "b": "x", "c": "y"}, "have different artifacts"},
+	{"a stranger", map[string]string{"a": "x", "stranger": "x"}, "requires '2' link metadata file(s)"},
+}
+
+// putPolicyLayout writes a layout of the team's policy, and links of the build.
+func (tm *team) putPolicyLayout(t *testing.T, dir string, built map[string]string) {
+	t.Helper()
+	layout, err := SignPolicyLayout(ctx, tm.policy.Parts(time.Now())[0].Policy, tm.keys["owner"], never)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, LayoutName), layout, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for who, image := range built {
+		if tm.keys[who] == nil {
+			tm.keys[who], _ = keyfile.Generate()
+		}
+		put(t, dir, tm.keys[who], tm.links(t, who, build(image)))
+	}
+}
+
+func TestSignPolicyLayout(t *testing.T) {
+	for _, test := range policyLayoutCases {
+		t.Run(test.summary, func(t *testing.T) {
+			tm, dir := newTeam(t), t.TempDir()
+			tm.putPolicyLayout(t, dir, test.built)
+			err := tm.verify(t, dir)
+			switch {
+			case test.err == "" && err != nil:
+				t.Errorf("in-toto refuses: %v", err)
+			case test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)):
+				t.Errorf("in-toto says %v, expected %q", err, test.err)
+			}
+		})
+	}
+	tm := newTeam(t)
+	p := *tm.policy
+	p.Rebuilders = slices.Clone(p.Rebuilders)
+	spare, _ := keyfile.Generate()
+	p.Rebuilders[0].Former = []agreement.FormerKey{{Key: spare.Public()}}
+	if _, err := SignPolicyLayout(ctx, p.Parts(time.Now())[0].Policy, tm.keys["owner"], never); err == nil || !strings.Contains(err.Error(), "has two keys that count now") {
+		t.Errorf("a rebuilder with two keys is counted twice: %v", err)
+	}
+	for i := range p.Rebuilders {
+		p.Rebuilders[i].Former, p.Rebuilders[i].Until = nil, time.Unix(0, 1)
+	}
+	if _, err := SignPolicyLayout(ctx, p.Parts(time.Now())[0].Policy, tm.keys["owner"], never); err == nil || !strings.Contains(err.Error(), "only 0 rebuilders have a key that counts now") {
+		t.Errorf("expired keys are in the layout: %v", err)
 	}
 }
 

@@ -83,6 +83,28 @@ func TestRealInToto(t *testing.T) {
 	}
 }
 
+// TestRealPolicyLayout has Debian's in-toto judge by a layout that a policy alone made.
+func TestRealPolicyLayout(t *testing.T) {
+	if os.Getenv("QUORATE_REAL") == "" {
+		t.Skip("runs other people's commands, which `make tools` installs; QUORATE_REAL=1 runs it")
+	}
+	for _, test := range policyLayoutCases {
+		t.Run(test.summary, func(t *testing.T) {
+			tm, dir := newTeam(t), t.TempDir()
+			tm.putPolicyLayout(t, dir, test.built)
+			key := filepath.Join(t.TempDir(), "key")
+			saveKey(t, key, tm.keys["owner"])
+			out, err := exec.Command("in-toto-verify", "--layout", filepath.Join(dir, LayoutName), "--layout-keys", key+".json", "--key-types", "ecdsa", "--link-dir", dir).CombinedOutput()
+			if _, exited := err.(*exec.ExitError); err != nil && !exited {
+				t.Fatalf("%v; `make tools` installs it", err)
+			}
+			if (err == nil) != (test.err == "") || strings.Contains(string(out), "Traceback") {
+				t.Errorf("accepts: %t, expected %t; it says\n%s", err == nil, test.err == "", out)
+			}
+		})
+	}
+}
+
 // saveKey writes a public key in the forms that the judges read.
 func saveKey(t *testing.T, path string, key *keyfile.Key) {
 	t.Helper()
