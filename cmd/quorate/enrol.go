@@ -96,20 +96,25 @@ func keepCertificate(dir, name string, hosts []string) (path string, err error) 
 	return path, err
 }
 
-// writeNew writes a file that is not there, and says whether it did.
+// writeNew writes a file that is not there, whole or not at all, and says whether it did.
 func writeNew(path string, data []byte, mode fs.FileMode) (bool, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if errors.Is(err, fs.ErrExist) {
+	if _, err := os.Lstat(path); err == nil {
 		return false, nil
 	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".quorate-*")
 	if err != nil {
 		return false, err
 	}
+	defer os.Remove(f.Name())
 	_, err = f.Write(data)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return false, errors.Join(err, os.Remove(path))
+	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+		return false, fmt.Errorf("cannot write %q: %w", path, err)
 	}
-	return true, nil
+	err = os.Link(f.Name(), path) // unlike a rename, it overwrites nothing
+	if errors.Is(err, fs.ErrExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func rebuildersCertificateCmd(ui *terminal) *cobra.Command {

@@ -17,11 +17,7 @@ func (w *world) testExamples(t *testing.T) {
 		name string
 		try  func(t *testing.T, e *engine)
 	}{
-		{"web", func(t *testing.T, e *engine) {
-			e.answers(t, "/hello/reader", "Hello, reader\n", "web", func(port int) []string {
-				return []string{"--env", fmt.Sprintf("LISTEN=127.0.0.1:%d", port), "web"}
-			})
-		}},
+		{"web", w.tryWeb},
 		{"service", func(t *testing.T, e *engine) {
 			e.answers(t, "/hello/reader", "Hello, reader\n", "service", func(port int) []string {
 				return []string{"--entrypoint", "/usr/bin/python3", "service", "-m", "waitress", fmt.Sprintf("--listen=127.0.0.1:%d", port), "greet:app"}
@@ -38,7 +34,7 @@ func (w *world) testExamples(t *testing.T) {
 		{"zones", func(t *testing.T, e *engine) {
 			e.says(t, "Tokyo\n", "zones", "ls", "/usr/share/zoneinfo/Asia/Tokyo", "-1")
 		}},
-		{"quorate", func(t *testing.T, e *engine) { w.tryOwnImage(t, e) }},
+		{"quorate", func(t *testing.T, e *engine) { e.says(t, "\n", "quorate", "version") }},
 	} {
 		t.Run(one.name, func(t *testing.T) {
 			w.rebuildAndLoad(t, e, one.name)
@@ -105,19 +101,34 @@ func (e *engine) answers(t *testing.T, path, want, image string, args func(port 
 	}
 }
 
-// tryOwnImage runs Quorate from its own image, and holds the program in it
-// against what the go command makes of the same source with the same toolchain.
-func (w *world) tryOwnImage(t *testing.T, e *engine) {
-	e.says(t, "\n", "quorate", "version")
-	id := strings.TrimSpace(e.run(t, "create", "quorate"))
+// tryWeb asks the service, and holds its program against what the go command makes
+// of the same source with the same toolchain, on this machine.
+func (w *world) tryWeb(t *testing.T, e *engine) {
+	e.answers(t, "/hello/reader", "Hello, reader\n", "web", func(port int) []string {
+		return []string{"--env", fmt.Sprintf("LISTEN=127.0.0.1:%d", port), "web"}
+	})
+	id := strings.TrimSpace(e.run(t, "create", "web"))
 	defer e.run(t, "rm", id)
-	theirs, ours := filepath.Join(w.dir, "quorate.image"), filepath.Join(w.dir, "quorate.go")
-	e.run(t, "cp", id+":/usr/bin/quorate", theirs)
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid=", "-o", ours, "./cmd/quorate")
-	build.Dir = filepath.Join(w.dir, "examples", "quorate", "source")
+	theirs, ours := filepath.Join(w.dir, "web.image"), filepath.Join(w.dir, "web.go")
+	e.run(t, "cp", id+":/usr/bin/web", theirs)
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid=", "-o", ours, ".")
+	build.Dir = filepath.Join(w.dir, "examples", "web", "app")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOAMD64=v1", "GOTOOLCHAIN=go1.26.0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	must(t, "cmp", theirs, ours)
+}
+
+// testInit drafts a definition for a project that has none, and builds it.
+func (w *world) testInit(t *testing.T) {
+	project := filepath.Join(w.dir, "drafted")
+	if err := os.CopyFS(project, os.DirFS(repositoryDir(t, "examples/library/app"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"init", "lock", "build"} {
+		if c := w.runQuorate(t, verb, project); c.code != 0 {
+			t.Fatalf("quorate %s: exit code %d\n%s", verb, c.code, c.stderr)
+		}
+	}
 }

@@ -42,6 +42,7 @@ func TestRealSuite(t *testing.T) {
 	t.Run("sets", w.testSets)
 	t.Run("sbom", w.testSBOM)
 	t.Run("examples", w.testExamples)
+	t.Run("init", w.testInit)
 }
 
 // real guards the suite.

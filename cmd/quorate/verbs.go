@@ -5,6 +5,7 @@ import "github.com/spf13/cobra"
 // verbs is every verb, hidden ones last.
 func verbs(ui *terminal) []*cobra.Command {
 	return []*cobra.Command{
+		initCmd(ui),
 		lockCmd(ui),
 		buildCmd(ui),
 		rebuildCmd(ui),

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"quorate.dev/lockfile/definition"
+	"quorate.dev/lockfile/definition/draft"
+)
+
+// ignoreFile is what a local input leaves out by (package lockfile/source/local).
+const ignoreFile = ".quorateignore"
+
+func initCmd(ui *terminal) *cobra.Command {
+	var o draft.Options
+	cmd := &cobra.Command{
+		Use:   "init [DIR]",
+		Short: "Write a first quorate.yaml for a project",
+		Long: `Init looks at a project (go.mod, Cargo.toml, package.json, requirements.txt,
+meson.build, CMakeLists.txt, configure.ac, Makefile) and writes a first quorate.yaml
+for it, and a .quorateignore where there is none. It runs nothing of the project
+and asks no network. Read what it wrote: comments say what was assumed, and the
+terminal what is missing. A quorate.yaml that is there is left alone.` +
+			exitStatus("written", "", "there is a quorate.yaml already, or the project cannot be read"),
+		Example: `  quorate init
+  quorate init ../service --name service --suite trixie
+  quorate init && quorate lock && quorate build`,
+		Args: takes("[DIR]"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			dir := "."
+			if len(args) > 0 {
+				dir = args[0]
+			}
+			return runInit(ui, dir, o)
+		},
+	}
+	cmd.Flags().StringVar(&o.Name, "name", "", "`NAME` of the image (default: the folder's)")
+	cmd.Flags().StringVar(&o.Suite, "suite", "bookworm", "`SUITE` of Debian that packages come from")
+	return cmd
+}
+
+func runInit(ui *terminal, dir string, o draft.Options) error {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	if o.Name == "" {
+		o.Name = draft.ImageName(filepath.Base(abs))
+	}
+	o.Platform = "linux/" + runtime.GOARCH
+	if o.Epoch = "commit"; !committed(dir) {
+		o.Epoch = time.Now().UTC().Truncate(24 * time.Hour).Format(time.RFC3339)
+	}
+	d, err := draft.Write(os.DirFS(dir), o)
+	if err != nil {
+		return fmt.Errorf("cannot draft a definition for %q: %w", dir, err)
+	}
+	path := filepath.Join(dir, definition.FileName)
+	if _, err := definition.Parse(path, d.Text); err != nil {
+		return err // of --name or --suite, with their place in what would have been written
+	}
+	if made, err := writeNew(path, d.Text, 0o644); err != nil {
+		return err
+	} else if !made {
+		return &existsError{path}
+	}
+	ui.say("%q looks like %s", dir, d.Kind)
+	made, err := writeNew(filepath.Join(dir, ignoreFile), d.Ignore, 0o644)
+	if err != nil {
+		return err
+	}
+	if !made {
+		ui.warn("%s is there already; it should leave out %s", ignoreFile, strings.Join(strings.Fields(string(d.Ignore)), ", "))
+	}
+	for _, note := range d.Notes {
+		ui.warn("%s", note)
+	}
+	ui.say("read %s, then run: quorate lock %s", path, dir)
+	ui.answer("%s", path)
+	return nil
+}
+
+// committed reports whether the folder is in a git checkout that has a commit.
+func committed(dir string) bool {
+	_, err := commitTime(dir)
+	return err == nil
+}
+
+// existsError says that init would have to overwrite something.
+type existsError struct{ Path string }
+
+func (e *existsError) Error() string {
+	return fmt.Sprintf("%q is there already, and is left as it is", e.Path)
+}
+
+func (e *existsError) Hint() string { return "delete it first to have a new one drafted" }
