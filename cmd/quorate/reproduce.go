@@ -84,6 +84,7 @@ by the name, operator and builder id that --policy gives your key, else by
 		},
 	}
 	f.inputs.register(cmd, true)
+	f.inputs.registry = &f.reader.registry
 	flags := cmd.Flags()
 	f.reader.register(flags, "build only what a rebuilder of the policy in `FILE` reported")
 	flags.StringVar(&f.file, "rebuilders-file", "", "have the rebuilders that `FILE` names build it")
@@ -411,6 +412,11 @@ func (r *reproduction) build(ctx context.Context) error {
 	}
 	if err := r.flags.outputs.check(only); err != nil {
 		return err
+	}
+	if r.flags.inputs.archive != "" { // a worker knows no archives; it finds what came from one in this machine's store
+		if err := r.machine.fetchInputs(ctx, r.project.Lock, only, r.flags.inputs); err != nil {
+			return err
+		}
 	}
 	job := host.Job{
 		Nonce: r.report.Nonce, Attempt: 1, Rebuilder: r.who.Name, Operator: r.who.Operator, BuilderID: r.who.BuilderID,

@@ -411,6 +411,11 @@ func (w *worker) environment() map[string]string {
 	}
 	if s, err := w.machine.isolate(); err == nil {
 		facts["sandbox-mapping"] = string(s.Mapping())
+		for _, p := range w.platforms {
+			if e, err := s.Emulator(context.Background(), p.Architecture); err == nil && p.Architecture != runtime.GOARCH {
+				facts["emulator-"+p.Architecture] = e.String()
+			}
+		}
 	}
 	facts["isolation-row"], facts["engine-id"] = os.Getenv(host.IsolationVar), os.Getenv(host.EngineVar)
 	for name, value := range facts {
