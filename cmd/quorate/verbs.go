@@ -20,6 +20,7 @@ func verbs(ui *terminal) []*cobra.Command {
 		verifyCmd(ui),
 		keyCmd(ui),
 		policyCmd(ui),
+		doctorCmd(ui),
 		storeCmd(ui),
 		schemaCmd(ui),
 		versionCmd(ui),

@@ -98,3 +98,6 @@ func builtIn() string {
 	}
 	return ""
 }
+
+// Default is the registry of packages without a scope.
+func (r Registries) Default() (string, error) { return r.of("") }
