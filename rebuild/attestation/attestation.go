@@ -90,6 +90,24 @@
 // notice when one is deleted or hidden; and it claims SLSA_BUILD_REPRODUCED
 // only when rebuilders of two operators agree. Its policy digest is of
 // agreement.Policy.Canonical. It claims no SLSA build level.
+//
+// # Policies
+//
+// A version of a policy ([SignPolicy], [FollowPolicy]) is the one statement
+// with several signatures, one for each maintainer: the file beside a policy
+// holds all versions, an envelope a line. Its subject is the policy by its
+// canonical digest, and its predicate lists the maintainers with their keys. As
+// with TUF's root role, a version has to be signed by enough of its own
+// maintainers and enough of those of the version before, so that whoever trusts
+// one version can follow to the next; a reader who has seen none takes the first
+// as it is given. Other than TUF's metadata a version has no time of expiry, and
+// nothing says which one is the newest: what was seen is remembered, and that is all.
+//
+// # Images
+//
+// containers/image (podman, skopeo, CRI-O) knows neither statements nor
+// thresholds. For it [SignImage] signs in cosign's older form that a repository
+// serves a manifest, with the key that signs agreements.
 package attestation
 
 import (

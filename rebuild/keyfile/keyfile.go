@@ -24,7 +24,8 @@
 //
 // Signatures are ASN.1 ECDSA over the sha256 of the message, or plain Ed25519.
 // Everything that signs takes a [Signer], so that a key in a KMS or a token can
-// stand where a file stands.
+// stand where a file stands: [Elsewhere] makes one of a [Holder], which has one
+// method. Package external is a holder that runs a program.
 package keyfile
 
 import (
