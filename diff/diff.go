@@ -202,6 +202,11 @@ func (op *opener) compare(r *Result, a, b *input) (*Comparison, error) {
 	if err == ErrStopped {
 		return nil, err
 	}
+	for _, in := range []*input{a, b} { // before the error, which may be of that
+		if err := in.stayed(); err != nil {
+			return nil, err
+		}
+	}
 	if err != nil {
 		if known, ok := err.(*InputError); ok {
 			return nil, known

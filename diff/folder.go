@@ -3,6 +3,7 @@ package diff
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -18,7 +19,7 @@ func (c *opener) folder(in *input, root string) error {
 	links := map[fileID]string{}
 	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
-			return err
+			return gone(root, name, err)
 		}
 		rel, err := filepath.Rel(root, name)
 		if err != nil {
@@ -26,7 +27,7 @@ func (c *opener) folder(in *input, root string) error {
 		}
 		info, err := d.Info()
 		if err != nil {
-			return err
+			return gone(root, name, err)
 		}
 		meta := metaOf(name, info)
 		e := entry{path: filepath.ToSlash(rel), kind: '0', meta: meta, size: info.Size()}
@@ -43,7 +44,7 @@ func (c *opener) folder(in *input, root string) error {
 		case info.Mode()&fs.ModeSymlink != 0:
 			e.kind, e.size = '2', 0
 			if meta.Link, err = os.Readlink(name); err != nil {
-				return err
+				return gone(root, name, err)
 			}
 		case !info.Mode().IsRegular():
 			e.kind, e.size = '5', 0
@@ -51,7 +52,10 @@ func (c *opener) folder(in *input, root string) error {
 			e.kind, e.size = '1', 0
 		default:
 			if err := c.sumFile(name, &e, io.MultiWriter(content, own)); err != nil {
-				return err
+				return gone(root, name, err)
+			}
+			if now, err := os.Lstat(name); err != nil || !unchanged(info, now) || e.size != now.Size() {
+				return changed(e.path)
 			}
 			in.Size += e.size
 		}
@@ -68,9 +72,52 @@ func (c *opener) folder(in *input, root string) error {
 	}
 	in.Digest = "sha256:" + hex.EncodeToString(h.Sum(nil))
 	in.tree = &tree{list: l, folder: func(e *entry) (source, error) {
-		return source{r: pathReader(filepath.Join(root, filepath.FromSlash(e.path))), size: e.size}, nil
+		name := filepath.Join(root, filepath.FromSlash(e.path))
+		in.read = append(in.read, e)
+		return source{r: pathReader(name), size: e.size}, in.still(root, e)
 	}}
 	return nil
+}
+
+// stayed reports a file of a folder that changed after it was listed: what was said of it may be
+// of neither state. Only files that were read again are looked at.
+func (in *input) stayed() error {
+	for _, e := range in.read {
+		if err := in.still(in.Name, e); err != nil {
+			return &InputError{Side: in.Name, Err: err}
+		}
+	}
+	return nil
+}
+
+func (in *input) still(root string, e *entry) error {
+	info, err := os.Lstat(filepath.Join(root, filepath.FromSlash(e.path)))
+	if err != nil {
+		return changed(e.path)
+	}
+	t := info.ModTime()
+	if m := e.meta.ModTime; m.Seconds != t.Unix() || m.Nanos != int64(t.Nanosecond()) || info.Mode().IsRegular() && e.kind == '0' && info.Size() != e.size {
+		return changed(e.path)
+	}
+	return nil
+}
+
+func unchanged(a, b fs.FileInfo) bool {
+	return a.Mode() == b.Mode() && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
+
+// changed says that a folder did not stay as it was.
+func changed(path string) error {
+	return fmt.Errorf("it changed while it was read: %q is another file now; compare a copy, or stop what writes there", path)
+}
+
+// gone is the error of what was there a moment ago.
+func gone(root, name string, err error) error {
+	if name == root || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	rel, _ := filepath.Rel(root, name)
+	return fmt.Errorf("it changed while it was read: %q is gone; compare a copy, or stop what writes there", filepath.ToSlash(rel))
 }
 
 // sumFile hashes one file; its size is what was read.

@@ -18,9 +18,10 @@ import (
 type input struct {
 	Side
 	images *images
-	src    source // of a file or tar
-	tree   *tree  // of a folder
-	spool  *spool // what a packed archive unpacked to
+	src    source   // of a file or tar
+	tree   *tree    // of a folder
+	read   []*entry // of it, whose contents were looked into
+	spool  *spool   // what a packed archive unpacked to
 	closes []io.Closer
 }
 
