@@ -21,7 +21,8 @@ type input struct {
 	src    source   // of a file or tar
 	tree   *tree    // of a folder
 	read   []*entry // of it, whose contents were looked into
-	spool  *spool   // what a packed archive unpacked to
+	done   <-chan struct{}
+	spool  *spool // what a packed archive unpacked to
 	closes []io.Closer
 }
 
@@ -35,7 +36,7 @@ func (in *input) close() error {
 
 // openInput finds out what a side is. The sources it opens live until close.
 func (c *opener) openInput(name string) (in *input, err error) {
-	in = &input{Side: Side{Name: name}}
+	in = &input{Side: Side{Name: name}, done: c.o.Done}
 	defer func() {
 		if err != nil {
 			in.close()
@@ -248,7 +249,7 @@ func imageName(name string) bool {
 // sum fills in the digest of a file.
 func (in *input) sum() error {
 	h := sha256.New()
-	if _, err := io.Copy(h, in.src.reader()); err != nil {
+	if _, err := io.Copy(h, &watched{r: in.src.reader(), done: in.done}); err != nil {
 		return err
 	}
 	in.Digest = "sha256:" + hex.EncodeToString(h.Sum(nil))

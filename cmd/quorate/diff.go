@@ -9,7 +9,8 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -120,25 +121,19 @@ func (f *diffFlags) check() error {
 
 func runDiff(cmd *cobra.Command, ui *terminal, sides []string, f *diffFlags) error {
 	debug.SetMemoryLimit(diffMemory)
-	const key = "diff"
-	var shown atomic.Bool // small sides are compared before anyone could look
 	local, done, err := localSides(cmd.Context(), ui, &f.registry, sides)
 	defer done()
 	if err != nil {
 		return err
 	}
+	comparing := beginPhase(ui, "compare")
 	res, err := diff.Compare(local, diff.Options{
 		Done: cmd.Context().Done(),
 		// A pulled image has no index.json of its own that one on disk could differ from.
-		NoIndex: !slices.Equal(local, sides),
-		Progress: func(done, total int64) {
-			shown.Store(true)
-			ui.report(event{Key: key, Text: "compare", Current: done, Total: total, Bytes: true})
-		},
+		NoIndex:  !slices.Equal(local, sides),
+		Progress: comparing.progress,
 	})
-	if shown.Load() {
-		ui.report(event{Key: key, Text: "compare", Done: true})
-	}
+	comparing.end()
 	if err != nil {
 		return err
 	}
@@ -149,7 +144,9 @@ func runDiff(cmd *cobra.Command, ui *terminal, sides []string, f *diffFlags) err
 	if res.Same() && f.format == "text" && f.output == "" {
 		return nil // silent, as cmp(1) is
 	}
+	explaining := beginPhase(ui, "explain")
 	found, text, err := f.explain(sides, res)
+	explaining.end()
 	if err != nil {
 		return err
 	}
@@ -166,6 +163,48 @@ func runDiff(cmd *cobra.Command, ui *terminal, sides []string, f *diffFlags) err
 		return err
 	}
 	return different(nil)
+}
+
+// phase is a part of the work that is told of when it takes longer than anyone likes to wait
+// in silence. Most sides are compared before anyone could look, and nothing is said.
+type phase struct {
+	ui    *terminal
+	text  string
+	timer *time.Timer
+	mu    sync.Mutex
+	shown bool
+	ended bool
+}
+
+// quietPhase is how long a phase may be silent: less than the two seconds after which people wonder.
+const quietPhase = time.Second
+
+func beginPhase(ui *terminal, text string) *phase {
+	p := &phase{ui: ui, text: text}
+	p.timer = time.AfterFunc(quietPhase, func() { p.say(event{}) })
+	return p
+}
+
+// progress tells how many of the bytes were read.
+func (p *phase) progress(done, total int64) { p.say(event{Current: done, Total: total, Bytes: true}) }
+
+func (p *phase) say(e event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.ended {
+		p.shown = true
+		e.Key, e.Text = "diff "+p.text, p.text
+		p.ui.report(e)
+	}
+}
+
+func (p *phase) end() {
+	p.timer.Stop()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended = true; p.shown {
+		p.ui.report(event{Key: "diff " + p.text, Text: p.text, Done: true})
+	}
 }
 
 // explain names the causes, with what is recorded of the sides and the definition
