@@ -111,7 +111,10 @@ func (s *Service) answer(w http.ResponseWriter, r *http.Request, answer func(*Se
 	writeAnswer(w, no.status, no.Refusal)
 }
 
-// patient gives a request bodyTime from now, and its answer, too.
+// patient gives a request bodyTime from now, and its answer, too. Answers that take long
+// ask for it again and again: a read deadline that passes while one is written ends the
+// context of every later request on the connection, too (net/http's server waits
+// there for the client to hang up).
 func patient(w http.ResponseWriter) {
 	c := http.NewResponseController(w)
 	_ = c.SetReadDeadline(time.Now().Add(bodyTime))
@@ -317,7 +320,7 @@ func (s *Service) events(a *asker) error {
 		}
 		after += forgotten + int64(len(lines))
 		out = append(out, bytes.Join(lines, nil)...)
-		_ = c.SetWriteDeadline(time.Now().Add(bodyTime))
+		patient(a.w)
 		if _, err := a.w.Write(out); err != nil || c.Flush() != nil {
 			return nil // nobody listens any more
 		}
@@ -386,7 +389,7 @@ type steady struct {
 }
 
 func (w *steady) Write(b []byte) (int, error) {
-	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(bodyTime))
+	patient(w.ResponseWriter)
 	n, err := w.ResponseWriter.Write(b)
 	w.metrics.sent.Add(int64(n))
 	return n, err
