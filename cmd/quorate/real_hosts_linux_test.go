@@ -60,8 +60,9 @@ func TestRealHosts(t *testing.T) {
 			}
 		}
 	}
-	if len(engines) != 3 || engines[""] {
-		t.Errorf("engine ids are %v, want three", engines)
+	// Engines before 23 take theirs from /etc/docker/key.json, so that those of one machine share it.
+	if engines[""] {
+		t.Errorf("engine ids are %v; one is not told", engines)
 	}
 	t.Run("killed", h.testKilled)
 }
