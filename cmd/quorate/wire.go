@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -275,9 +276,28 @@ func (m *machine) debianSource(suite string, f inputFlags) (*deb.Source, error) 
 	}
 	return deb.New(deb.Options{
 		Mirrors: mirrors, Snapshot: snapshotService(), Cache: filepath.Join(m.store.Dir(), "indexes"),
-		Apt: &sandboxedApt{machine: m, flags: f, suite: suite}, Events: m.ui.debEvent,
+		Apt: &sandboxedApt{machine: m, flags: f, suite: suite}, Events: m.ui.debEvent, Rules: ownDigest(),
 	}), nil
 }
+
+// ownDigest names this very program, "" where it cannot be read. What it chose
+// is remembered under it, so that no other version's choices count.
+var ownDigest = sync.OnceValue(func() string {
+	self, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	f, err := os.Open(self)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	h := digest.NewHash()
+	if _, err := io.Copy(h, f); err != nil {
+		return ""
+	}
+	return digest.Sum(h).Hex()
+})
 
 // snapshotService is the public one unless QUORATE_SNAPSHOT names another, or "none".
 func snapshotService() string {

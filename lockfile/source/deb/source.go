@@ -21,6 +21,7 @@ type Options struct {
 	Mirrors  []Mirror         // asked in order, see Mirrors
 	Snapshot string           // base of the snapshot service, SnapshotService; "" for none
 	Cache    string           // folder for verified indexes, made when missing; "" keeps none
+	Rules    string           // names the program that chooses: what it answered is kept in Cache and answered again; "" keeps none
 	Scratch  string           // folder for temporary ones; "" for the system's
 	Apt      Apt              // needed by Resolve only
 	Client   *http.Client     // nil for one that follows the proxy variables
@@ -93,8 +94,9 @@ type Answer struct {
 	Moved     []Move              // only with Query.Keep
 }
 
-// Resolve chooses packages. It reads the signed indexes anew each time, and
-// the lists of packages only when they changed.
+// Resolve chooses packages. It reads the signed indexes anew each time; only
+// when one of them changed, or something else is asked for, are lists of
+// packages read and apt asked.
 func (s *Source) Resolve(ctx context.Context, q Query) (*Answer, error) {
 	work, err := os.MkdirTemp(s.opts.Scratch, "quorate-apt-")
 	if err != nil {
@@ -105,6 +107,9 @@ func (s *Source) Resolve(ctx context.Context, q Query) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.recall() {
+		return r.answer, nil
+	}
 	for _, p := range q.Platforms {
 		platform, err := r.platform(ctx, p)
 		if err != nil {
@@ -112,6 +117,7 @@ func (s *Source) Resolve(ctx context.Context, q Query) (*Answer, error) {
 		}
 		r.answer.Platforms = append(r.answer.Platforms, platform)
 	}
+	r.remember()
 	s.tidy()
 	return r.answer, nil
 }
