@@ -415,7 +415,7 @@ func (r *roleFlag) Set(text string) error {
 
 func (r *roleFlag) add(flags *pflag.FlagSet, use string) { flags.Var(r, "role", use) }
 
-const stillSigned = " The file keeps its comments; its version is raised when the one before was signed."
+const stillSigned = "\n\nThe file keeps its comments; its version is raised when the one before was signed."
 
 func policyAddCmd(ui *terminal) *cobra.Command {
 	var (
@@ -474,7 +474,7 @@ former one: what it signed stays, and it counts for --overlap longer, so that
 machines can change over one by one.` + stillSigned +
 			exitStatus("written", "", "not written: the file would mean nothing, or cannot be read"),
 		Example: `  quorate policy rotate policy.yaml ams --key keys/ams-2027.pub
-  quorate policy rotate policy.yaml alice --role maintainer --key keys/alice-2.pub --from 2027-01-01 --overlap 7d`,
+  quorate policy rotate policy.yaml alice --role maintainer --key keys/alice-2.pub --overlap 7d`,
 		Args: takes("FILE", "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if key == "" {

@@ -74,7 +74,8 @@ by the name, operator and builder id that --policy gives your key, else by
   quorate reproduce registry.example/app@sha256:… --policy policy.yaml --json
   quorate reproduce registry.example/app:v1 --attest-to audit.example/app --key ann.key
   quorate reproduce registry.example/app:v1 --rebuilders-file rebuilders.yaml --attest
-  quorate reproduce registry.example/app:v1 --output oci=here; quorate diff registry.example/app:v1 here`,
+  quorate reproduce registry.example/app:v1 --output oci=here
+  quorate diff registry.example/app:v1 here`,
 		Args: takes("REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(); err != nil {

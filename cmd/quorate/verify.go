@@ -148,7 +148,7 @@ of two operators agree.` +
   quorate verify agreement.intoto.jsonl --policy policy.yaml --image oci=results/image
   quorate verify agreement.intoto.jsonl --policy policy.yaml --json
   quorate verify registry.example/app:v1 --policy policy.yaml
-  quorate verify mirror.example/app:v1 --policy policy.yaml --as registry.example/app --at 2026-11-01
+  quorate verify mirror.example/app:v1 --policy policy.yaml --as registry.example/app
   quorate verify registry.example/app:v1 --policy policy.yaml --attestations-from audit.example/app
   quorate verify registry.example/app:v1 --policy policy.yaml --vsa vsa.json --key auditor.key`,
 		Args: takes("BUNDLE|REF"),
