@@ -130,9 +130,11 @@ func program(module, dir string) string {
 	return path.Base(dir)
 }
 
+const cargoFile = "Cargo.toml"
+
 // cargoCrate is built by Debian's cargo from vendored crates.
 func cargoCrate(p project) (*recipe, error) {
-	text := p.read("Cargo.toml")
+	text := p.read(cargoFile)
 	if text == "" {
 		return nil, nil
 	}
@@ -145,7 +147,7 @@ func cargoCrate(p project) (*recipe, error) {
 		} `toml:"bin"`
 	}
 	if _, err := toml.Decode(text, &manifest); err != nil {
-		return nil, fmt.Errorf("Cargo.toml: %w", err)
+		return nil, fmt.Errorf("%s: %w", cargoFile, err)
 	}
 	name := manifest.Package.Name
 	if len(manifest.Bin) > 0 {
@@ -157,7 +159,7 @@ func cargoCrate(p project) (*recipe, error) {
 		r.notes = append(r.notes, "Cargo.toml names no package; say in the step which program of the workspace to install")
 	}
 	if !plainWord.MatchString(name) {
-		return nil, fmt.Errorf("Cargo.toml names the program %q, which is none", name)
+		return nil, fmt.Errorf("%s names the program %q, which is none", cargoFile, name)
 	}
 	r.inputs = "  cargo: {crates: {from: source}}   # what Cargo.lock names\n"
 	r.step = fmt.Sprintf(`    packages: [cargo, libc6-dev]

@@ -246,6 +246,7 @@ type sshSignature struct {
 const (
 	sshMagic     = "SSHSIG"
 	sshNamespace = "git"
+	sshDSA       = "ssh-dss" // RFC 4253, section 6.6; the library names it only to warn
 )
 
 func (s *signers) checkSSH(signed, signature []byte) (string, error) {
@@ -265,7 +266,7 @@ func (s *signers) checkSSH(signed, signature []byte) (string, error) {
 	if err := ssh.Unmarshal([]byte(sig.Signature), &inner); err != nil {
 		return "", errors.New("has an SSH signature that cannot be read")
 	}
-	if inner.Format == ssh.KeyAlgoRSA || inner.Format == ssh.InsecureKeyAlgoDSA {
+	if inner.Format == ssh.KeyAlgoRSA || inner.Format == sshDSA {
 		return "", errors.New("has an SSH signature over SHA-1")
 	}
 	var sum []byte
