@@ -140,14 +140,10 @@ func (h *Host) Start(ctx context.Context, job host.Job, events func(host.Event))
 	if err != nil {
 		return host.Result{}, because(ctx, err)
 	}
-	row, err := e.row(prepare, needsOwners(job))
-	if err != nil {
-		return host.Result{}, because(ctx, err)
-	}
-	moved := func(done, total int64) {
+	row, err := e.ready(prepare, job, func(done, total int64) {
 		say(host.Event{Kind: host.KindPhase, Phase: "send", Name: "send inputs", Current: done, Total: total, Bytes: true, Done: done == total})
-	}
-	if err := e.bring(prepare, job, row, moved); err != nil {
+	})
+	if err != nil {
 		return host.Result{}, because(ctx, err)
 	}
 	c, err := e.create(prepare, containerSpec{row: row, args: []string{"worker"}, inputs: job.InputStore != "", job: &job, key: job.Rebuilder, memory: h.Memory}, warn)
@@ -175,6 +171,25 @@ func (h *Host) Start(ctx context.Context, job host.Job, events func(host.Event))
 		return host.Result{}, because(ctx, err)
 	}
 	return result, nil
+}
+
+// ready chooses the row and brings the inputs. Each takes a container of its own,
+// and a container takes a second to come and go, so both are had at once: inputs go
+// where the likeliest row has them, and once more where it turns out to be another one.
+func (e *engine) ready(ctx context.Context, job host.Job, moved func(int64, int64)) (Row, error) {
+	owners := needsOwners(job)
+	likely := rowsFor(owners)[0]
+	brought := make(chan error, 1)
+	go func() { brought <- e.bring(ctx, job, likely, moved) }()
+	row, err := e.row(ctx, owners)
+	bringing := <-brought
+	switch {
+	case err != nil:
+		return Row{}, err
+	case row.Name != likely.Name:
+		bringing = e.bring(ctx, job, row, moved)
+	}
+	return row, bringing
 }
 
 // because returns why ctx ended rather than what went wrong in consequence.

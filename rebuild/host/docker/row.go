@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"quorate.dev/lockfile/definition"
@@ -56,6 +57,11 @@ func (e *IsolationError) Hint() string {
 	return "that machine's kernel must allow user namespaces: sysctl user.max_user_namespaces kernel.unprivileged_userns_clone kernel.apparmor_restrict_unprivileged_userns"
 }
 
+// rowsFor are the rows that may do, with real owners or without, least privilege first.
+func rowsFor(owners bool) []Row {
+	return slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return owners && !r.owners })
+}
+
 // row chooses the first row in which an empty sandbox can be made.
 func (e *engine) row(ctx context.Context, owners bool) (Row, error) {
 	e.mu.Lock()
@@ -64,10 +70,7 @@ func (e *engine) row(ctx context.Context, owners bool) (Row, error) {
 		return r, nil
 	}
 	failed := &IsolationError{Endpoint: e.endpoint.String()}
-	for _, r := range rows {
-		if owners && !r.owners {
-			continue
-		}
+	for _, r := range rowsFor(owners) {
 		_, err := e.ask(ctx, r, "", "worker", "--check")
 		if err == nil {
 			e.chosen[owners] = r
