@@ -318,6 +318,7 @@ func lineOf(text []byte, step, run string) int {
 	for i, line := range strings.Split(string(text), "\n") {
 		steps = steps || strings.HasPrefix(line, "steps:")
 		_, value, ok := strings.Cut(line, "name:")
+		value, _, _ = strings.Cut(value, ",") // {name: compile, run: …}; names have no comma
 		if steps && ok && named == 0 && strings.Trim(value, " \t\"'{},") == step {
 			named = i + 1
 		}
