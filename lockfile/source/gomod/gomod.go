@@ -296,11 +296,6 @@ func (p *project) complete() error {
 			missing = append(missing, &LineError{r.file, r.line, fmt.Sprintf("%s %s has no line in go.sum; to add it: go mod tidy", r.Path, r.Version.Version)})
 		}
 	}
-	for _, v := range p.sums.sorted() {
-		if s := p.sums[v]; s.mod == "" {
-			missing = append(missing, &LineError{s.file, s.line, fmt.Sprintf("%s %s has no line for its go.mod; to add it: go mod tidy", v.Path, v.Version)})
-		}
-	}
 	return errors.Join(missing...)
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -84,7 +85,6 @@ func TestContract(t *testing.T) {
 	sourcetest.Test(t, func(t *testing.T) *sourcetest.World {
 		s := start(t)
 		sums := s.Sums(modules...)
-		second := strings.Split(sums, "\n")[1]
 		return &sourcetest.World{
 			Kind: kind(s), Request: request(), Tree: map[string]string{"go.mod": goMod, "go.sum": sums, "main.go": "package main"},
 			Spoil: func() {
@@ -103,7 +103,6 @@ func TestContract(t *testing.T) {
 				{Summary: "a hostile module", Tree: map[string]string{"go.sum": sums + "../etc v1.0.0 h1:x\n"}, Error: "go.sum:7: malformed module path"},
 				{Summary: "a hostile version", Tree: map[string]string{"go.sum": sums + "example.org/x v1/../../2 h1:x\n"}, Error: "go.sum:7: "},
 				{Summary: "two hashes of one", Tree: map[string]string{"go.sum": sums + "example.org/Text v1.0.0/go.mod h1:other\n"}, Error: "go.sum:7: example.org/Text v1.0.0 is h1:other here, and h1:"},
-				{Summary: "a zip without go.mod", Tree: map[string]string{"go.sum": strings.Replace(sums, second+"\n", "", 1)}, Error: "go.sum:1: example.org/Text v1.0.0 has no line for its go.mod; to add it: go mod tidy"},
 				{Summary: "replaced outside", Tree: map[string]string{"go.mod": goMod + "replace example.org/deep => ../deep\n"}, Error: `go.mod:10: example.org/deep is replaced by "../deep", which lies outside of input "app"; a build would not have it`},
 				{Summary: "replaced absolutely", Tree: map[string]string{"go.mod": goMod + "replace example.org/deep => /home/me/deep\n"}, Error: `go.mod:10: example.org/deep is replaced by "/home/me/deep", which lies outside`},
 				{Summary: "replaced by nothing", Tree: map[string]string{"go.mod": goMod + "replace example.org/deep => ./deep\n"}, Error: `go.mod:10: example.org/deep is replaced by "./deep", and there is no go.mod in it`},
@@ -380,4 +379,29 @@ func FuzzSums(f *testing.F) {
 			}
 		}
 	})
+}
+
+// go mod tidy writes no line for the go.mod of a module of which only packages
+// were looked at: the zip is locked all the same, with the go.mod in it.
+func TestZipWithoutModLine(t *testing.T) {
+	s := start(t)
+	lines := strings.Split(s.Sums(modules...), "\n")
+	w := &sourcetest.World{
+		Kind: kind(s), Request: request(),
+		Tree: map[string]string{"go.mod": goMod, "go.sum": lines[0] + "\n" + strings.Join(lines[2:], "\n"), "main.go": "package main"},
+	}
+	if !strings.HasSuffix(strings.Fields(lines[1])[1], "/go.mod") {
+		t.Fatalf("%q is no line of a go.mod", lines[1])
+	}
+	all, err := (&sourcetest.World{Kind: w.Kind, Request: w.Request, Tree: map[string]string{"go.mod": goMod, "go.sum": s.Sums(modules...)}}).Resolve(t, sourcetest.NewBlobs(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := w.Resolve(t, sourcetest.NewBlobs(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(lock.Pins, all.Pins) {
+		t.Errorf("got  %v\nwant %v", lock.Pins, all.Pins)
+	}
 }
