@@ -82,6 +82,10 @@ race: go ## the same with the race detector; needs a C compiler
 real: go ## the slow suites: real archives, other people's tools (TestReal…)
 	QUORATE_REAL=1 $(GO) test -count=1 -timeout 40m -p 1 -run '^TestReal' ./...
 
+.PHONY: upstream
+upstream: go ## programs of others, built twice in other surroundings, and mended as diff says; as root
+	QUORATE_UPSTREAM=1 $(GO) test -count=1 -timeout 20m -run '^TestUpstream$$' -v ./cmd/quorate
+
 .PHONY: bench
 bench: build ## benchmarks; some fetch real packages
 	QUORATE_REAL=1 $(GO) test -run '^$$' -bench . -benchmem -timeout 60m -p 1 ./...
