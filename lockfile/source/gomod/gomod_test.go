@@ -405,3 +405,13 @@ func TestZipWithoutModLine(t *testing.T) {
 		t.Errorf("got  %v\nwant %v", lock.Pins, all.Pins)
 	}
 }
+
+// GOSUMDB may leave out the key of one database alone, whose name is part of its hash.
+func TestUnknownDatabase(t *testing.T) {
+	s := start(t)
+	k := New(func() (*Config, error) { return &Config{Proxy: s.Proxy(), SumDB: "sum.example.org"}, nil })
+	w := &sourcetest.World{Kind: k, Request: request(), Tree: map[string]string{"go.mod": goMod, "go.sum": s.Sums(modules...)}}
+	if _, err := w.Resolve(t, sourcetest.NewBlobs(t), nil); err == nil || err.Error() != "GOSUMDB=sum.example.org names a database whose key is not known" {
+		t.Errorf("got %v", err)
+	}
+}

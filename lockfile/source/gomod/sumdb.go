@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/mod/module"
 	"golang.org/x/mod/sumdb"
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/sync/errgroup"
 
 	"quorate.dev/lockfile/fetch"
@@ -20,11 +21,10 @@ import (
 	"quorate.dev/lockfile/source/httpfile"
 )
 
-// knownDatabases are the keys of the databases that GOSUMDB may name without
-// one, as in the go command (cmd/go/internal/modfetch, knownGOSUMDB).
-var knownDatabases = map[string]string{
-	"sum.golang.org": "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8",
-}
+// goKey is the public key of the Go project's own database without its name, as
+// the go command has it (cmd/go/internal/modfetch, knownGOSUMDB). The name is GOSUMDB's to
+// say: the first part is a hash of name and key, so that it fits no other name.
+const goKey = "+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8"
 
 // database returns the client of the configured checksum database; nil when
 // there is to be none.
@@ -34,8 +34,8 @@ func (c *Config) database(ctx context.Context, blobs source.Blobs, o fetch.Optio
 		return nil, nil
 	}
 	key, at := f[0], ""
-	if known := knownDatabases[key]; known != "" {
-		key = known
+	if _, err := note.NewVerifier(key + goKey); err == nil {
+		key += goKey
 	}
 	name, _, ok := strings.Cut(key, "+")
 	if !ok {
