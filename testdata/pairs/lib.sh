@@ -1,5 +1,9 @@
 # What recipes share. The current folder is an empty one, and becomes the pair.
 set -eu
+
+# Recipes begin with an empty environment: perl's order of keys, for one, depends on all of it.
+[ "${RECIPE-}" ] || exec env -i RECIPE=1 HOME=/nonexistent bash "$0"
+
 export LC_ALL=C.UTF-8 TZ=UTC PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/go/bin SOURCE_DATE_EPOCH=
 unset SOURCE_DATE_EPOCH
 umask 022
