@@ -139,7 +139,7 @@ func TestDiff(t *testing.T) {
 	p.Packages[5] = pkg("openssl", "3.0-1", "image", "nginx")
 	p.Packages[4].Arch = "i386"
 	p.Waived = nil
-	got := Table(Diff(sample(), l))
+	got := Table(Diff(sample(), l), 1)
 	want := `KIND       NAME          OLD                             NEW                             WHY
 epoch      -             2026-11-01T00:00:00Z            2026-12-01T00:00:00Z
 assembler  -             1                               2
@@ -157,7 +157,7 @@ waiver     nginx-common  without debconf                 -
 	if squeeze(got) != squeeze(want) {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
-	if Table(nil) != "" {
+	if Table(nil, 1) != "" {
 		t.Error("nothing is shown as something")
 	}
 }

@@ -3,6 +3,7 @@ package lockfile
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -22,31 +23,36 @@ const (
 	ChangePackage   = "package"
 	ChangeSets      = "sets"   // the same package, in other sets than before
 	ChangeWaiver    = "waiver" // a dependency left unfulfilled
-	ChangeInput     = "input"  // facts of an input, named INPUT.FACT; its pins are changes of their own, with its kind
+	ChangeInput     = "input"  // a fact of an input, named INPUT.FACT
+	ChangeRead      = "read"   // a file that an input was locked from, when nothing else of the input changed
 )
+
+// Changes of what inputs are made of have the input's kind. A commit and a base
+// image are one change each, named as the input; of all other kinds every pin is.
 
 // Change is one difference between two locks.
 type Change struct {
 	Kind     string `json:"kind"`
 	Name     string `json:"name,omitempty"`     // of the package ("libc6", foreign ones "libc6:i386"), file, archive …
-	Platform string `json:"platform,omitempty"` // of packages and waivers
+	Platform string `json:"platform,omitempty"` // of packages, waivers, and pins that only one platform needs
 	Old      string `json:"old,omitempty"`      // version, date, digest; "" when it is new
 	New      string `json:"new,omitempty"`      // "" when it is gone
-	Why      string `json:"why,omitempty"`      // of packages: sets and what needs it there, "image: nginx-common; step/compile: requested"
+	Why      string `json:"why,omitempty"`      // of packages: sets and what needs it there, "image: nginx-common; step/compile: requested"; of pins, with the input for the set
 }
 
 // Diff returns what changed from one lock to another, in the order of the
 // file; nil when nothing that matters to a build did. A nil lock has nothing.
 func Diff(old, new *Lock) []Change {
-	var d difference
 	old, new = orNothing(old), orNothing(new)
+	d := difference{old: old, new: new, whole: map[string]bool{}, told: map[string]bool{}}
 	d.value(ChangeEpoch, rfc3339(old.Epoch), rfc3339(new.Epoch))
 	d.value(ChangeAssembler, number(old.Assembler), number(new.Assembler))
 	d.value(ChangeResolver, strings.TrimSpace(old.Resolver.Name+" "+old.Resolver.Version), strings.TrimSpace(new.Resolver.Name+" "+new.Resolver.Version))
 	pairs(old.Archives, new.Archives, func(a, b Archive) int { return cmp.Compare(a.Name, b.Name) }, d.archive)
 	pairs(old.Files, new.Files, func(a, b File) int { return cmp.Compare(a.Name, b.Name) }, d.file)
 	pairs(old.Inputs, new.Inputs, func(a, b Input) int { return cmp.Compare(a.Name, b.Name) }, d.input)
-	d.pins(old, new)
+	d.pins()
+	pairs(old.Inputs, new.Inputs, func(a, b Input) int { return cmp.Compare(a.Name, b.Name) }, d.reads)
 	pairs(old.Platforms, new.Platforms, func(a, b Platform) int { return cmp.Compare(a.Platform.String(), b.Platform.String()) }, d.platform)
 	return d.changes
 }
@@ -97,12 +103,15 @@ func pairs[T any](old, new []T, compare func(a, b T) int, visit func(old, new *T
 }
 
 type difference struct {
+	old, new     *Lock
 	platformName string
+	whole        map[string]bool // inputs whose pins need not be told: what they are pins of is
+	told         map[string]bool // inputs of which something was told
 	changes      []Change
 }
 
 func (d *difference) add(c Change) {
-	c.Platform = d.platformName
+	c.Platform = cmp.Or(c.Platform, d.platformName)
 	d.changes = append(d.changes, c)
 }
 
@@ -140,6 +149,12 @@ func (d *difference) file(old, new *File) {
 	}
 }
 
+// factsOf are those that say what an input of a kind is; the others follow from the first.
+var factsOf = map[string][]string{
+	KindGit:   {"commit", "time", "tree", "tag"},
+	KindImage: {"digest"},
+}
+
 func (d *difference) input(old, new *Input) {
 	var o, n Input
 	if old != nil {
@@ -148,16 +163,42 @@ func (d *difference) input(old, new *Input) {
 	if new != nil {
 		n = *new
 	}
+	name, kind := cmp.Or(n.Name, o.Name), cmp.Or(n.Kind, o.Kind)
+	follow := factsOf[kind]
+	if len(follow) > 0 && o.Facts[follow[0]] != n.Facts[follow[0]] && (old == nil || new == nil || o.Kind == n.Kind) {
+		d.whole[name], d.told[name] = true, true
+		d.add(Change{Kind: kind, Name: name, Old: whatItIs(o), New: whatItIs(n), Why: d.asked(name)})
+	} else {
+		follow = nil
+	}
 	for _, k := range factNames(o.Facts, n.Facts) {
-		if o.Facts[k] != n.Facts[k] {
-			d.add(Change{Kind: ChangeInput, Name: cmp.Or(n.Name, o.Name) + "." + k, Old: o.Facts[k], New: n.Facts[k]})
+		if o.Facts[k] != n.Facts[k] && !slices.Contains(follow, k) {
+			d.told[name] = true
+			d.add(Change{Kind: ChangeInput, Name: name + "." + k, Old: o.Facts[k], New: n.Facts[k]})
 		}
 	}
 }
 
+// whatItIs is the digest of a base image, or a commit with its time.
+func whatItIs(in Input) string {
+	if t := in.Facts["time"]; t != "" {
+		return in.Facts["commit"] + " (" + t + ")"
+	}
+	return in.Facts["digest"]
+}
+
+// asked says what was asked of a git or image input.
+func (d *difference) asked(name string) string {
+	r := d.new.RequestOf(name)
+	if r.Name == "" {
+		r = d.old.RequestOf(name)
+	}
+	return ByRequest + " as " + cmp.Or(r.Ask["ref"], r.Ask["image"])
+}
+
 // pins compares what inputs are made of. Of one name there may be several
 // versions, so what both have is left out first, and the rest goes in pairs.
-func (d *difference) pins(old, new *Lock) {
+func (d *difference) pins() {
 	names := func(l *Lock) [][]Pin {
 		var groups [][]Pin
 		for i, p := range l.Pins {
@@ -168,7 +209,7 @@ func (d *difference) pins(old, new *Lock) {
 		}
 		return groups
 	}
-	pairs(names(old), names(new), func(a, b []Pin) int { return comparePinNames(a[0], b[0]) }, func(a, b *[]Pin) {
+	pairs(names(d.old), names(d.new), func(a, b []Pin) int { return comparePinNames(a[0], b[0]) }, func(a, b *[]Pin) {
 		var o, n []Pin
 		if a != nil {
 			o = *a
@@ -176,7 +217,7 @@ func (d *difference) pins(old, new *Lock) {
 		if b != nil {
 			n = *b
 		}
-		gone, come := withoutPins(o, n), withoutPins(n, o)
+		gone, come := alike(withoutPins(o, n), withoutPins(n, o))
 		for i := range max(len(gone), len(come)) {
 			var from, to *Pin
 			if i < len(gone) {
@@ -185,7 +226,7 @@ func (d *difference) pins(old, new *Lock) {
 			if i < len(come) {
 				to = &come[i]
 			}
-			d.inputPin(old, new, from, to)
+			d.inputPin(from, to)
 		}
 	})
 }
@@ -206,7 +247,19 @@ func withoutPins(pins, others []Pin) []Pin {
 	return out
 }
 
-func (d *difference) inputPin(oldLock, newLock *Lock, old, new *Pin) {
+// alike brings two lists into an order in which those for the same platform
+// come first and stand side by side.
+func alike(gone, come []Pin) (a, b []Pin) {
+	for _, p := range gone {
+		if i := slices.IndexFunc(come, func(c Pin) bool { return c.Platform == p.Platform }); i >= 0 {
+			b, come = append(b, come[i]), slices.Delete(slices.Clone(come), i, i+1)
+			a = append(a, p)
+		}
+	}
+	return append(a, withoutPins(gone, a)...), append(b, come...)
+}
+
+func (d *difference) inputPin(old, new *Pin) {
 	text := func(p *Pin) (string, digest.Digest) {
 		if p == nil {
 			return "", digest.Digest{}
@@ -217,15 +270,41 @@ func (d *difference) inputPin(oldLock, newLock *Lock, old, new *Pin) {
 	n, newDigest := text(new)
 	o, n, _ = apartBytes(o, n, oldDigest, newDigest)
 	input := nameOf(old, new, func(p *Pin) string { return p.Input })
-	in, ok := newLock.Input(input)
+	if d.whole[input] {
+		return
+	}
+	d.told[input] = true
+	in, ok := d.new.Input(input)
 	if !ok {
-		in, _ = oldLock.Input(input)
+		in, _ = d.old.Input(input)
 	}
 	why := input
 	if by := nameOf(old, new, func(p *Pin) string { return p.By }); by != "" {
 		why += ": " + by
 	}
-	d.add(Change{Kind: in.Kind, Name: nameOf(old, new, func(p *Pin) string { return p.Name }), Old: o, New: n, Why: why})
+	platform := nameOf(old, new, func(p *Pin) string { return p.Platform })
+	d.add(Change{Kind: in.Kind, Name: nameOf(old, new, func(p *Pin) string { return p.Name }), Platform: platform, Old: o, New: n, Why: why})
+}
+
+// reads tells of the files that an input was locked from when nothing else
+// does: the lock has changed with them.
+func (d *difference) reads(old, new *Input) {
+	var o, n Input
+	if old != nil {
+		o = *old
+	}
+	if new != nil {
+		n = *new
+	}
+	name := cmp.Or(n.Name, o.Name)
+	if d.told[name] {
+		return
+	}
+	for _, file := range factNames(o.Reads, n.Reads) {
+		if o.Reads[file] != n.Reads[file] {
+			d.add(Change{Kind: ChangeRead, Name: file, Old: o.Reads[file], New: n.Reads[file], Why: name})
+		}
+	}
 }
 
 // apartBytes adds digests to two descriptions that are equal although the
@@ -315,28 +394,31 @@ func (d *difference) waiver(old, new *Waiver) {
 	}
 }
 
+// long is a commit or digest at the beginning of a text.
+var long = regexp.MustCompile(`^(?:sha256:)?([0-9a-f]{12})[0-9a-f]{28,52}\b`)
+
+// short leaves of a commit or digest what people compare.
+func short(s string) string { return long.ReplaceAllString(s, "$1") }
+
 // Table writes changes for people, one a line below a heading, in columns; ""
-// for none. An absent side is "-".
-func Table(changes []Change) string {
+// for none. An absent side is "-". platforms is how many the new lock has.
+func Table(changes []Change, platforms int) string {
 	if len(changes) == 0 {
 		return ""
 	}
-	platforms := false
-	for _, c := range changes {
-		platforms = platforms || c.Platform != "" && c.Platform != changes[len(changes)-1].Platform
-	}
+	columns := platforms > 1 && slices.ContainsFunc(changes, func(c Change) bool { return c.Platform != "" })
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	row := func(kind, name, platform, old, new, why string) {
 		cells := []string{kind, name, old, new, why}
-		if platforms { // one platform alone needs no column
+		if columns { // one platform alone needs none
 			cells = slices.Insert(cells, 2, platform)
 		}
 		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
 	row("KIND", "NAME", "PLATFORM", "OLD", "NEW", "WHY")
 	for _, c := range changes {
-		row(c.Kind, cmp.Or(c.Name, "-"), cmp.Or(c.Platform, "-"), cmp.Or(c.Old, "-"), cmp.Or(c.New, "-"), c.Why)
+		row(c.Kind, cmp.Or(c.Name, "-"), cmp.Or(c.Platform, "-"), cmp.Or(short(c.Old), "-"), cmp.Or(short(c.New), "-"), c.Why)
 	}
 	w.Flush() // to a strings.Builder, which cannot fail
 	lines := strings.Split(b.String(), "\n")

@@ -203,16 +203,45 @@ func TestInputsDiff(t *testing.T) {
 		module("example.org/a", "v0.2.0", ByRequest), module("example.org/b", "v1.2.0", "example.org/a"),
 		module("example.org/b", "v2.0.0", "example.org/a"), old.Pins[2],
 	}
-	const want = `KIND   NAME           OLD     NEW     WHY
-input  src.commit     aa11    bb22
-go     example.org/a  v0.1.0  v0.2.0  modules: requested
-go     example.org/b  -       v2.0.0  modules: example.org/a
+	const want = `KIND  NAME           OLD                          NEW                          WHY
+git   src            aa11 (2026-10-01T02:03:04Z)  bb22 (2026-10-01T02:03:04Z)  requested as v1
+go    example.org/a  v0.1.0                       v0.2.0                       modules: requested
+go    example.org/b  -                            v2.0.0                       modules: example.org/a
 `
-	if got := Table(Diff(old, fresh)); got != want {
+	if got := Table(Diff(old, fresh), 1); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+	fresh = withInputs(t)
+	fresh.Inputs[1].Facts["signed-by"] = "SHA256:x"
+	fresh.Inputs[0].Reads["go.mod"] = digest.Of(nil).Hex()
+	if got := Table(Diff(old, fresh), 1); got != `KIND   NAME           OLD           NEW           WHY
+input  src.signed-by  -             SHA256:x
+read   go.mod         `+old.Inputs[0].Reads["go.mod"][:12]+`  e3b0c44298fc  modules
+` {
+		t.Errorf("a fact and a file that was read:\n%s", got)
 	}
 	if d := Diff(old, withInputs(t)); d != nil {
 		t.Errorf("equal locks differ: %v", d)
+	}
+}
+
+// Of pins for several platforms those for the same one are compared.
+func TestDiffOfPins(t *testing.T) {
+	on := func(version, platform string) Pin {
+		p := module("a", version, ByRequest)
+		p.Platform, p.Path = platform, version+platform
+		return p
+	}
+	old, fresh := withInputs(t), withInputs(t)
+	old.Pins = []Pin{on("1", ""), on("3", "linux/amd64"), on("4", "linux/arm64")}
+	fresh.Pins = []Pin{on("5", "linux/arm64"), on("6", "linux/amd64")}
+	const want = `KIND  NAME  PLATFORM     OLD  NEW  WHY
+go    a     linux/amd64  3    6    modules: requested
+go    a     linux/arm64  4    5    modules: requested
+go    a     -            1    -    modules: requested
+`
+	if got := Table(Diff(old, fresh), 2); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
 }
 
@@ -220,6 +249,9 @@ func TestWhyPin(t *testing.T) {
 	chains, err := Why(withInputs(t), "example.org/b")
 	if err != nil || len(chains) != 1 || chains[0].String() != "go/modules: example.org/a (requested) → example.org/b" {
 		t.Errorf("got %v, %v", chains, err)
+	}
+	if chains, err := Why(withInputs(t), "modules"); err != nil || len(chains) != 1 || chains[0].String() != "inputs.go: modules (requested)" {
+		t.Errorf("of an input: %v, %v", chains, err)
 	}
 	if _, err := Why(withInputs(t), "example.org/c"); err == nil || !strings.Contains(err.Error(), "did you mean") {
 		t.Errorf("got %v", err)

@@ -17,18 +17,22 @@ func Markdown(changes []Change, platforms int) string {
 		return "Nothing changed.\n"
 	}
 	rows := foldPlatforms(changes, platforms)
-	kinds := [3][]change{}
+	kinds, files := [3][]change{}, [3][]change{} // changed, added, removed
 	var rest []change
 	for _, c := range rows {
+		i := 0
 		switch {
-		case !c.tabled():
-			rest = append(rest, c)
 		case c.Old == "":
-			kinds[1] = append(kinds[1], c)
+			i = 1
 		case c.New == "":
-			kinds[2] = append(kinds[2], c)
-		default:
-			kinds[0] = append(kinds[0], c)
+			i = 2
+		}
+		if c.tabled() {
+			kinds[i] = append(kinds[i], c)
+			continue
+		}
+		if rest = append(rest, c); c.Kind == ChangeFile {
+			files[i] = append(files[i], c)
 		}
 	}
 	var counted, parts []string
@@ -37,14 +41,16 @@ func Markdown(changes []Change, platforms int) string {
 		heading []string
 		cells   func(change) []string
 	}{
-		{"changed", []string{"changed", "old", "new", "why"}, func(c change) []string { return []string{c.label(), c.Old, c.New, c.Why} }},
-		{"added", []string{"new", "version", "why"}, func(c change) []string { return []string{c.label(), c.New, c.Why} }},
-		{"removed", []string{"gone", "version", "why it was there"}, func(c change) []string { return []string{c.label(), c.Old, c.Why} }},
+		{"changed", []string{"changed", "old", "new", "why"}, func(c change) []string { return []string{c.label(), short(c.Old), short(c.New), c.Why} }},
+		{"added", []string{"new", "version", "why"}, func(c change) []string { return []string{c.label(), short(c.New), c.Why} }},
+		{"removed", []string{"gone", "version", "why it was there"}, func(c change) []string { return []string{c.label(), short(c.Old), c.Why} }},
 	} {
+		if all := append(slices.Clone(kinds[i]), files[i]...); len(all) > 0 {
+			counted = append(counted, countKinds(all)+" "+k.done)
+		}
 		if len(kinds[i]) == 0 {
 			continue
 		}
-		counted = append(counted, countWords(len(kinds[i]), "package")+" "+k.done)
 		table := markdownRow(k.heading) + "|" + strings.Repeat("---|", len(k.heading)) + "\n"
 		for _, c := range kinds[i] {
 			table += markdownRow(k.cells(c))
@@ -75,7 +81,7 @@ type change struct {
 // other sources pin by one.
 func (c change) tabled() bool {
 	return !slices.Contains([]string{
-		ChangeEpoch, ChangeAssembler, ChangeResolver, ChangeArchive, ChangeFile, ChangePlatform, ChangeSets, ChangeWaiver, ChangeInput,
+		ChangeEpoch, ChangeAssembler, ChangeResolver, ChangeArchive, ChangeFile, ChangePlatform, ChangeSets, ChangeWaiver, ChangeInput, ChangeRead,
 	}, c.Kind)
 }
 
@@ -92,16 +98,19 @@ func (c change) item() string {
 	if c.Name != "" {
 		text += " " + c.label()
 	}
+	if c.Kind == ChangeRead {
+		text += ", which decides " + c.Why
+	}
 	switch {
 	case c.Kind == ChangePlatform && c.Old == "": // named already
 	case c.Kind == ChangePlatform:
 		text += ": gone"
 	case c.Old == "":
-		text += ": " + c.New
+		text += ": " + short(c.New)
 	case c.New == "":
-		text += ": gone, was " + c.Old
+		text += ": gone, was " + short(c.Old)
 	default:
-		text += ": " + c.Old + " → " + c.New
+		text += ": " + short(c.Old) + " → " + short(c.New)
 	}
 	return escapeMarkdown(text)
 }
@@ -149,9 +158,41 @@ var markdownSpecial = strings.NewReplacer(
 
 func escapeMarkdown(s string) string { return markdownSpecial.Replace(s) }
 
-func countWords(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
+// countKinds counts changes by what they are of: "2 packages and 1 Go module".
+func countKinds(list []change) string {
+	byKind := map[string]int{}
+	for _, c := range list {
+		byKind[c.Kind]++
 	}
-	return fmt.Sprintf("%d %ss", n, thing)
+	var parts []string
+	for _, kind := range append([]string{ChangePackage, ChangeFile}, Kinds...) {
+		if n := byKind[kind]; n > 0 {
+			parts = append(parts, Count(n, kind))
+		}
+	}
+	return Enumerate(parts)
+}
+
+// nouns say what one of the things is that an input of a kind is made of.
+var nouns = map[string]string{
+	ChangePackage: "package", ChangeFile: "file",
+	KindGit: "commit", KindImage: "base image", KindGo: "Go module", KindNpm: "npm package", KindPython: "Python package", KindCargo: "crate",
+}
+
+// Count is a number of what inputs of a kind are made of: "1 package", "3 Go modules".
+func Count(n int, kind string) string {
+	noun := cmp.Or(nouns[kind], kind+" pin")
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
+}
+
+// Enumerate writes "a", "a and b", "a, b and c".
+func Enumerate(parts []string) string {
+	if len(parts) < 2 {
+		return strings.Join(parts, "")
+	}
+	last := len(parts) - 1
+	return strings.Join(parts[:last], ", ") + " and " + parts[last]
 }

@@ -24,8 +24,12 @@ func TestMarkdown(t *testing.T) {
 		{"not the same on two platforms", []Change{on(update, "linux/amd64"), on(other, "linux/arm64")},
 			"### 2 packages changed\n\n| changed | old | new | why |\n|---|---|---|---|\n" +
 				"| openssl (linux/amd64) | 1 | 2 | image: requested |\n| openssl (linux/arm64) | 1 | 3 | image: requested |\n"},
-		{"no package", []Change{{Kind: ChangeFile, Name: "logo", Old: "https://example.org/a|b", New: "https://example.org/_c_"}},
-			"### No package changed\n\n- file logo: https://example.org/a\\|b → https://example.org/\\_c\\_\n"},
+		{"a file", []Change{{Kind: ChangeFile, Name: "logo", Old: "https://example.org/a|b", New: "https://example.org/_c_"}},
+			"### 1 file changed\n\n- file logo: https://example.org/a\\|b → https://example.org/\\_c\\_\n"},
+		{"no package", []Change{{Kind: ChangeEpoch, Old: "1", New: "2"}}, "### No package changed\n\n- epoch: 1 → 2\n"},
+		{"of several kinds", []Change{{Kind: KindGit, Name: "src", Old: strings.Repeat("a", 40) + " (now)", New: strings.Repeat("b", 40)}, {Kind: KindGo, Name: "x", New: "v1", Why: "modules"}, {Kind: "silk", Name: "y", New: "2"}},
+			"### 1 commit changed, 1 Go module added\n\n| changed | old | new | why |\n|---|---|---|---|\n| src | aaaaaaaaaaaa (now) | bbbbbbbbbbbb | - |\n\n" +
+				"| new | version | why |\n|---|---|---|\n| x | v1 | modules |\n| y | 2 | - |\n"},
 		{"what a forge would act on", []Change{{Kind: ChangePackage, Name: "<img src=x>", New: "@team #1\n# big", Why: "`x`"}},
 			"### 1 package added\n\n| new | version | why |\n|---|---|---|\n| &lt;img src=x&gt; | &#64;team &#35;1 &#35; big | \\`x\\` |\n"},
 	} {

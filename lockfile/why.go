@@ -12,7 +12,7 @@ import (
 // request of a file.
 type Chain struct {
 	Platform string   `json:"platform,omitempty"` // of packages
-	Set      string   `json:"set"`                // "image", "configure" or "step/NAME"; "files" of files; "KIND/NAME" of other inputs
+	Set      string   `json:"set"`                // "image", "configure" or "step/NAME"; "files" of files; "KIND/NAME" of what other inputs are made of, "inputs.KIND" of the inputs themselves
 	Reason   string   `json:"reason"`             // why the first package is there: "requested" or "essential"; "" if the lock does not say
 	Packages []string `json:"packages"`           // from the one asked for to the one in question
 }
@@ -49,7 +49,7 @@ func (e *UnknownPackageError) Error() string {
 }
 
 // Why returns, for every platform and set that has the package, the chain of
-// needs from the request to it; for a file, its request. name may carry an architecture ("libc6:i386").
+// needs from the request to it; for a file or another input, its request. name may carry an architecture ("libc6:i386").
 // The error is an *UnknownPackageError.
 func Why(l *Lock, name string) ([]Chain, error) {
 	base, arch, _ := strings.Cut(name, ":")
@@ -77,6 +77,12 @@ func Why(l *Lock, name string) ([]Chain, error) {
 			chains = append(chains, Chain{Set: "files", Reason: ByRequest, Packages: []string{name}})
 		}
 	}
+	for _, in := range l.Inputs {
+		known = append(known, in.Name)
+		if in.Name == name {
+			chains = append(chains, Chain{Set: section(in.Kind), Reason: ByRequest, Packages: []string{name}})
+		}
+	}
 	chains = append(chains, whyPin(l, name)...)
 	for _, p := range l.Pins {
 		known = append(known, p.Name)
@@ -85,6 +91,14 @@ func Why(l *Lock, name string) ([]Chain, error) {
 		return nil, &UnknownPackageError{Name: name, Nearest: strictyaml.Nearest(base, known)}
 	}
 	return chains, nil
+}
+
+// section is where the definition asks for inputs of a kind.
+func section(kind string) string {
+	if kind == KindImage {
+		return "inputs.images"
+	}
+	return "inputs." + kind
 }
 
 // whyPin returns, for every input that is made of a pin of that name, the chain

@@ -17,6 +17,7 @@ import (
 
 	"quorate.dev/builder"
 	"quorate.dev/lockfile"
+	"quorate.dev/lockfile/definition"
 	"quorate.dev/lockfile/strictyaml"
 )
 
@@ -56,8 +57,9 @@ unless --allow-older says so.
 
   --check     only say whether the lock still fits the definition; no network
   --diff      choose anew and show what would change; nothing is written
-  --update    choose these packages or files anew, and what they need; keep the rest
-  --why       show why a package is in the lock; no network
+  --update    choose these packages, files or other inputs anew, and what they
+              need; keep the rest
+  --why       show why a package, a module or an input is in the lock; no network
 
 --format markdown answers with what changed as the body of a pull request, with
 and without --diff.` +
@@ -106,7 +108,7 @@ and without --diff.` +
 	flags.register(cmd, false)
 	cmd.Flags().BoolVar(&check, "check", false, "only say whether the lock fits the definition")
 	cmd.Flags().BoolVar(&diff, "diff", false, "show what a fresh lock would change, and write nothing")
-	cmd.Flags().StringVar(&why, "why", "", "show why the lock holds the package `NAME`")
+	cmd.Flags().StringVar(&why, "why", "", "show why the lock holds `NAME`: a package, a module, an input")
 	cmd.Flags().StringSliceVar(&flags.update, "update", nil, "choose only `NAME,…` anew, and what they need")
 	cmd.Flags().BoolVar(&flags.allowOlder, "allow-older", false, "accept archive indexes older than those of the lock")
 	cmd.Flags().StringVar(&format, "format", "text", "how to say what changed: "+strings.Join(lockFormats, ", "))
@@ -155,7 +157,7 @@ func runLockDiff(ctx context.Context, ui *terminal, dir string, flags lockFlags,
 	case "markdown":
 		ui.answerBytes([]byte(lockfile.Markdown(list, len(fresh.Platforms))))
 	default:
-		ui.answerBytes([]byte(lockfile.Table(list)))
+		ui.answerBytes([]byte(lockfile.Table(list, len(fresh.Platforms))))
 	}
 	if bytes.Equal(lockfile.Format(fresh), p.LockBytes) {
 		ui.say("nothing would change")
@@ -212,40 +214,63 @@ func changes(old, new *lockfile.Lock) []lockfile.Change {
 
 // summary says in one line what a new lock brings.
 func summary(old, fresh *lockfile.Lock, list []lockfile.Change) string {
-	packages := 0
-	for _, p := range fresh.Platforms {
-		packages += len(p.Packages)
-	}
+	all := holdings(fresh)
 	if old == nil {
-		s := fmt.Sprintf("locked %s and %s", count(packages, "package"), count(len(fresh.Files), "file"))
-		if len(fresh.Inputs) > 0 {
-			s += fmt.Sprintf(", and %s of %s", count(len(fresh.Pins), "pin"), count(len(fresh.Inputs), "input"))
+		if all == "" {
+			all = "no package and no file, for nothing from outside is asked for"
 		}
-		return s
+		return "locked " + all
 	}
 	var parts []string
-	other := 0
-	all := count(packages, "package")
-	tally := func(what string, kinds ...string) {
+	other := len(list)
+	for _, kind := range countedKinds {
 		for _, part := range tallies {
-			if n := countChanges(list, kinds, part.is); n > 0 {
-				parts = append(parts, count(n, what)+" "+part.word)
+			if n := countChanges(list, kind, part.is); n > 0 {
+				parts = append(parts, lockfile.Count(n, kind)+" "+part.word)
 				other -= n
 			}
 		}
 	}
-	tally("package", lockfile.ChangePackage)
-	if len(fresh.Inputs) > 0 || len(old.Inputs) > 0 {
-		tally("pin", lockfile.Kinds...)
-		all += " and " + count(len(fresh.Pins), "pin")
-	}
-	if other += len(list); other > 0 {
+	if other > 0 {
 		parts = append(parts, count(other, "other change"))
 	}
 	if len(parts) == 0 {
 		parts = []string{"the same inputs, written anew"}
 	}
+	if all == "" {
+		return strings.Join(parts, ", ")
+	}
 	return fmt.Sprintf("%s (%s in all)", strings.Join(parts, ", "), all)
+}
+
+// countedKinds are the kinds of change that are counted each by itself.
+var countedKinds = append([]string{lockfile.ChangePackage, lockfile.ChangeFile}, lockfile.Kinds...)
+
+// holdings counts what a lock names, "2 packages, 1 file and 3 Go modules".
+func holdings(l *lockfile.Lock) string {
+	byKind := map[string]int{lockfile.ChangeFile: len(l.Files)}
+	for _, p := range l.Platforms {
+		byKind[lockfile.ChangePackage] += len(p.Packages)
+	}
+	for _, in := range l.Inputs {
+		switch in.Kind {
+		case lockfile.KindGit, lockfile.KindImage: // one thing, whatever it is made of
+			byKind[in.Kind]++
+		default:
+			for _, p := range l.Pins {
+				if p.Input == in.Name {
+					byKind[in.Kind]++
+				}
+			}
+		}
+	}
+	var parts []string
+	for _, kind := range countedKinds {
+		if n := byKind[kind]; n > 0 {
+			parts = append(parts, lockfile.Count(n, kind))
+		}
+	}
+	return lockfile.Enumerate(parts)
 }
 
 // tallies are the ways in which something can change.
@@ -258,10 +283,10 @@ var tallies = []struct {
 	{"removed", func(c lockfile.Change) bool { return c.New == "" }},
 }
 
-func countChanges(list []lockfile.Change, kinds []string, is func(lockfile.Change) bool) int {
+func countChanges(list []lockfile.Change, kind string, is func(lockfile.Change) bool) int {
 	n := 0
 	for _, c := range list {
-		if slices.Contains(kinds, c.Kind) && is(c) {
+		if c.Kind == kind && is(c) {
 			n++
 		}
 	}
@@ -356,6 +381,9 @@ func runLockWhy(ui *terminal, dir, name string, asJSON bool) error {
 		ui.warn("this is about the lock as it is: %s", err)
 	}
 	chains, err := lockfile.Why(p.Lock, name)
+	if err != nil && p.hasLocal(name) {
+		err = fmt.Errorf("%q is a local input, which no lock holds: each build hashes what lies in its folder then", name)
+	}
 	if err != nil {
 		return different(err)
 	}
@@ -369,8 +397,16 @@ func runLockWhy(ui *terminal, dir, name string, asJSON bool) error {
 		} else {
 			ui.answer("%s", c)
 		}
+		if strings.HasPrefix(c.Set, lockfile.KindGo+"/") && c.Reason == "" {
+			ui.say("go.sum does not say what needs it; in the project's folder, run: go mod why -m %s", name)
+		}
 	}
 	return nil
+}
+
+// hasLocal reports whether a name is that of a local input.
+func (p *project) hasLocal(name string) bool {
+	return slices.ContainsFunc(p.Definition.Inputs.Local, func(l definition.Local) bool { return l.Name == name })
 }
 
 // replaceFile gives a file new bytes at once: whoever reads it sees the old

@@ -22,6 +22,7 @@ import (
 	"quorate.dev/lockfile/fetch"
 	"quorate.dev/lockfile/source"
 	"quorate.dev/lockfile/source/deb"
+	"quorate.dev/lockfile/strictyaml"
 )
 
 // DebSource chooses Debian packages; *deb.Source is one.
@@ -310,11 +311,61 @@ func (o Options) check() error {
 	if len(packages) == 0 {
 		return nil
 	}
+	for _, name := range packages {
+		if err := o.notAlone(name); err != nil {
+			return err
+		}
+	}
 	suite := lockfile.RequestsOf(o.Definition).Suite
-	if suite == "" || suite != o.Previous.Requests.Suite {
+	switch {
+	case suite == "":
+		return &UpdateError{Names: packages, Problem: "the definition has no input of that name" + o.nearest(packages[0])}
+	case suite != o.Previous.Requests.Suite:
 		return &UpdateError{Names: packages, Problem: fmt.Sprintf("the definition's suite is %q and the lock's is %q", suite, o.Previous.Requests.Suite)}
 	}
 	return nil
+}
+
+// notAlone says of what is no Debian package why it is not updated by itself.
+func (o Options) notAlone(name string) error {
+	if slices.ContainsFunc(o.Definition.Inputs.Local, func(l definition.Local) bool { return l.Name == name }) {
+		return &UpdateError{Names: []string{name}, Problem: "it is a local input, which no lock holds: each build hashes what lies in its folder then"}
+	}
+	for _, p := range o.Previous.Platforms {
+		if slices.ContainsFunc(p.Packages, func(p lockfile.Package) bool { return p.Name == name }) {
+			return nil
+		}
+	}
+	i := slices.IndexFunc(o.Previous.Pins, func(p lockfile.Pin) bool { return p.Name == name })
+	if i < 0 {
+		return nil
+	}
+	in, _ := o.Previous.Input(o.Previous.Pins[i].Input)
+	problem := fmt.Sprintf("it is part of %s input %q; ", in.Kind, in.Name)
+	if from := o.Previous.RequestOf(in.Name).Ask["from"]; from != "" {
+		problem += fmt.Sprintf("its version is chosen in input %q; change it there%s, then ", from, tools[in.Kind])
+	}
+	return &UpdateError{Names: []string{name}, Problem: problem + "run: quorate lock --update " + in.Name}
+}
+
+// tools are what people change the versions of a project's modules with.
+var tools = map[string]string{
+	lockfile.KindGo: " with go get", lockfile.KindNpm: " with npm install", lockfile.KindCargo: " with cargo update",
+}
+
+// nearest suggests inputs by whose name there could be an update.
+func (o Options) nearest(name string) string {
+	var known []string
+	for _, r := range lockfile.RequestsOf(o.Definition).Inputs {
+		known = append(known, r.Name)
+	}
+	for _, f := range o.Definition.Inputs.Files {
+		known = append(known, f.Name)
+	}
+	if near := strictyaml.Nearest(name, known); len(near) > 0 {
+		return "; did you mean " + strictyaml.Alternatives(near) + "?"
+	}
+	return ""
 }
 
 // UpdateError says that an update of single inputs is not possible.
