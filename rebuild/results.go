@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"quorate.dev/builder/filelock"
 )
 
 // marker is the file by which a results folder is known as ours; while one is
@@ -49,8 +51,8 @@ func openResults(path string) (*results, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make results folder: %w", err)
 	}
-	ok, err := tryLock(r.lock)
-	if err == nil && !ok {
+	err = filelock.Try(r.lock, filelock.Exclusive)
+	if errors.Is(err, filelock.ErrLocked) {
 		err = &ResultsError{Path: path, Reason: "another rebuild is writing there"}
 	}
 	if err == nil {

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"quorate.dev/builder/filelock"
 )
 
 // An image is written beside its place, under a name that nobody else uses,
@@ -23,7 +25,7 @@ func makeAside(target string, folder bool) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !lock(f) {
+		if filelock.Try(f, filelock.Exclusive) != nil {
 			return f, nil // a file system without locks: nobody will take it for abandoned either
 		}
 		// Another writer may have swept it away before it was locked.
@@ -61,7 +63,7 @@ func sweepAside(target string) {
 		if err != nil {
 			continue
 		}
-		if lock(f) {
+		if filelock.Try(f, filelock.Exclusive) == nil {
 			_ = os.RemoveAll(path) // what cannot be removed is in nobody's way
 		}
 		_ = f.Close()

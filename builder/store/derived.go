@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"quorate.dev/builder/filelock"
 	"quorate.dev/lockfile/digest"
 )
 
@@ -60,7 +61,7 @@ func (s *Store) Derived(ctx context.Context, kind, key string, fill func(dir str
 	if s.o.ReadOnly {
 		return "", fmt.Errorf("cannot make %s %q: %w", kind, key, ErrReadOnly)
 	}
-	lock, err := lockContext(ctx, s.path("locks", "derived-"+kind+"-"+name), exclusive)
+	lock, err := lockContext(ctx, s.path("locks", "derived-"+kind+"-"+name), filelock.Exclusive)
 	if err != nil {
 		return "", fmt.Errorf("cannot make %s %q: %w", kind, key, s.space(err, 0))
 	}

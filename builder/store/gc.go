@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"quorate.dev/builder/filelock"
 )
 
 // GCOptions says what may go. With the zero value only what is of no use to
@@ -56,7 +58,7 @@ func (s *Store) GC(ctx context.Context, o GCOptions) (GCReport, error) {
 		return GCReport{}, fmt.Errorf("cannot collect garbage in store %q: %w", s.dir, ErrReadOnly)
 	}
 	if err := s.use.upgrade(); err != nil {
-		if errors.Is(err, errLocked) {
+		if errors.Is(err, filelock.ErrLocked) {
 			return GCReport{}, &InUseError{Store: s.dir}
 		}
 		return GCReport{}, fmt.Errorf("cannot collect garbage in store %q: %w", s.dir, err)

@@ -5,38 +5,30 @@ import (
 	"errors"
 	"os"
 	"time"
+
+	"quorate.dev/builder/filelock"
 )
 
-// Locks are flock(2) on a file of their own, so they end with the process that
+// Locks are filelock's on a file of their own, so they end with the process that
 // holds them, however it dies. Each one is taken on a freshly opened file:
 // goroutines of one process exclude each other just as processes do.
 
-type lockKind int
-
-const (
-	shared lockKind = iota
-	exclusive
-)
-
-var (
-	errLocked = errors.New("locked by another process")
-	// errReplaced says that the file under the lock's name is not the one that was locked.
-	errReplaced = errors.New("lock file was replaced")
-)
+// errReplaced says that the file under the lock's name is not the one that was locked.
+var errReplaced = errors.New("lock file was replaced")
 
 type fileLock struct {
 	f    *os.File
 	path string
 }
 
-// tryLock takes a lock, or returns errLocked at once.
-func tryLock(path string, k lockKind) (*fileLock, error) {
+// tryLock takes a lock, or returns filelock.ErrLocked at once.
+func tryLock(path string, k filelock.Kind) (*fileLock, error) {
 	for {
 		l, err := openLock(path)
 		if err != nil {
 			return nil, err
 		}
-		err = flock(l.f, k, false)
+		err = filelock.Try(l.f, k)
 		if err == nil {
 			err = l.current()
 		}
@@ -51,18 +43,18 @@ func tryLock(path string, k lockKind) (*fileLock, error) {
 }
 
 // lockWait takes a lock and waits for it as long as it takes.
-func lockWait(path string, k lockKind) (*fileLock, error) {
+func lockWait(path string, k filelock.Kind) (*fileLock, error) {
 	return lockContext(context.Background(), path, k)
 }
 
 // lockContext takes a lock, waiting until ctx ends. It asks again and again
 // because a blocked flock cannot be cancelled; 50 ms is short beside any work
 // that is done under these locks.
-func lockContext(ctx context.Context, path string, k lockKind) (*fileLock, error) {
+func lockContext(ctx context.Context, path string, k filelock.Kind) (*fileLock, error) {
 	const most = 50 * time.Millisecond
 	for wait := time.Millisecond; ; wait = min(2*wait, most) {
 		l, err := tryLock(path, k)
-		if !errors.Is(err, errLocked) {
+		if !errors.Is(err, filelock.ErrLocked) {
 			return l, err
 		}
 		select {
@@ -80,7 +72,7 @@ func lockReadOnly(path string) (*fileLock, error) {
 		return nil, err
 	}
 	l := &fileLock{f: f, path: path}
-	if err := flock(f, shared, true); err != nil {
+	if err := filelock.Wait(f, filelock.Shared); err != nil {
 		l.unlock()
 		return nil, err
 	}
@@ -128,21 +120,21 @@ func (l *fileLock) remove() {
 // downgrade turns an exclusive lock into a shared one. Another process may
 // get in between, so nothing found out before holds after it.
 func (l *fileLock) downgrade() error {
-	if err := funlock(l.f); err != nil {
+	if err := filelock.Unlock(l.f); err != nil {
 		return err
 	}
-	return flock(l.f, shared, true)
+	return filelock.Wait(l.f, filelock.Shared)
 }
 
-// upgrade turns a shared lock into an exclusive one, or returns errLocked and
+// upgrade turns a shared lock into an exclusive one, or returns filelock.ErrLocked and
 // leaves it shared.
 func (l *fileLock) upgrade() error {
-	if err := funlock(l.f); err != nil {
+	if err := filelock.Unlock(l.f); err != nil {
 		return err
 	}
-	err := flock(l.f, exclusive, false)
+	err := filelock.Try(l.f, filelock.Exclusive)
 	if err != nil {
-		return errors.Join(err, flock(l.f, shared, true))
+		return errors.Join(err, filelock.Wait(l.f, filelock.Shared))
 	}
 	return nil
 }

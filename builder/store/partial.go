@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"quorate.dev/builder/filelock"
 	"quorate.dev/lockfile/digest"
 )
 
@@ -42,7 +43,7 @@ func (s *Store) openPartial(ctx context.Context, d digest.Digest) (*Partial, err
 	if d.IsZero() {
 		return nil, errors.New("it has no digest")
 	}
-	lock, err := lockContext(ctx, s.path("locks", "partial-"+d.Hex()), exclusive)
+	lock, err := lockContext(ctx, s.path("locks", "partial-"+d.Hex()), filelock.Exclusive)
 	if err != nil {
 		return nil, err
 	}

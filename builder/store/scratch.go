@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"quorate.dev/builder/filelock"
 )
 
 // session is the scratch folder of one open Store, locked for as long as it
@@ -30,7 +32,7 @@ func (s *Store) sessionDir() (string, error) {
 	}
 	id := strings.ToLower(rand.Text())
 	// The lock comes first: a folder without a locked file is a dead one's.
-	lock, err := tryLock(s.path("locks", scratchLock+id), exclusive)
+	lock, err := tryLock(s.path("locks", scratchLock+id), filelock.Exclusive)
 	if err != nil {
 		return "", s.space(err, 0)
 	}
@@ -69,7 +71,7 @@ func (s *Store) reap() {
 		return
 	}
 	for _, e := range entries {
-		lock, err := tryLock(s.path("locks", scratchLock+e.Name()), exclusive)
+		lock, err := tryLock(s.path("locks", scratchLock+e.Name()), filelock.Exclusive)
 		if err != nil {
 			continue
 		}

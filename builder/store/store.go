@@ -73,6 +73,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"quorate.dev/builder/filelock"
 )
 
 const (
@@ -171,13 +173,13 @@ func (s *Store) open() error {
 // else holds it and that this process must downgrade it.
 func (s *Store) lockUse() (alone bool, err error) {
 	name := s.path("locks", "use")
-	if s.use, err = tryLock(name, exclusive); err == nil {
+	if s.use, err = tryLock(name, filelock.Exclusive); err == nil {
 		return true, nil
 	}
-	if !errors.Is(err, errLocked) {
+	if !errors.Is(err, filelock.ErrLocked) {
 		return false, err
 	}
-	s.use, err = lockWait(name, shared)
+	s.use, err = lockWait(name, filelock.Shared)
 	return false, err
 }
 

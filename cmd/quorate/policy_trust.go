@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"quorate.dev/builder/filelock"
 	"quorate.dev/rebuild/agreement"
 	"quorate.dev/rebuild/attestation"
 )
@@ -106,17 +107,25 @@ func endorse(path string, policy *agreement.Policy) (*endorsement, error) {
 	if err != nil {
 		return nil, err
 	}
-	remembered, err := openHistory(memory)
-	if err != nil {
-		return nil, fmt.Errorf("what was seen of policy %q before: %w", policy.Name, err)
-	}
-	var seen *attestation.PolicyVersion
-	if len(remembered) > 0 {
-		seen = remembered[len(remembered)-1]
-	}
 	history, err := readHistory(path)
 	if err != nil {
 		return nil, err
+	}
+	for {
+		e, err := endorseOnce(path, policy, history, memory)
+		if !errors.Is(err, errSeenMeanwhile) {
+			return e, err
+		}
+	}
+}
+
+// errSeenMeanwhile says that another process remembered a version while this one looked.
+var errSeenMeanwhile = errors.New("another version was seen meanwhile")
+
+func endorseOnce(path string, policy *agreement.Policy, history []*attestation.PolicyVersion, memory string) (*endorsement, error) {
+	seen, err := newestSeen(memory)
+	if err != nil {
+		return nil, fmt.Errorf("what was seen of policy %q before: %w", policy.Name, err)
 	}
 	e := &endorsement{Name: policy.Name, Version: policy.Version}
 	if len(history) == 0 && seen == nil {
@@ -130,21 +139,48 @@ func endorse(path string, policy *agreement.Policy) (*endorsement, error) {
 	if seen != nil && seen.Version == now.Version {
 		return e, nil
 	}
-	data, err := attestation.WritePolicyHistory([]*attestation.PolicyVersion{now})
-	if err != nil {
-		return nil, err
-	}
-	if err := remember(memory, data); err != nil {
+	if err := remember(memory, seen, now); err != nil {
 		return nil, fmt.Errorf("cannot remember that version %d of policy %q was seen: %w", now.Version, policy.Name, err)
 	}
 	return e, nil
 }
 
-func remember(path string, data []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+// newestSeen is the version that a memory holds; nil when none was seen.
+func newestSeen(memory string) (*attestation.PolicyVersion, error) {
+	remembered, err := openHistory(memory)
+	if err != nil || len(remembered) == 0 {
+		return nil, err
+	}
+	return remembered[len(remembered)-1], nil
+}
+
+// remember replaces what a memory holds, seen, by now. It returns
+// errSeenMeanwhile when that is no longer what it holds: the newer of two
+// versions could be forgotten for the older one otherwise.
+func remember(memory string, seen, now *attestation.PolicyVersion) error {
+	data, err := attestation.WritePolicyHistory([]*attestation.PolicyVersion{now})
+	if err != nil {
 		return err
 	}
-	return replaceFile(path, data)
+	if err := os.MkdirAll(filepath.Dir(memory), 0o700); err != nil {
+		return err
+	}
+	claim, err := os.OpenFile(memory+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer claim.Close()
+	if err := filelock.Wait(claim, filelock.Exclusive); err != nil {
+		return err
+	}
+	there, err := newestSeen(memory)
+	if err != nil {
+		return err
+	}
+	if (there == nil) != (seen == nil) || there != nil && there.Version != seen.Version {
+		return errSeenMeanwhile
+	}
+	return replaceFile(memory, data)
 }
 
 // untrustedPolicyError is a policy that is not what its maintainers signed, or

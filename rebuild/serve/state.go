@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"quorate.dev/builder/filelock"
 	"quorate.dev/lockfile/digest"
 	"quorate.dev/rebuild/host/remote"
 )
@@ -51,8 +52,8 @@ func openState(dir string, remove func(string) error) (*state, error) {
 	if s.lock, err = os.OpenFile(s.path("lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, fmt.Errorf("cannot open the state folder: %w", err)
 	}
-	ok, err := tryLock(s.lock)
-	if err == nil && !ok {
+	err = filelock.Try(s.lock, filelock.Exclusive)
+	if errors.Is(err, filelock.ErrLocked) {
 		err = fmt.Errorf("another service has the state folder %q open", dir)
 	}
 	if err == nil {

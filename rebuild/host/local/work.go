@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"quorate.dev/builder/filelock"
 )
 
 const workPrefix = "worker-"
@@ -64,7 +66,7 @@ func lockRoot(root string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := waitLock(lock); err != nil {
+		if err := filelock.Wait(lock, filelock.Exclusive); err != nil {
 			lock.Close()
 			return nil, err
 		}
@@ -103,10 +105,7 @@ func makeWork(root string) (*work, error) {
 		w.alive, err = os.Create(filepath.Join(path, "alive"))
 	}
 	if err == nil {
-		var ok bool
-		if ok, err = tryLock(w.alive); err == nil && !ok {
-			err = errors.New("somebody else has locked it")
-		}
+		err = filelock.Try(w.alive, filelock.Exclusive)
 	}
 	if err != nil {
 		if w.alive != nil {
@@ -157,7 +156,9 @@ func (h *Host) reapOne(path string) error {
 		return err
 	}
 	defer alive.Close()
-	if ok, err := tryLock(alive); err != nil || !ok {
+	if err := filelock.Try(alive, filelock.Exclusive); errors.Is(err, filelock.ErrLocked) {
+		return nil // its run is at work
+	} else if err != nil {
 		return err
 	}
 	if err := h.remove(filepath.Join(path, "work")); err != nil {

@@ -1,4 +1,4 @@
-package store
+package filelock
 
 import (
 	"errors"
@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-func flock(f *os.File, k lockKind, wait bool) error {
+func lock(f *os.File, k Kind, wait bool) error {
 	var flags uint32
-	if k == exclusive {
+	if k == Exclusive {
 		flags |= windows.LOCKFILE_EXCLUSIVE_LOCK
 	}
 	if !wait {
@@ -18,7 +18,7 @@ func flock(f *os.File, k lockKind, wait bool) error {
 	}
 	err := windows.LockFileEx(windows.Handle(f.Fd()), flags, 0, math.MaxUint32, math.MaxUint32, new(windows.Overlapped))
 	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) || errors.Is(err, windows.ERROR_IO_PENDING) {
-		return errLocked
+		return ErrLocked
 	}
 	if err != nil {
 		return &os.PathError{Op: "LockFileEx", Path: f.Name(), Err: err}
@@ -26,7 +26,7 @@ func flock(f *os.File, k lockKind, wait bool) error {
 	return nil
 }
 
-func funlock(f *os.File) error {
+func unlock(f *os.File) error {
 	err := windows.UnlockFileEx(windows.Handle(f.Fd()), 0, math.MaxUint32, math.MaxUint32, new(windows.Overlapped))
 	if err != nil {
 		return &os.PathError{Op: "UnlockFileEx", Path: f.Name(), Err: err}

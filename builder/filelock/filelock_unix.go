@@ -1,6 +1,6 @@
 //go:build unix
 
-package store
+package filelock
 
 import (
 	"errors"
@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func flock(f *os.File, k lockKind, wait bool) error {
+func lock(f *os.File, k Kind, wait bool) error {
 	how := unix.LOCK_SH
-	if k == exclusive {
+	if k == Exclusive {
 		how = unix.LOCK_EX
 	}
 	if !wait {
@@ -23,14 +23,14 @@ func flock(f *os.File, k lockKind, wait bool) error {
 		case err == nil:
 			return nil
 		case errors.Is(err, unix.EWOULDBLOCK):
-			return errLocked
+			return ErrLocked
 		case !errors.Is(err, unix.EINTR):
 			return &os.PathError{Op: "flock", Path: f.Name(), Err: err}
 		}
 	}
 }
 
-func funlock(f *os.File) error {
+func unlock(f *os.File) error {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_UN); err != nil {
 		return &os.PathError{Op: "flock", Path: f.Name(), Err: err}
 	}

@@ -1,8 +1,0 @@
-//go:build !unix
-
-package rebuild
-
-import "os"
-
-// tryLock claims nothing here, where no builds run for want of a sandbox.
-func tryLock(*os.File) (bool, error) { return true, nil }
