@@ -1,7 +1,10 @@
 package tree
 
 import (
+	"cmp"
 	"fmt"
+	"io"
+	"iter"
 	"path"
 )
 
@@ -57,6 +60,51 @@ func removals(a, b *Tree) []Entry {
 		}
 	}
 	return out
+}
+
+// Difference is a path of which two listings say different things. What only one of them
+// has is nil in the other.
+type Difference struct {
+	Path string
+	A, B *Entry
+}
+
+// Compare reads two listings side by side and returns where they differ, sorted by
+// path. It holds one line of each, however long they are, and stops at the first error.
+func Compare(a, b io.Reader) iter.Seq2[Difference, error] {
+	return func(yield func(Difference, error) bool) {
+		nextA, stopA := iter.Pull2(Scan(a))
+		defer stopA()
+		nextB, stopB := iter.Pull2(Scan(b))
+		defer stopB()
+		x, errA, moreA := nextA()
+		y, errB, moreB := nextB()
+		for moreA || moreB {
+			if err := cmp.Or(errA, errB); err != nil {
+				yield(Difference{}, err)
+				return
+			}
+			left, right := x, y // what is handed out stays as it is
+			d := Difference{Path: x.Path, A: &left, B: &right}
+			switch {
+			case !moreB || moreA && x.Path < y.Path:
+				d.B = nil
+				x, errA, moreA = nextA()
+			case !moreA || y.Path < x.Path:
+				d.Path, d.A = y.Path, nil
+				y, errB, moreB = nextB()
+			default:
+				x, errA, moreA = nextA()
+				y, errB, moreB = nextB()
+				if left.Same(&right) {
+					continue
+				}
+			}
+			if !yield(d, nil) {
+				return
+			}
+		}
+	}
 }
 
 // complete returns the tree with its missing parents.

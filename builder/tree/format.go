@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -134,42 +135,67 @@ func unescape(s string) (string, error) {
 // Parse reads what Format wrote and nothing else: a listing that would be
 // written otherwise is refused, with the line's number. Contents stay closed.
 func Parse(r io.Reader) (*Tree, error) {
-	s := bufio.NewScanner(r)
-	s.Buffer(make([]byte, 0, 64<<10), lineMax)
-	s.Split(scanEnded)
-	if !s.Scan() || s.Text() != header {
-		if err := s.Err(); err != nil {
-			return nil, fmt.Errorf("cannot parse listing: %w", err)
-		}
-		return nil, fmt.Errorf("cannot parse listing: line 1: %.40q found, expected %q", s.Text(), header)
-	}
 	var entries []Entry
-	var again []byte
-	line := 1
-	for s.Scan() {
-		line++
-		e, err := parseLine(s.Text())
-		if err == nil {
-			if again = e.appendLine(again[:0]); string(again) != s.Text() {
-				err = fmt.Errorf("not in canonical form, expected %.200q", again)
-			}
-		}
-		if err == nil && len(entries) > 0 && entries[len(entries)-1].Path >= e.Path {
-			err = fmt.Errorf("%q does not sort after %q", e.Path, entries[len(entries)-1].Path)
-		}
+	for e, err := range Scan(r) {
 		if err != nil {
-			return nil, fmt.Errorf("cannot parse listing: line %d: %w", line, err)
+			return nil, err
 		}
 		entries = append(entries, e)
-	}
-	if err := s.Err(); err != nil {
-		return nil, fmt.Errorf("cannot parse listing: line %d: %w", line+1, err)
 	}
 	t, err := New(entries)
 	if err != nil {
 		return nil, fmt.Errorf("cannot parse listing: %w", err)
 	}
 	return t, nil
+}
+
+// Scan reads a listing entry by entry, for lists of which nobody knows how long they are.
+// It refuses what Parse refuses, but for what needs the entries before: a path below
+// something other than a directory, and a hard link to what is no file before it, whose mode,
+// owner, time and attributes stay zero. An error comes last, with a zero Entry.
+func Scan(r io.Reader) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		line := 1
+		fail := func(err error) { yield(Entry{}, fmt.Errorf("cannot parse listing: line %d: %w", line, err)) }
+		s := bufio.NewScanner(r)
+		s.Buffer(make([]byte, 0, 64<<10), lineMax)
+		s.Split(scanEnded)
+		if !s.Scan() || s.Text() != header {
+			err := s.Err()
+			if err == nil {
+				err = fmt.Errorf("%.40q found, expected %q", s.Text(), header)
+			}
+			fail(err)
+			return
+		}
+		before := ""
+		var again []byte
+		for s.Scan() {
+			line++
+			e, err := parseLine(s.Text())
+			if err == nil {
+				if again = e.appendLine(again[:0]); string(again) != s.Text() {
+					err = fmt.Errorf("not in canonical form, expected %.200q", again)
+				}
+			}
+			if err == nil && e.Kind == Whiteout {
+				err = &EntryError{e.Path, "is a whiteout, which only differences between trees hold"}
+			}
+			if err == nil && before >= e.Path {
+				err = fmt.Errorf("%q does not sort after %q", e.Path, before)
+			}
+			if err != nil {
+				fail(err)
+				return
+			}
+			if before = e.Path; !yield(e, nil) {
+				return
+			}
+		}
+		if line++; s.Err() != nil {
+			fail(s.Err())
+		}
+	}
 }
 
 // scanEnded splits into lines and refuses a last one that is not ended.

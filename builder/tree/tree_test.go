@@ -353,3 +353,80 @@ func TestApplyKeepsOtherNames(t *testing.T) {
 		t.Errorf("got\n%s\nexpected\n%s", format(got), want)
 	}
 }
+
+// TestCompare holds what comparing line by line says against the trees as wholes.
+func TestCompare(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := anyTree(t, "a"), anyTree(t, "b")
+		var want, got []string
+		say := func(x, y *tree.Entry) string { return fmt.Sprintf("%v | %v", x, y) }
+		for _, p := range slices.Compact(slices.Sorted(func(yield func(string) bool) {
+			for _, e := range append(a.Entries(), b.Entries()...) {
+				if !yield(e.Path) {
+					return
+				}
+			}
+		})) {
+			x, inA := bare(a, p)
+			y, inB := bare(b, p)
+			switch {
+			case !inB:
+				want = append(want, say(&x, nil))
+			case !inA:
+				want = append(want, say(nil, &y))
+			case !x.Same(&y):
+				want = append(want, say(&x, &y))
+			}
+		}
+		for d, err := range tree.Compare(strings.NewReader(format(a)), strings.NewReader(format(b))) {
+			if err != nil {
+				t.Fatalf("%v", err)
+			}
+			got = append(got, say(d.A, d.B))
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("%s\n%s\ngot\n%s\nexpected\n%s", format(a), format(b), strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	})
+}
+
+// bare is an entry as its line alone has it: hard links take nothing from their files.
+func bare(t *tree.Tree, p string) (tree.Entry, bool) {
+	e, ok := t.Lookup(p)
+	e.Content = nil
+	if e.Kind == tree.Hardlink {
+		e = tree.Entry{Path: e.Path, Kind: e.Kind, Link: e.Link}
+	}
+	return e, ok
+}
+
+func TestCompareStops(t *testing.T) {
+	other := strings.Replace(sample, "mode=1777", "mode=0755", 1)
+	broken := strings.Replace(sample, "usr/bin/hi type=h", "../hi type=h", 1)
+	for _, c := range []struct{ summary, a, b, want string }{
+		{"mode", sample, other, "tmp"},
+		{"first broken", broken, sample, `cannot parse listing: line 6: "../hi" is not clean`},
+		{"second broken", sample, broken, `cannot parse listing: line 6: "../hi" is not clean`},
+		{"a difference, then an error", other, broken, `tmp, cannot parse listing: line 6: "../hi" is not clean`},
+		{"no list", "", sample, `cannot parse listing: line 1: "" found, expected "#quorate-tree 1"`},
+		{"truncated", sample, sample[:len(sample)-1], "cannot parse listing: line 7: the last line is not ended: truncated"},
+	} {
+		var got []string
+		for d, err := range tree.Compare(strings.NewReader(c.a), strings.NewReader(c.b)) {
+			if err != nil {
+				got = append(got, err.Error())
+				continue
+			}
+			got = append(got, d.Path)
+		}
+		if s := strings.Join(got, ", "); s != c.want {
+			t.Errorf("%s: %s\nexpected %s", c.summary, s, c.want)
+		}
+	}
+	for d := range tree.Compare(strings.NewReader("#quorate-tree 1\n"), strings.NewReader(sample)) {
+		if d.A != nil || d.B.Path != "bin" {
+			t.Errorf("got %+v", d)
+		}
+		break // reads no further
+	}
+}
