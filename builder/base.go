@@ -172,7 +172,11 @@ func (b *build) configuredEntries(ctx context.Context, base *baseImage, shipped,
 	if err != nil {
 		return nil, err
 	}
-	base.scripts = &StepResult{Platform: b.platform.String(), Step: "scripts", Tree: made.At(b.epoch).Digest()}
+	made = made.At(b.epoch)
+	base.scripts = &StepResult{Platform: b.platform.String(), Step: ScriptsStep, Tree: made.Digest()}
+	if err := b.keepList(made); err != nil {
+		return nil, err
+	}
 	base.without = without
 	if len(all.packages) == len(shipped.packages) {
 		return entries, nil

@@ -316,9 +316,21 @@ func (b *build) runSteps(ctx context.Context) error {
 			return err
 		}
 		b.outputs[step.Name] = out
+		if err := b.keepList(out.tree); err != nil {
+			return err
+		}
 		b.steps = append(b.steps, StepResult{Platform: b.platform.String(), Step: step.Name, Tree: out.key})
 	}
 	return nil
+}
+
+// keepList puts the list of what a step left into the store, where that is wanted.
+func (b *build) keepList(left *tree.Tree) error {
+	if !b.StepLists {
+		return nil
+	}
+	_, err := b.putBlob(formatted{left})
+	return err
 }
 
 // set returns the locked packages of the named sets.

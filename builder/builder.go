@@ -63,6 +63,7 @@ type Builder struct {
 	Sandbox      sandbox.Runner
 	Surroundings Surroundings
 	Kinds        map[string]unpack.Kind // what makes files of inputs, by kind of input
+	StepLists    bool                   // put the list of what each step left into the store; see StepResult
 	Events       func(Event)            // called from several goroutines; nil for silence
 }
 
@@ -93,12 +94,17 @@ type Result struct {
 	Logs   digest.Digest // of the steps' and scripts' output, for people; not part of what must agree
 }
 
-// StepResult is what one step left in $OUT, or what scripts left in the image's root ("scripts").
+// StepResult is what one step left in $OUT, or what scripts left in the image's root
+// (ScriptsStep). Tree is the digest of its canonical list (package tree), which the store
+// holds when Builder.StepLists says so.
 type StepResult struct {
 	Platform string
 	Step     string
 	Tree     digest.Digest
 }
+
+// ScriptsStep names what maintainer scripts left, beside the steps of the definition.
+const ScriptsStep = "scripts"
 
 // FileList names the canonical listing of one platform's files, held in the store.
 type FileList struct {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"quorate.dev/builder/filelock"
+	"quorate.dev/rebuild/host"
 )
 
 // marker is the file by which a results folder is known as ours; while one is
@@ -122,8 +123,10 @@ func (r *results) rebuilder(name string) (string, error) {
 
 // clearAttempt puts the log of a lost attempt aside and removes the rest of it.
 func clearAttempt(folder string, number int) error {
-	if err := os.RemoveAll(filepath.Join(folder, "image")); err != nil {
-		return err
+	for _, name := range []string{"image", host.ListsDir} {
+		if err := os.RemoveAll(filepath.Join(folder, name)); err != nil {
+			return err
+		}
 	}
 	err := os.Rename(filepath.Join(folder, "log"), filepath.Join(folder, fmt.Sprintf("log.%d", number)))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/spf13/cobra"
 
 	"quorate.dev/builder"
@@ -210,6 +211,7 @@ func runWorker(ctx context.Context, ui *terminal, stdin io.Reader, say *host.Spe
 	if err := say.Commit(host.Commitment(job.Nonce, job.Rebuilder, report, answer.Salt)); err != nil {
 		return err
 	}
+	w.writeLists(ctx, result) // nobody waits for this but who committed last
 	if err := host.AwaitReveal(ctx, in); err != nil {
 		return err
 	}
@@ -354,7 +356,59 @@ func (w *worker) build(ctx context.Context) (*builder.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.StepLists = true
 	return w.machine.build(ctx, b, builder.Job{Definition: w.definition, Lock: w.lock, Platforms: w.platforms, Locals: w.locals}, inputs)
+}
+
+// writeLists writes the lists of what the steps left where the host takes them. They explain
+// and prove nothing, so that what goes wrong costs a warning and not the answer.
+func (w *worker) writeLists(ctx context.Context, result *builder.Result) {
+	dir := filepath.Join(w.job.WorkDir, host.ListsDir)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		w.machine.ui.warn("cannot keep the lists of what steps left: %v", err)
+		return
+	}
+	for _, s := range result.Steps {
+		if ctx.Err() != nil {
+			return
+		}
+		if err := w.writeList(filepath.Join(dir, host.ListName(s.Tree)), s.Tree); err != nil {
+			w.machine.ui.warn("cannot keep the list of what step %q left: %v", s.Step, err)
+		}
+	}
+}
+
+// writeList packs a list of the store. Steps that left the same have one list.
+func (w *worker) writeList(path string, list digest.Digest) error {
+	if _, err := os.Lstat(path); err == nil {
+		return nil
+	}
+	from, err := w.machine.store.Open(list)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	z, err := gzip.NewWriterLevel(f, gzip.BestSpeed) // most of a list are digests, which nothing makes smaller
+	if err == nil {
+		_, err = io.Copy(z, from)
+	}
+	if err == nil {
+		err = z.Close()
+	}
+	if err == nil {
+		var size int64
+		if size, err = f.Seek(0, io.SeekCurrent); err == nil && size > host.MaxList {
+			err = fmt.Errorf("it has %d bytes when it is packed; at most %d are kept", size, host.MaxList)
+		}
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
 }
 
 // record is all that the report will say.

@@ -11,7 +11,8 @@
 //   - When Start returns, every process of the worker has ended and its work
 //     folder is gone, whatever happened: success, error, crash, timeout, cancel.
 //     Only the job's Results folder keeps something: log (what it wrote to its standard
-//     error), and after success image/ (an OCI layout).
+//     error), and after success image/ (an OCI layout) and, from workers that make them,
+//     lists/ (what each step left, ListsDir).
 //   - The worker's own private key never passes through the host.
 //
 // # What a worker says

@@ -197,9 +197,9 @@ func (s *Service) list(a *asker) error {
 	return nil
 }
 
-// statusOf is what a submitter may know. s.mu is held.
+// statusOf is what any submitter may know; some do not know of lists. s.mu is held.
 func (s *Service) statusOf(j *job) remote.Status {
-	st := remote.Status{ID: j.id, State: j.State, Nonce: j.request.Nonce, Attempt: j.request.Attempt, Owner: j.request.Owner, Ending: j.Ending}
+	st := remote.Status{ID: j.id, State: j.State, Nonce: j.request.Nonce, Attempt: j.request.Attempt, Owner: j.request.Owner, Ending: j.Ending.WithoutLists()}
 	for i, q := range s.queue {
 		if q == j {
 			st.Position = i + 1
@@ -211,6 +211,9 @@ func (s *Service) statusOf(j *job) remote.Status {
 func (s *Service) status(a *asker) error {
 	s.mu.Lock()
 	st := s.statusOf(a.job)
+	if a.r.URL.Query().Has("lists") {
+		st.Ending = a.job.Ending
+	}
 	lacks := a.job.Lacks
 	s.mu.Unlock()
 	if len(lacks) > 0 {

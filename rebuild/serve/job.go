@@ -292,11 +292,11 @@ func (s *Service) listResults(results string, ending *remote.Ending) *remote.End
 			return err
 		}
 		name = filepath.ToSlash(name)
-		isImage := strings.HasPrefix(name, "image/")
-		if isImage && ending.Kind != remote.EndDone {
+		isImage, isList := strings.HasPrefix(name, "image/"), remote.IsList(name)
+		if (isImage || isList) && ending.Kind != remote.EndDone {
 			return nil // half an image is of no use to anybody
 		}
-		if !d.Type().IsRegular() || !isImage && name != remote.FileReport && name != remote.FileLink && name != remote.FileLog {
+		if !d.Type().IsRegular() || !isImage && !isList && name != remote.FileReport && name != remote.FileLink && name != remote.FileLog {
 			return fmt.Errorf("the worker left %q, which is no result", name)
 		}
 		file, err := hashFile(path)

@@ -46,7 +46,7 @@
 //	    sent/SUBMITTER/HEX        empty: the submitter has sent these bytes, and may name them
 //	    jobs/ID/request.json      the job as it came
 //	    jobs/ID/status.json       how far it is; replaced at every change
-//	    jobs/ID/results/          report, link, log, image/
+//	    jobs/ID/results/          report, link, log, image/, lists/
 //
 // A service that is killed and started again goes on: jobs that waited wait,
 // results can be fetched, and what was running is "lost", which an orchestrator

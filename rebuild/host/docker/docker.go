@@ -21,8 +21,8 @@
 //     since a sandbox's overlay cannot lie upon the engine's. Local inputs go there.
 //  6. The job goes to its standard input, events come from its standard output,
 //     and its log from its standard error. The engine keeps no log of its own.
-//  7. When it is asked for its answer, what it built is copied out, and container and volume
-//     are removed.
+//  7. When it is asked for its answer, what it built and the lists of what its steps left
+//     are copied out, and container and volume are removed.
 //
 // # Who is trusted
 //
@@ -170,6 +170,12 @@ func (h *Host) Start(ctx context.Context, job host.Job, events func(host.Event))
 	if err := c.take(taking, result.OutputDir, time.Second); err != nil {
 		return host.Result{}, because(ctx, err)
 	}
+	lists := host.NewLists(job.Results)
+	c.takeLists(taking, lists)
+	if ctx.Err() != nil {
+		return host.Result{}, context.Cause(ctx)
+	}
+	lists.Warn(say)
 	return result, nil
 }
 

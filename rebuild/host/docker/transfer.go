@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 
 	"quorate.dev/builder/store"
@@ -122,6 +123,43 @@ func (c *worker) takeOnce(ctx context.Context, to string) error {
 		return c.engine.failed("give what a worker built", source.err)
 	}
 	return fmt.Errorf("cannot keep the worker's output: %w", err)
+}
+
+// takeLists copies the lists of what the worker's steps left. None of what goes wrong costs
+// the answer.
+func (c *worker) takeLists(ctx context.Context, lists *host.Lists) {
+	r, _, err := c.engine.api.CopyFromContainer(ctx, c.id, path.Join(workDir, host.ListsDir))
+	if errdefs.IsNotFound(err) {
+		return // it made none
+	}
+	if err != nil {
+		lists.Refuse("%v", c.engine.failed("give the lists", err))
+		return
+	}
+	defer r.Close()
+	unpackLists(r, lists)
+}
+
+func unpackLists(r io.Reader, lists *host.Lists) {
+	t := tar.NewReader(r)
+	for more := true; more; {
+		h, err := t.Next()
+		if err == io.EOF {
+			return
+		}
+		if err != nil {
+			lists.Refuse("they come in no archive: %v", err)
+			return
+		}
+		name, inside := strings.CutPrefix(path.Clean(h.Name), host.ListsDir+"/")
+		switch {
+		case !inside && h.Typeflag == tar.TypeDir:
+		case !inside || h.Typeflag != tar.TypeReg:
+			more = lists.RefuseFile(h.Name)
+		default:
+			more = lists.Take(name, h.Size, t)
+		}
+	}
 }
 
 // unpack writes the folder base of a tar to the new folder to: folders and

@@ -76,6 +76,11 @@ const (
 	doBlurt      = "blurt"      // its result without a commitment
 	doHasty      = "hasty"      // its result before it is asked for it
 	doTwice      = "twice"      // commits twice
+	doNoLists    = "nolists"    // a worker of an older version
+	doBadLists   = "badlists"   // among a good list things that are none
+	doLargeList  = "largelist"  // and one larger than any may be
+	doManyLists  = "manylists"  // more than any worker has
+	doLinkLists  = "linklists"  // a link in the place of the folder
 )
 
 func work(job host.Job, in *bufio.Reader, say *host.Speaker) int {
@@ -127,6 +132,10 @@ func work(job host.Job, in *bufio.Reader, say *host.Speaker) int {
 	if err := os.WriteFile(filepath.Join(output, "index.json"), []byte("{}"), 0o644); err != nil {
 		return 1
 	}
+	if err := writeLists(job); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	if do := string(job.Definition); do != doBlurt {
 		_ = say.Commit(committed)
 		switch do {
@@ -144,6 +153,36 @@ func work(job host.Job, in *bufio.Reader, say *host.Speaker) int {
 	_ = say.Result(host.Result{ReportEnvelope: []byte(job.Nonce), Salt: []byte("salt"), OutputDir: "/etc",
 		Subjects: []host.Subject{{Platform: "linux/amd64", Digest: digest.Of([]byte("x"))}}})
 	return 0
+}
+
+// list is one that the fake worker makes. A host does not look into it.
+var list = []byte("a list")
+
+// writeLists makes the lists of what steps left, and what a hostile worker may put among them.
+func writeLists(job host.Job) error {
+	dir := filepath.Join(job.WorkDir, host.ListsDir)
+	do := string(job.Definition)
+	if do == doLinkLists {
+		return os.Symlink(filepath.Join(job.WorkDir, "output"), dir)
+	}
+	if do == doNoLists {
+		return nil
+	}
+	write := func(name string) error { return os.WriteFile(filepath.Join(dir, name), list, 0o644) }
+	err := errors.Join(os.Mkdir(dir, 0o755), write(host.ListName(digest.Of(list))))
+	name := func(i int) string { return host.ListName(digest.Of(fmt.Append(nil, i))) }
+	switch do {
+	case doBadLists:
+		err = errors.Join(err, write("report"), write(strings.ToUpper(name(1))), os.Mkdir(filepath.Join(dir, "deep"), 0o755), write("deep/"+name(2)),
+			os.Symlink("/etc/passwd", filepath.Join(dir, name(3))), os.Symlink(host.ListName(digest.Of(list)), filepath.Join(dir, name(4))))
+	case doLargeList:
+		err = errors.Join(err, write(name(1)), os.Truncate(filepath.Join(dir, name(1)), host.MaxList+1))
+	case doManyLists:
+		for i := range host.MaxLists + 10 {
+			err = errors.Join(err, write(name(i)))
+		}
+	}
+	return err
 }
 
 // committed is the fake worker's commitment. A host passes on whatever it is.
@@ -250,9 +289,58 @@ func Run(t *testing.T, place func(t *testing.T) Place) {
 		}
 		noneLeft(t, p)
 	})
+	for _, test := range []struct {
+		do          string
+		least, most int    // lists that are kept
+		warning     string // a part of it; "" for none
+	}{
+		{doOK, 1, 1, ""},
+		{doNoLists, 0, 0, ""},
+		{doBadLists, 1, 1, " lists of what its steps left are not kept; the first: "},
+		{doLargeList, 0, 1, "a list of what its steps left is not kept: "}, // it may come first
+		{doManyLists, host.MaxLists, host.MaxLists, "a list of what its steps left is not kept: there are more than 1000 of them"},
+		{doLinkLists, 0, 0, "a list of what its steps left is not kept: "},
+	} {
+		t.Run("lists of "+test.do, func(t *testing.T) {
+			t.Parallel()
+			lists(t, place(t), test.do, test.least, test.most, test.warning)
+		})
+	}
 	t.Run("reveal", func(t *testing.T) { reveal(t, place(t)) })
 	t.Run("reveal refused", func(t *testing.T) { revealRefused(t, place(t)) })
 	t.Run("several at once", func(t *testing.T) { several(t, place(t)) })
+}
+
+// lists holds what is kept against what the fake worker made: only files with the
+// names of lists, and warnings for the rest, which cost no answer.
+func lists(t *testing.T, p Place, do string, least, most int, warning string) {
+	j := job(t, do)
+	var warnings []string
+	r, err := p.Host.Start(t.Context(), j, func(e host.Event) {
+		if e.Kind == host.KindWarning && strings.Contains(e.Message, "of what its steps left") {
+			warnings = append(warnings, e.Message)
+		}
+	})
+	if err != nil || string(r.ReportEnvelope) != j.Nonce {
+		t.Fatalf("got %q, %v", r.ReportEnvelope, err)
+	}
+	found, err := os.ReadDir(filepath.Join(j.Results, host.ListsDir))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	for _, d := range found {
+		b, err := os.ReadFile(filepath.Join(j.Results, host.ListsDir, d.Name()))
+		if err != nil || !bytes.Equal(b, list) || !host.IsListName(d.Name()) || !d.Type().IsRegular() {
+			t.Errorf("kept %q with %.20q, %v", d, b, err)
+		}
+	}
+	if n := len(found); n < least || n > most {
+		t.Errorf("kept %d lists, want %d to %d", n, least, most)
+	}
+	if said := strings.Join(warnings, "\n"); len(warnings) > 1 || (said == "") != (warning == "") || !strings.Contains(said, warning) {
+		t.Errorf("warned %q, want %q", said, warning)
+	}
+	noneLeft(t, p)
 }
 
 func cancelled(t *testing.T, p Place) {

@@ -82,6 +82,11 @@ func (h *Host) Start(ctx context.Context, job host.Job, events func(host.Event))
 	if err == nil { // what was not asked for stays untold
 		err = moveOutput(filepath.Join(job.WorkDir, "output"), result.OutputDir)
 	}
+	if err == nil {
+		lists := host.NewLists(job.Results)
+		lists.TakeFolder(filepath.Join(job.WorkDir, host.ListsDir))
+		lists.Warn(events)
+	}
 	if gone := work.remove(h.remove); gone != nil {
 		warn("cannot remove work folder: %v", gone)
 	}

@@ -135,7 +135,7 @@ type Ending struct {
 
 // File is one file of the results: GET /v1/jobs/ID/files/DIGEST.
 type File struct {
-	Path   string        `json:"path"` // "report", "link", "log" or below "image/"
+	Path   string        `json:"path"` // "report", "link", "log", below "image/", or "lists/HEX.gz"
 	Digest digest.Digest `json:"digest"`
 	Size   int64         `json:"size"` // bytes
 }
@@ -331,13 +331,15 @@ func (e *Ending) checkFiles() error {
 		return fmt.Errorf("its results have more than %d files", MaxFiles)
 	}
 	seen := map[string]bool{}
-	left := int64(MaxImage)
+	left, lists, listed := int64(MaxImage), 0, int64(host.MaxAllLists)
 	for _, f := range e.Files {
 		limit := int64(MaxDocument)
 		inside, isImage := strings.CutPrefix(f.Path, "image/")
 		switch {
 		case isImage:
 			limit = left
+		case IsList(f.Path):
+			limit = min(host.MaxList, listed)
 		case f.Path == FileLog:
 			limit = MaxLog
 		case f.Path != FileReport && f.Path != FileLink:
@@ -354,11 +356,33 @@ func (e *Ending) checkFiles() error {
 			return fmt.Errorf("its result %.80q has %d bytes, more than the %d that are left for it", f.Path, f.Size, limit)
 		}
 		seen[f.Path] = true
-		if isImage {
+		switch {
+		case isImage:
 			left -= f.Size
+		case IsList(f.Path):
+			listed -= f.Size
+			if lists++; lists > host.MaxLists {
+				return fmt.Errorf("its results have more than %d lists", host.MaxLists)
+			}
 		}
 	}
 	return nil
+}
+
+// IsList says whether a file of the results is a list of what a step left.
+func IsList(path string) bool {
+	name, ok := strings.CutPrefix(path, host.ListsDir+"/")
+	return ok && host.IsListName(name)
+}
+
+// WithoutLists is the ending for those who do not know of lists.
+func (e *Ending) WithoutLists() *Ending {
+	if e == nil {
+		return nil
+	}
+	plain := *e
+	plain.Files = slices.DeleteFunc(slices.Clone(e.Files), func(f File) bool { return IsList(f.Path) })
+	return &plain
 }
 
 func hasDots(p string) bool {

@@ -44,7 +44,7 @@ func FuzzReadRequest(f *testing.F) {
 
 func FuzzReadStatus(f *testing.F) {
 	d := digest.Of([]byte("x"))
-	for _, path := range []string{"image/index.json", "report", "image/../x", "image//x", "/etc/passwd", "log"} {
+	for _, path := range []string{"image/index.json", "report", "image/../x", "image//x", "/etc/passwd", "log", "lists/" + host.ListName(d), "lists/x.gz"} {
 		b, _ := json.Marshal(Status{State: StateEnded, Ending: &Ending{Kind: EndDone, Files: []File{{Path: path, Digest: d, Size: 5}}}})
 		f.Add(b)
 	}
@@ -64,7 +64,7 @@ func FuzzReadStatus(f *testing.F) {
 			}
 			total += file.Size
 		}
-		if total > MaxImage+2*MaxDocument+MaxLog {
+		if total > MaxImage+2*MaxDocument+MaxLog+host.MaxAllLists {
 			t.Errorf("accepted %d bytes", total)
 		}
 	})

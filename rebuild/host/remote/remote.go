@@ -25,12 +25,15 @@
 //	GET    /v1/about                                  who is there ([About])
 //	GET    /v1/jobs                                   our own jobs (a list of [Status])
 //	PUT    /v1/jobs/ID                                a [Request]; the answer is a [Status]
-//	GET    /v1/jobs/ID                                its [Status]
+//	GET    /v1/jobs/ID                                its [Status]; with ?lists=1 its files have the lists of what steps left
 //	PUT    /v1/jobs/ID/inputs/DIGEST?offset=N         an archive that the status says is missing, from byte N
 //	GET    /v1/jobs/ID/events?stream=S&after=N        one [Message] a line, until the job has ended
 //	POST   /v1/jobs/ID/reveal                         every other rebuilder has committed to its answer
 //	GET    /v1/jobs/ID/files/DIGEST                   a file of the results; ranges work
 //	DELETE /v1/jobs/ID                                stops it, and forgets what it made
+//
+// Lists (host.ListsDir) are told of only to those who ask for them so, because older clients refuse
+// files that they do not know. An older service has none, which is no error.
 //
 // ID is 128 random bits that we choose, so that a submission whose answer was
 // lost can be sent again and is the same one. A nonce is good for one job of
@@ -324,7 +327,7 @@ func (t *task) take(ctx context.Context, end *Ending) (host.Result, error) {
 	if err := t.takeImage(ctx, end.Files, result.OutputDir); err != nil {
 		return host.Result{}, err
 	}
-	return result, nil
+	return result, t.takeLists(ctx, end.Files)
 }
 
 // Ask asks the service who it is. rebuilder is for messages.

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"quorate.dev/lockfile/digest"
@@ -132,7 +133,9 @@ func (t *task) follow(ctx context.Context) (*Status, error) {
 			return nil, t.whileWaiting(err)
 		}
 		var status Status
-		err = t.patiently(ctx, t.patience, func(ctx context.Context) error { return t.call(ctx, http.MethodGet, t.path(), nil, &status) })
+		err = t.patiently(ctx, t.patience, func(ctx context.Context) error {
+			return t.call(ctx, http.MethodGet, t.path()+"?"+listsQuery, nil, &status)
+		})
 		if err != nil {
 			return nil, t.whileWaiting(err)
 		}
@@ -149,6 +152,9 @@ func (t *task) whileWaiting(err error) error {
 	}
 	return t.lost("say how the job goes", err)
 }
+
+// listsQuery asks for a status that tells of lists, too.
+const listsQuery = "lists=1"
 
 // errEnd is the end of a line of events before the job's.
 var errEnd = errors.New("its line of events was cut")
@@ -298,7 +304,7 @@ func (t *task) takeImage(ctx context.Context, files []File, to string) error {
 		return fmt.Errorf("cannot keep the worker's output: %w", err)
 	}
 	for _, f := range files {
-		if f.Path == FileReport || f.Path == FileLink || f.Path == FileLog {
+		if !strings.HasPrefix(f.Path, "image/") {
 			continue
 		}
 		// checkFiles has seen that the path stays inside.
@@ -311,6 +317,29 @@ func (t *task) takeImage(ctx context.Context, files []File, to string) error {
 		}
 		if err := t.fetch(ctx, f, place); err != nil {
 			return errors.Join(err, os.RemoveAll(to))
+		}
+	}
+	return nil
+}
+
+// takeLists brings the lists of what steps left. The error is ctx's: one that cannot be had costs nothing
+// but itself.
+func (t *task) takeLists(ctx context.Context, files []File) error {
+	dir := filepath.Join(t.job.Results, host.ListsDir)
+	for _, f := range files {
+		if !IsList(f.Path) {
+			continue
+		}
+		err := os.MkdirAll(dir, 0o755)
+		if err == nil {
+			err = t.fetch(ctx, f, filepath.Join(t.job.Results, filepath.FromSlash(f.Path)))
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			t.warn("the lists of what its steps left are not kept: %v", err)
+			return nil
 		}
 	}
 	return nil
