@@ -11,6 +11,7 @@ import (
 type Built struct {
 	Rebuilder string
 	Image     string            // an OCI layout
+	Steps     string            // folder of the lists of what its steps left, for OpenList; "" for none
 	Report    *agreement.Report // opened and verified
 }
 
@@ -42,7 +43,9 @@ func (r *run) explain(ctx context.Context, out *Outcome) (bool, error) {
 	var built []Built
 	for _, class := range out.Verdict.Classes {
 		for _, name := range class.Rebuilders {
-			built = append(built, Built{Rebuilder: name, Image: r.results.path("rebuilders", name, "image"), Report: reports[name]})
+			built = append(built, Built{
+				Rebuilder: name, Image: r.results.path("rebuilders", name, "image"), Steps: r.results.path("rebuilders", name, stepsDir), Report: reports[name],
+			})
 		}
 	}
 	e, err := r.options.Explain(ctx, built)

@@ -37,6 +37,8 @@
 //	        report.intoto.json         its signed report, as it came, whatever it is worth
 //	        log                        what the worker said on standard error; log.1 is the first attempt's
 //	        image/                     unless there is agreement: what it built, an OCI layout
+//	        steps/PLATFORM/STEP.list.gz  unless all agree: the files that a step left (package builder/tree's
+//	                                   listing), held against the digest that its report names
 //
 // A run that is stopped leaves the results folder as it was before.
 package rebuild
@@ -520,6 +522,9 @@ func (r *run) judge(ctx context.Context) (*Outcome, error) {
 	}
 	out.Verdict, out.Agreement = agreement.Judge(job, policy, submissions)
 	out.Warnings = append(out.Warnings, out.Verdict.Warnings...)
+	if err := r.keepLists(out); err != nil {
+		return nil, err
+	}
 	switch out.Verdict.Decision {
 	case agreement.Agree:
 		err = r.agree(ctx, out)
