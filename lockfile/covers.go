@@ -79,6 +79,8 @@ func inputRequests(d *definition.Definition) []InputRequest {
 			ask.word("toolchain", p.Toolchain)
 			ask.list("retracted", sortedWords(p.Retracted))
 			ask.word("python", p.Python)
+			ask.word("signatures", p.Signatures)
+			ask.list("signed-by", p.SignedBy)
 			all = append(all, InputRequest{Name: p.Name, Kind: k.kind, Ask: ask})
 		}
 	}

@@ -195,6 +195,7 @@ type Pin struct {
 	Integrity string // what the ecosystem itself vouches for it by: "h1:…", "sha512-…"; "" when that is the sha256
 	Path      string // where its bytes are found, relative to a place that each machine configures; no two pins of an input and platform share one
 	URL       string // where else they were found; "" for nowhere
+	SignedBy  string // names of the keys, of those that Input.Facts lists, whose signatures over it held when it was locked; "" for none
 	By        string // ByRequest, or the name of the pin that needs it; "" when the ecosystem's lock file does not say
 }
 

@@ -226,13 +226,25 @@ func (c *collection) add(l registry.ArtifactLayer) {
 func keyTitle(name string) string   { return "keys/" + name }
 func indexTitle(name string) string { return "indexes/" + name + "/InRelease" }
 
+// keyFiles are the files of keys that a definition names, each once.
+func keyFiles(d *definition.Definition) []string {
+	var all []string
+	if d.Inputs.Debian != nil {
+		all = append(all, d.Inputs.Debian.SignedBy...)
+	}
+	for _, g := range d.Inputs.Git {
+		all = append(all, g.SignedBy...)
+	}
+	for _, p := range d.Inputs.Npm {
+		all = append(all, p.SignedBy...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // keys adds the keys that the definition names, which are needed to lock again.
 func (c *collection) keys(f archiveFlags) error {
-	d := c.project.Definition.Inputs.Debian
-	if d == nil {
-		return nil
-	}
-	for _, name := range d.SignedBy {
+	for _, name := range keyFiles(c.project.Definition) {
 		key, err := readSmallFile(filepath.Join(c.project.Dir, name), maxKeyFile)
 		if err != nil {
 			return fmt.Errorf("signed-by: %w", err)
@@ -510,15 +522,13 @@ func (a *inputArchive) extract(dir string) error {
 
 func (a *inputArchive) fill(root *os.Root, p *project) error {
 	files := map[string][]byte{definition.FileName: p.DefinitionBytes, lockfile.FileName: p.LockBytes}
-	if d := p.Definition.Inputs.Debian; d != nil {
-		for _, name := range d.SignedBy {
-			key, ok, err := a.document(keyTitle(name), maxKeyFile)
-			if err != nil {
-				return err
-			}
-			if ok {
-				files[name] = key
-			}
+	for _, name := range keyFiles(p.Definition) {
+		key, ok, err := a.document(keyTitle(name), maxKeyFile)
+		if err != nil {
+			return err
+		}
+		if ok {
+			files[name] = key
 		}
 	}
 	for name, b := range files {

@@ -238,7 +238,7 @@ func (d *doctor) registries() {
 		}
 		return c.Proxy, nil
 	})
-	ask("npm registry", len(in.Npm), func() (string, error) { return npm.MachineRegistries().Default() })
+	ask("npm registry", len(in.Npm), func() (string, error) { return npm.MachineConfig().Default() })
 	ask("Python index", len(in.Python), func() (string, error) { return strings.Join(redactedAll(python.MachineIndexes()), " "), nil })
 	ask("Rust index", len(in.Cargo), func() (string, error) { return cargo.MachineIndex(), nil })
 }

@@ -6,6 +6,7 @@ import (
 	"quorate.dev/builder"
 	"quorate.dev/lockfile/fetch"
 	"quorate.dev/lockfile/resolve"
+	inputsource "quorate.dev/lockfile/source" // "source" is the checkout to this package's tests
 	"quorate.dev/lockfile/source/deb"
 )
 
@@ -67,6 +68,10 @@ func (t *terminal) fetchEvent(e fetch.Event) {
 func (t *terminal) lockEvent(e fetch.Event) {
 	if e.Kind == fetch.Retry {
 		t.fetchEvent(e)
+		return
+	}
+	if e.Kind == inputsource.Checked {
+		t.report(event{Key: "check", Text: "check " + count(e.Items, "signature"), Current: int64(e.ItemsDone), Total: int64(e.Items), Done: e.ItemsDone == e.Items})
 		return
 	}
 	t.report(event{Key: "bring", Text: "bring " + count(e.Items, "input"), Current: int64(e.ItemsDone), Total: int64(e.Items), Done: e.ItemsDone == e.Items})

@@ -70,6 +70,7 @@ func TestScript(t *testing.T) {
 	maps.Copy(commands, buildCommands)
 	maps.Copy(commands, registryCommands)
 	maps.Copy(commands, serveCommands)
+	maps.Copy(commands, npmCommands)
 	testscript.Run(t, testscript.Params{
 		Files:               stories(t, false),
 		Setup:               setupStory,

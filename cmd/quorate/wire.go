@@ -151,10 +151,14 @@ type inputKind struct {
 var inputKinds = map[string]inputKind{
 	lockfile.KindGit:    {func(m *machine) inputsource.Kind { return git.New(git.Options{Key: m.keyFile, Scratch: m.scratch}) }, gitfiles.Unpack},
 	lockfile.KindCargo:  {func(m *machine) inputsource.Kind { return cargo.New(cargo.MachineIndex()) }, cargofiles.Unpack},
-	lockfile.KindNpm:    {func(m *machine) inputsource.Kind { return npm.New(npm.MachineRegistries()) }, npmfiles.Unpack},
+	lockfile.KindNpm:    {npmSource, npmfiles.Unpack},
 	lockfile.KindPython: {func(*machine) inputsource.Kind { return python.New(python.MachineIndexes()...) }, pythonfiles.Unpack},
 	lockfile.KindImage:  {imageSource, imagefiles.Unpack},
 	lockfile.KindGo:     {func(*machine) inputsource.Kind { return gomod.New(goConfig) }, gomodfiles.Unpack},
+}
+
+func npmSource(m *machine) inputsource.Kind {
+	return npm.New(npm.Options{Config: npm.MachineConfig(), Key: m.keyFile})
 }
 
 // goConfig is read at most once: it may start the go command.

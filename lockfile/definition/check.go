@@ -118,6 +118,9 @@ func (c *checker) projects(known *names) {
 			case !known.bad:
 				c.doc.Errorf(at(), "input %q is in unknown input %q%s", p.Name, p.From, c.meant(p.From, known))
 			}
+			if len(p.SignedBy) > 0 && slices.Contains([]string{"off", "when-offered"}, c.doc.At("inputs", k.field, p.Name, "signatures").Value) {
+				c.doc.Errorf(c.doc.Key("inputs", k.field, p.Name, "signatures"), "input %q names keys under signed-by, which must sign all of it; leave out signatures, or write required", p.Name)
+			}
 		}
 	}
 }

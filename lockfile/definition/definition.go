@@ -117,6 +117,9 @@ type Project struct {
 	Toolchain string   // of Go: version of the toolchain to lock too ("go1.26.0"); "" for none
 	Retracted []string // of Go: versions that are accepted although their author retracted them, "example.org/m@v1.2.0"
 	Python    string   // of Python: version that wheels must fit ("3.11"); "" for any
+
+	Signatures string   // of npm: "required" or "off"; "" to check those that a registry offers
+	SignedBy   []string // of npm: paths of files of registry keys, relative to the definition; empty for those that registries offer
 }
 
 // Step is one isolated command.

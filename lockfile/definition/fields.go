@@ -70,6 +70,15 @@ func inputs() y.Shape[Inputs] {
 			y.NonEmpty(y.Unique("version", y.Matching("^[^ @]+@v[^ @]+$", checkModule), self)), func(p *Project, v []string) { p.Retracted = v }))
 	distributions := append(project("File in there: requirements.txt with hashes, or pylock.toml.", "requirements.txt"),
 		y.Optional("python", "Version of Python that wheels must fit, like \"3.11\"; all are locked without it.", y.Matching(pythonPattern, checkPython), func(p *Project, v string) { p.Python = v }))
+	packages := append(project("Folder of package-lock.json in there.", "."),
+		y.Default("signatures", "when-offered checks the signatures of registries that offer keys; required refuses other registries; off checks none.",
+			y.Word("when-offered", "required", "off"), "when-offered", func(p *Project, v string) {
+				if v != "when-offered" {
+					p.Signatures = v
+				}
+			}),
+		y.Optional("signed-by", "Files of registry keys, as a registry has them at /-/npm/v1/keys, relative to this file: every package must be signed by one of them.",
+			y.NonEmpty(y.Unique("key file", y.Convert(y.Text(), relativePath), self)), func(p *Project, v []string) { p.SignedBy = v }))
 	return y.Object(
 		y.Optional("debian", "The signed Debian archive that packages come from.", debian, func(i *Inputs, v Debian) { i.Debian = &v }),
 		y.Optional("local", "Trees beside this file, by name.", named("input", local, func(l *Local, name string) { l.Name = name }),
@@ -80,7 +89,7 @@ func inputs() y.Shape[Inputs] {
 			func(i *Inputs, v []Git) { i.Git = v }),
 		y.Optional("images", "Images to build on, by name.", image, func(i *Inputs, v []BaseImage) { i.Images = v }),
 		y.Optional("go", "Modules of Go, by name.", projects(modules), func(i *Inputs, v []Project) { i.Go = v }),
-		y.Optional("npm", "Packages of npm, by name.", projects(project("Folder of package-lock.json in there.", ".")), func(i *Inputs, v []Project) { i.Npm = v }),
+		y.Optional("npm", "Packages of npm, by name.", projects(packages), func(i *Inputs, v []Project) { i.Npm = v }),
 		y.Optional("python", "Distributions of Python packages, by name.", projects(distributions),
 			func(i *Inputs, v []Project) { i.Python = v }),
 		y.Optional("cargo", "Crates of Rust, by name.", projects(project("Folder of Cargo.lock in there.", ".")), func(i *Inputs, v []Project) { i.Cargo = v }),

@@ -20,7 +20,7 @@ inputs:
     os: {image: "registry.example.org/os:12", policy: os.yaml}
     layout: {image: "oci:images/os"}
   go: {modules: {from: app, path: cmd, toolchain: go1.26.0, retracted: ["example.org/m@v1.2.0"]}}
-  npm: {packages: {from: src, path: web/}}
+  npm: {packages: {from: src, path: web/, signatures: required, signed-by: [npm-keys.json]}}
   python: {wheels: {from: app, python: "3.11"}, locked: {from: src, path: pylock.toml}}
   cargo: {crates: {from: app, path: .}}
 steps:
@@ -43,7 +43,7 @@ func TestEveryInput(t *testing.T) {
 		},
 		Images: []BaseImage{{Name: "layout", Image: "oci:images/os"}, {Name: "os", Image: "registry.example.org/os:12", Policy: "os.yaml"}},
 		Go:     []Project{{Name: "modules", From: "app", Path: "cmd", Toolchain: "go1.26.0", Retracted: []string{"example.org/m@v1.2.0"}}},
-		Npm:    []Project{{Name: "packages", From: "src", Path: "web"}},
+		Npm:    []Project{{Name: "packages", From: "src", Path: "web", Signatures: "required", SignedBy: []string{"npm-keys.json"}}},
 		Python: []Project{{Name: "locked", From: "src", Path: "pylock.toml"}, {Name: "wheels", From: "app", Path: "requirements.txt", Python: "3.11"}},
 		Cargo:  []Project{{Name: "crates", From: "app", Path: "."}},
 	}
@@ -71,6 +71,8 @@ func TestEveryInputRefuses(t *testing.T) {
 		{"a Python", `"3.11"`, `"3.11.2"`, `15:40: "3.11.2" is not a version of Python, like 3.11`},
 		{"a toolchain", "go1.26.0", "1.26rc", `13:51: "1.26rc" is not a version of Go's toolchain, like go1.26.0`},
 		{"a module of no version", "example.org/m@v1.2.0", "example.org/m", `13:73: "example.org/m" is not a version of a Go module, like example.org/m@v1.2.0`},
+		{"signatures of a kind", "signatures: required", "signatures: always", `14:55: inputs.npm.packages.signatures cannot be "always", only "when-offered", "required" or "off"`},
+		{"keys that need not sign", "signatures: required", "signatures: when-offered", `14:43: input "packages" names keys under signed-by, which must sign all of it; leave out signatures, or write required`},
 		{"a project in nothing", "wheels: {from: app", "wheels: {from: apq", `15:27: input "wheels" is in unknown input "apq"; did you mean "app"?`},
 		{"a project in an image", "crates: {from: app", "crates: {from: os", `16:26: input "crates" is in "os", which is an image input; its lock file is read from a local or a git input`},
 		{"a name twice", "crates: {", "app: {", `16:11: input "app" has the same name as a local input; /inputs/app can be only one`},

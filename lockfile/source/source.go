@@ -78,6 +78,10 @@ type Blobs interface {
 	PutNote(kind, key string, b []byte) error
 }
 
+// Checked is an event of Query.Fetch: a signature was looked at (Items,
+// ItemsDone), of a kind that asks for each one.
+const Checked fetch.EventKind = "checked"
+
 // Writer takes bytes of unknown digest; *store.Writer is one.
 type Writer interface {
 	io.Writer

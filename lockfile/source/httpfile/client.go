@@ -47,6 +47,28 @@ func NewClient(config *tls.Config) *Client {
 	}}
 }
 
+// WithAuthorization returns a client over the same connections that sends with
+// each request, redirected ones too, the Authorization header that belongs to
+// its very URL; "" for none. So nothing that belongs to one place is sent to another.
+func (c *Client) WithAuthorization(of func(*url.URL) string) *Client {
+	return &Client{http: http.Client{CheckRedirect: c.http.CheckRedirect, Transport: &authorizing{c.http.Transport, of}}}
+}
+
+type authorizing struct {
+	next http.RoundTripper
+	of   func(*url.URL) string
+}
+
+// RoundTrip sets the header on a copy: the request itself is what a client
+// takes the headers of a redirected one from.
+func (a *authorizing) RoundTrip(req *http.Request) (*http.Response, error) {
+	if header := a.of(req.URL); header != "" {
+		req = req.Clone(req.Context())
+		req.Header.Set("Authorization", header)
+	}
+	return a.next.RoundTrip(req)
+}
+
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	last := via[len(via)-1]
 	switch {

@@ -26,7 +26,40 @@
 // ([Registries]). A lock file holds whole URLs unless omit-lockfile-registry-resolved
 // is set. Those of the host that most of them name are taken to be "the
 // registry"; the URL of any other is kept in the pin, and asked after the registry.
-// Registries that want a token are not asked with one.
+//
+// Tokens and passwords of that configuration (_authToken, _auth, username and
+// _password of single registries, with ${NAME} from the environment) go to the
+// paths that they are set for and nowhere else: not to other hosts that a
+// registry redirects to, and not over http unless the registry is configured so.
+// They are never in a lock, a store, a message or a build. Client certificates
+// (certfile, keyfile) and tokens that are for no registry in particular are not used.
+//
+// # What registries sign
+//
+// A registry may offer keys at /-/npm/v1/keys and have a signature of each
+// version, over "NAME@VERSION:INTEGRITY". Where it does, every package of it is
+// held against them, as npm audit signatures does: a signature that is missing, of
+// an unknown key, or that does not hold, is an error, as is an integrity in
+// package-lock.json that the registry does not stand for. What was published
+// after a key's end is not taken from it. An input says how much it wants:
+//
+//	npm: {packages: {from: app}}                              # signatures: when-offered
+//	npm: {packages: {from: app, signatures: required}}        # a registry without keys is an error
+//	npm: {packages: {from: app, signed-by: [npm-keys.json]}}  # by these keys alone; no registry is asked for its own
+//	npm: {packages: {from: app, signatures: off}}
+//
+// A key that is only offered is believed when it is first seen. So the lock names
+// the keys that stood for something, by the sha256 of each, in one line; a key
+// that takes part from now on is a changed line, one that changed under its name
+// is an error, and so is a registry that had keys and offers none any more. A
+// file under signed-by is what a registry has at /-/npm/v1/keys, kept beside the
+// definition; with it a mirror that passes signatures on needs no keys. (npm
+// itself has the public registry's keys from TUF; we do not.)
+//
+// A signature is judged once, when the package is locked; the pin has the key's
+// name (SignedBy), and from then on its sha256 is what counts, as for Debian's
+// packages. Locking anew with nothing changed asks nobody. What comes from the
+// URL of a tarball, and not from a registry, nobody signs.
 package npm
 
 import (
@@ -56,13 +89,23 @@ const FileName = "package-lock.json"
 // maxTarball is twice the largest package that the public registry lets in by default.
 const maxTarball = 1 << 30
 
+// Options say how a machine reaches registries.
+type Options struct {
+	Config *Config                           // MachineConfig, or another
+	Key    func(name string) ([]byte, error) // a file that signed-by names; may be nil where no input does
+}
+
 // Source is npm's registries as a machine is configured for them.
 type Source struct {
-	registries Registries
+	config *Config
+	key    func(name string) ([]byte, error)
+	client *httpfile.Client
 }
 
 // New returns a source.
-func New(r Registries) *Source { return &Source{r} }
+func New(o Options) *Source {
+	return &Source{o.Config, o.Key, httpfile.Default().WithAuthorization(o.Config.authorization)}
+}
 
 // Resolve implements source.Kind.
 func (s *Source) Resolve(ctx context.Context, q source.Query) (*source.Answer, error) {
@@ -128,7 +171,11 @@ func (s *Source) bring(ctx context.Context, q source.Query, file string, pins []
 			pins[i].Size, pins[i].SHA256 = got[j].Size, got[j].SHA256
 		}
 	}
-	return &source.Answer{Pins: pins}, nil
+	facts, err := s.check(ctx, q, file, pins, lines)
+	if err != nil {
+		return nil, err
+	}
+	return &source.Answer{Facts: facts, Pins: pins}, nil
 }
 
 // verify holds a tarball against the sha512 of package-lock.json, in the form
@@ -150,7 +197,7 @@ func verify(name, want, file string, line int) func(io.ReaderAt, int64) error {
 // Open implements source.Kind.
 func (s *Source) Open(_ lockfile.InputRequest, pin lockfile.Pin) ([]fetch.Source, error) {
 	var places []string
-	registry, err := s.registries.of(pin.Name)
+	registry, err := s.config.Registries.of(pin.Name)
 	switch {
 	case err == nil:
 		places = append(places, strings.TrimSuffix(registry, "/")+"/"+pin.Path)
@@ -162,7 +209,7 @@ func (s *Source) Open(_ lockfile.InputRequest, pin lockfile.Pin) ([]fetch.Source
 	}
 	var all []fetch.Source
 	for _, place := range places {
-		src, err := httpfile.New(place)
+		src, err := s.place(place)
 		if err != nil {
 			return nil, fmt.Errorf("npm package %q: %w", pin.Name, err)
 		}

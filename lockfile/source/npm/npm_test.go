@@ -9,10 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path"
-	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -86,7 +83,7 @@ func TestContract(t *testing.T) {
 			return map[string]string{"web/" + FileName: lockText(append([]string{root}, entries...)...)}
 		}
 		return &sourcetest.World{
-			Kind:    New(Registries{"": r.URL}),
+			Kind:    New(Options{Config: &Config{Registries: Registries{"": r.URL}}}),
 			Request: lockfile.InputRequest{Name: "packages", Kind: lockfile.KindNpm, Ask: lockfile.Facts{"from": "app", "path": "web"}},
 			Tree: map[string]string{"web/" + FileName: lockText(root,
 				plain("left", "1.2.3", `, "dependencies": {"deep": "1"}`),
@@ -162,23 +159,14 @@ func TestPins(t *testing.T) {
 	}
 }
 
-func TestRegistries(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "npmrc")
-	t.Setenv("CORP", "corp.example")
-	if err := os.WriteFile(file, []byte("; ours\nregistry = \"https://mirror.example/\"\n@corp:registry=https://${CORP}/npm/\n//corp.example/:_authToken=x\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	r := Registries{}
-	r.read(file)
-	if want := (Registries{"": "https://mirror.example/", "@corp": "https://corp.example/npm/"}); !reflect.DeepEqual(r, want) {
-		t.Errorf("got %v, want %v", r, want)
-	}
+func TestPlaces(t *testing.T) {
+	c := &Config{Registries: Registries{"": "https://mirror.example/", "@corp": "https://corp.example/npm/"}}
 	for _, test := range []struct{ summary, name, path, url, want string }{
 		{"of the registry", "a", "a/-/a-1.tgz", "", "https://mirror.example/a/-/a-1.tgz"},
 		{"of a scope", "@corp/a", "@corp/a/-/a-1.tgz", "", "https://corp.example/npm/@corp/a/-/a-1.tgz"},
 		{"with another place", "a", "a/-/a-1.tgz", "https://x.example/a.tgz", "https://mirror.example/a/-/a-1.tgz https://x.example/a.tgz"},
 	} {
-		sources, err := New(r).Open(lockfile.InputRequest{}, lockfile.Pin{Name: test.name, Path: test.path, URL: test.url})
+		sources, err := New(Options{Config: c}).Open(lockfile.InputRequest{}, lockfile.Pin{Name: test.name, Path: test.path, URL: test.url})
 		var got []string
 		for _, s := range sources {
 			got = append(got, s.String())
@@ -187,7 +175,7 @@ func TestRegistries(t *testing.T) {
 			t.Errorf("%s: got %v, %v; want %s", test.summary, got, err, test.want)
 		}
 	}
-	if _, err := New(nil).Open(lockfile.InputRequest{}, lockfile.Pin{Name: "a", Path: "a/-/a-1.tgz"}); err != errNone {
+	if _, err := New(Options{Config: &Config{}}).Open(lockfile.InputRequest{}, lockfile.Pin{Name: "a", Path: "a/-/a-1.tgz"}); err != errNone {
 		t.Errorf("without a registry: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package npm
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/fetch"
 	"quorate.dev/lockfile/source"
+	"quorate.dev/lockfile/source/npm/npmtest"
 	"quorate.dev/lockfile/source/sourcetest"
 )
 
@@ -35,7 +37,7 @@ func TestRealNpm(t *testing.T) {
 	}
 
 	blobs := sourcetest.NewBlobs(t)
-	answer, err := New(MachineRegistries()).Resolve(t.Context(), source.Query{
+	answer, err := New(Options{Config: MachineConfig()}).Resolve(t.Context(), source.Query{
 		Request:   lockfile.InputRequest{Name: "packages", Kind: lockfile.KindNpm, Ask: lockfile.Facts{"from": "app", "path": "."}},
 		Platforms: platforms[:1], Tree: sourcetest.Tree(t, "app", map[string]string{FileName: string(text)}),
 		Blobs: blobs, Fetch: fetch.Options{Tries: 3, Pause: time.Second},
@@ -67,6 +69,109 @@ func TestRealNpm(t *testing.T) {
 	cmd.Dir = project
 	if out, err := cmd.CombinedOutput(); err == nil {
 		t.Errorf("npm took a changed tarball\n%s", out)
+	}
+}
+
+// The real npm audit signatures and we accept and refuse the same, of real
+// packages that a registry on this machine signs.
+func TestRealSignatures(t *testing.T) {
+	if os.Getenv("QUORATE_REAL") == "" {
+		t.Skip("the slow suite, with the real npm: set QUORATE_REAL=1")
+	}
+	upstream, err := MachineConfig().Registries.of("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := npmtest.Start()
+	defer r.Close()
+	key, ended, ending, stranger := r.NewKey(), r.NewKey(), r.NewKey(), npmtest.NewKey()
+	ended.Expires, ending.Expires = "2015-01-01T00:00:00.000Z", "2100-01-01T00:00:00.000Z"
+	r.Upstream = upstream
+	good := func(rel *npmtest.Release) []npmtest.Signature { return []npmtest.Signature{key.Sign(rel)} }
+	r.Sign = good
+
+	dir := t.TempDir()
+	project := filepath.Join(dir, "project")
+	dependencies := `"debug":"4.4.0","is-odd":"3.0.1"`
+	if more := os.Getenv("QUORATE_NPM_DEPENDENCIES"); more != "" { // a larger project, for somebody who looks
+		dependencies = more
+	}
+	write(t, filepath.Join(project, "package.json"), `{"name":"app","version":"1.0.0","dependencies":{`+dependencies+`}}`)
+	npm(t, project, "install", "--ignore-scripts", "--registry", r.URL, "--cache", filepath.Join(dir, "cache"))
+	text, err := os.ReadFile(filepath.Join(project, FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// npm asks TUF for keys first, which has none of this registry; here nobody answers for TUF.
+	tuf := filepath.Join(dir, "tuf.js")
+	write(t, tuf, `const load = require('module')._load
+require('module')._load = function (name, ...rest) {
+  if (name !== '@sigstore/tuf') return load.call(this, name, ...rest)
+  const none = Object.assign(new Error('no such target'), { code: 'TUF_FIND_TARGET_ERROR' })
+  return { initTUF: async () => ({ getTarget: async () => { throw none } }) }
+}
+`)
+	audit := func() (ok bool, out string) {
+		cmd := exec.Command("npm", "audit", "signatures", "--registry", r.URL, "--cache", filepath.Join(t.TempDir(), "cache"))
+		cmd.Dir = project
+		cmd.Env = append(os.Environ(), "NODE_OPTIONS=--require "+tuf)
+		b, err := cmd.CombinedOutput()
+		return err == nil, string(b)
+	}
+	ours := func() (*source.Answer, error) {
+		return New(Options{Config: &Config{Registries: Registries{"": r.URL}}}).Resolve(t.Context(), source.Query{
+			Request:   lockfile.InputRequest{Name: "packages", Kind: lockfile.KindNpm, Ask: lockfile.Facts{"from": "app", "path": "."}},
+			Platforms: platforms[:1], Tree: sourcetest.Tree(t, "app", map[string]string{FileName: string(text)}),
+			Blobs: sourcetest.NewBlobs(t), Fetch: fetch.Options{Tries: 3, Pause: time.Second},
+		})
+	}
+	changed := func(name string, sign func(*npmtest.Release) []npmtest.Signature) func(*npmtest.Release) []npmtest.Signature {
+		return func(rel *npmtest.Release) []npmtest.Signature {
+			if rel.Name == name {
+				return sign(rel)
+			}
+			return good(rel)
+		}
+	}
+	for _, test := range []struct {
+		summary    string
+		sign       func(*npmtest.Release) []npmtest.Signature
+		npms, ours string // "" for neither refuses
+	}{
+		{"all signed", good, "", ""},
+		{"one is not", changed("ms", func(*npmtest.Release) []npmtest.Signature { return nil }), "missing", " has no signature in its registry"},
+		{"one by another's bytes", changed("ms", func(rel *npmtest.Release) []npmtest.Signature {
+			return []npmtest.Signature{key.Sign(&npmtest.Release{Name: rel.Name, Version: rel.Version, Integrity: "sha512-x"})}
+		}), "invalid", " has a signature of the key " + key.ID + " that does not hold"},
+		{"one by a stranger", changed("ms", func(rel *npmtest.Release) []npmtest.Signature { return []npmtest.Signature{stranger.Sign(rel)} }), "no corresponding public key", " is signed with the key " + stranger.ID},
+		{"one published after its key's end", changed("ms", func(rel *npmtest.Release) []npmtest.Signature { return []npmtest.Signature{ended.Sign(rel)} }), "has expired 2015", "which ended on 2015-01-01, and was published after"},
+		{"one published before its key's end", changed("ms", func(rel *npmtest.Release) []npmtest.Signature { return []npmtest.Signature{ending.Sign(rel)} }), "", ""},
+	} {
+		r.Sign = test.sign
+		ok, out := audit()
+		answer, err := ours()
+		switch {
+		case test.ours != "":
+			if ok || !strings.Contains(out, test.npms) {
+				t.Errorf("%s: npm: %t\n%s", test.summary, ok, out)
+			}
+			if err == nil || !strings.Contains(err.Error(), test.ours) {
+				t.Errorf("%s: got %v", test.summary, err)
+			}
+		case err != nil || !ok:
+			t.Errorf("%s: %v; npm: %t\n%s", test.summary, err, ok, out)
+		default:
+			n := 0
+			for _, p := range answer.Pins {
+				if p.SignedBy != "" {
+					n++
+				}
+			}
+			if n != len(answer.Pins) || !strings.Contains(out, fmt.Sprintf("%d packages have verified registry signatures", n)) {
+				t.Errorf("%s: %d of %d pins are signed; npm:\n%s", test.summary, n, len(answer.Pins), out)
+			}
+			t.Logf("%s: %d packages, as for npm", test.summary, n)
+		}
 	}
 }
 
