@@ -33,7 +33,7 @@ TOOLS := skopeo=skopeo umoci=umoci newuidmap=uidmap dockerd=docker.io ip=iproute
 TOOLS += gcc=gcc ar=binutils zip=zip cpio=cpio sqlite3=sqlite3 javac=default-jdk-headless perl=perl pigz=pigz \
 	xz=xz-utils zstd=zstd msgfmt=gettext mksquashfs=squashfs-tools mke2fs=e2fsprogs gropdf=groff cmake=cmake \
 	faketime=faketime uuidgen=uuid-runtime mogrify=imagemagick python3=python3 \
-	pybabel=python3-babel locale-gen=locales sng=sng pdftotext=poppler-utils getfacl=acl
+	pybabel=python3-babel locale-gen=locales sng=sng pdftotext=poppler-utils getfacl=acl setfattr=attr setcap=libcap2-bin
 
 .PHONY: all
 all: build

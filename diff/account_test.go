@@ -141,7 +141,7 @@ func TestSamplesAreTakenApart(t *testing.T) {
 		if other, ok := map[string]string{"text": "", "bytes": "", "gz": "gzip", "zst": "zstd", "nested": "gzip"}[want]; ok {
 			want = other
 		}
-		s := sourceOf(b)
+		s := inMemory(b)
 		f := sniff(s, name)
 		switch {
 		case f == nil && want == "":

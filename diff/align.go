@@ -3,9 +3,8 @@ package diff
 import (
 	"bytes"
 	"encoding/binary"
-	"hash/maphash"
-	"io"
 	"math/bits"
+	"math/rand/v2"
 	"slices"
 	"sort"
 
@@ -465,29 +464,40 @@ type chunk struct {
 	sum       hash128
 }
 
-// chunks cuts a source into content-defined chunks.
+// maxChunks bounds the chunks of one side at 40 MB. They are of some 80 kB: what is behind the first 80 GB of a file
+// that changed its size is not looked for elsewhere.
+const maxChunks = 1 << 20
+
+// chunks cuts a source into content-defined chunks. Those of a hole are known without reading it.
 func chunks(s source, done <-chan struct{}) ([]chunk, error) {
 	var out []chunk
-	r := &watched{r: io.NewSectionReader(s, 0, s.size), done: done}
-	buf, have, at, end := make([]byte, chunkMost), 0, int64(0), false
-	for {
-		for have < len(buf) && !end {
-			n, err := r.Read(buf[have:])
-			have += n
-			if err == io.EOF {
-				end = true
-			} else if err != nil {
-				return nil, err
-			}
+	buf, have := make([]byte, chunkMost), 0
+	for at := int64(0); at < s.size; {
+		select {
+		case <-done:
+			return nil, ErrStopped
+		default:
 		}
-		if have == 0 {
-			return out, nil
+		if len(out) == maxChunks {
+			return append(out, chunk{at, s.size - at, hash128{rand.Uint64(), rand.Uint64()}}), nil // equal to none
 		}
-		n := cutPoint(buf[:have])
-		out = append(out, chunk{at, int64(n), sum128(buf[:n])})
-		at += int64(n)
-		have = copy(buf, buf[n:have])
+		want := int(min(int64(len(buf)), s.size-at))
+		if k, err := s.ReadAt(buf[have:want], at+int64(have)); have+k < want {
+			return nil, broken(err)
+		}
+		n := cutPoint(buf[:want])
+		c := chunk{at, int64(n), sum128(buf[:n])}
+		out = append(out, c)
+		at, have = at+int64(n), copy(buf, buf[n:want])
+		if n < len(buf) || !allZero(buf[:n]) {
+			continue
+		}
+		for end := s.data(at); at+int64(n) <= end && len(out) < maxChunks; at += int64(n) {
+			c.off = at
+			out = append(out, c)
+		}
 	}
+	return out, nil
 }
 
 // cutPoint is the length of the chunk that begins p.
@@ -497,7 +507,7 @@ func cutPoint(p []byte) int {
 	}
 	var h uint64
 	for i := chunkLeast - 64; i < len(p); i++ {
-		h = h<<1 + gear(p[i])
+		h = h<<1 + gear[p[i]]
 		if i >= chunkLeast && h>>40&chunkMask == 0 {
 			return i + 1
 		}
@@ -506,41 +516,14 @@ func cutPoint(p []byte) int {
 }
 
 // gear spreads a byte over 64 bits.
-func gear(c byte) uint64 {
-	x := (uint64(c) + 1) * 0x9E3779B97F4A7C15
-	x ^= x >> 30
-	return x * 0xBF58476D1CE4E5B9
-}
-
-// hash128 tells contents apart within one process. Its seeds are drawn at random, so that
-// no maker of files can collide on purpose; it costs a tenth of sha256.
-type hash128 [2]uint64
-
-var seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
-
-func sum128(p []byte) hash128 {
-	return hash128{maphash.Bytes(seeds[0], p), maphash.Bytes(seeds[1], p)}
-}
-
-// hasher128 is sum128 over a stream.
-type hasher128 struct{ h [2]maphash.Hash }
-
-func newHasher128() *hasher128 {
-	h := &hasher128{}
-	h.h[0].SetSeed(seeds[0])
-	h.h[1].SetSeed(seeds[1])
-	return h
-}
-
-func (h *hasher128) Write(p []byte) (int, error) {
-	h.h[0].Write(p)
-	h.h[1].Write(p)
-	return len(p), nil
-}
-
-func (h *hasher128) sum() hash128 { return hash128{h.h[0].Sum64(), h.h[1].Sum64()} }
-
-func (h *hasher128) reset() { h.h[0].Reset(); h.h[1].Reset() }
+var gear = func() (g [256]uint64) {
+	for c := range g {
+		x := (uint64(c) + 1) * 0x9E3779B97F4A7C15
+		x ^= x >> 30
+		g[c] = x * 0xBF58476D1CE4E5B9
+	}
+	return g
+}()
 
 // alignSources is align for sources of any size.
 func alignSources(a, b source, done <-chan struct{}) ([]Run, error) {
@@ -555,6 +538,79 @@ func alignSources(a, b source, done <-chan struct{}) ([]Run, error) {
 		}
 		return align(x, y), nil
 	}
+	var out []Run
+	err := unequal(a, b, done, func(ra, rb Range) error {
+		if max(ra.Length, rb.Length) <= alignWindow {
+			runs, err := alignRange(a, b, ra, rb)
+			out = coalesce(append(out, runs...), 4*maxRuns)
+			return err
+		}
+		runs, err := alignChunks(a.sub(ra.Offset, ra.Length), b.sub(rb.Offset, rb.Length), done)
+		out = coalesce(append(out, shift(runs, ra.Offset, rb.Offset)...), 4*maxRuns)
+		return err
+	})
+	return coalesce(out, maxRuns), err
+}
+
+// farApart is the equal bytes from which two differing stretches of large files are aligned each by itself.
+const farApart = alignWindow
+
+// unequal visits the stretches in which two large sources differ. In sources of one size most of it stands in one place, and
+// finding that costs a tenth of cutting all into chunks; in others only what is before the first difference is left out.
+func unequal(a, b source, done <-chan struct{}, visit func(a, b Range) error) error {
+	begun, end := int64(-1), int64(0) // of the stretch at hand
+	both := min(a.size, b.size)
+	x, y := make([]byte, 4*blockSize), make([]byte, 4*blockSize)
+	for off := int64(0); off < both; {
+		select {
+		case <-done:
+			return ErrStopped
+		default:
+		}
+		n := min(both-off, int64(len(x)))
+		for _, s := range []struct {
+			source
+			into []byte
+		}{{a, x}, {b, y}} {
+			if k, err := s.ReadAt(s.into[:n], off); int64(k) < n {
+				return broken(err)
+			}
+		}
+		if bytes.Equal(x[:n], y[:n]) {
+			off += n
+			if allZero(x[:n]) {
+				off = min(max(off, min(a.data(off), b.data(off))), both)
+			}
+			if begun >= 0 && off-end >= farApart && a.size == b.size {
+				if err := visit(Range{begun, end - begun}, Range{begun, end - begun}); err != nil {
+					return err
+				}
+				begun = -1
+			}
+			continue
+		}
+		if begun < 0 {
+			begun = off
+		}
+		if off, end = off+n, off+n; a.size != b.size {
+			break
+		}
+	}
+	switch {
+	case a.size != b.size:
+		if begun < 0 {
+			begun = both
+		}
+		return visit(Range{begun, a.size - begun}, Range{begun, b.size - begun})
+	case begun >= 0:
+		return visit(Range{begun, end - begun}, Range{begun, end - begun})
+	}
+	return nil
+}
+
+// alignChunks is align for large stretches that begin with a difference: it finds what moved by
+// chunks that both hold.
+func alignChunks(a, b source, done <-chan struct{}) ([]Run, error) {
 	x, err := chunks(a, done)
 	if err != nil {
 		return nil, err
@@ -592,12 +648,15 @@ func alignSources(a, b source, done <-chan struct{}) ([]Run, error) {
 		}
 		out = coalesce(append(out, runs...), 4*maxRuns)
 	}
-	return coalesce(out, maxRuns), nil
+	return out, nil
 }
+
+// alignWindow is up to which size stretches of large files are aligned byte by byte.
+const alignWindow = 4 << 20
 
 // alignRange aligns two stretches, window by window when they are large and of one length.
 func alignRange(a, b source, ra, rb Range) ([]Run, error) {
-	const window = 4 << 20
+	const window = alignWindow
 	if ra.Length > window || rb.Length > window {
 		if ra.Length != rb.Length {
 			return []Run{{ra, rb}}, nil

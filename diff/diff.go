@@ -31,6 +31,8 @@
 //	image.go     index, manifest, config; layers paired by digest, then by diff_id, then by entries in common
 //	archive.go   one pair of layers: equal when unpacked, or two trees
 //	tar.go       one tar, read once as a stream: entries with hashes, header bytes in a scratch file
+//	sparse.go    files that a tar stores without their holes: what they hold all the same
+//	sum.go       hashes of contents, block by block, holes unread
 //	tree.go      two lists of entries; renamed ones are found by content and by likeness (alike.go)
 //	contents.go  two files, by their format
 //	anatomy.go   formats say only where their parts lie; pairing, order and the account are done here for all
@@ -51,9 +53,12 @@ package diff
 import (
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"sort"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Options change how the comparison runs, never what it says.
@@ -84,15 +89,13 @@ func Compare(sides []string, o Options) (_ *Result, err error) {
 		}
 	}()
 	op := &opener{o: o}
-	var inputs []*input
-	for _, name := range sides {
-		in, err := op.openInput(name)
-		if err != nil {
-			return nil, err
-		}
+	inputs, err := op.openAll(sides)
+	for _, in := range inputs {
 		r.closers = append(r.closers, in)
-		inputs = append(inputs, in)
 		r.Sides = append(r.Sides, in.Side)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if err := comparable(inputs); err != nil {
 		return nil, err
@@ -161,6 +164,38 @@ func article(k SideKind) string {
 // opener opens sides and runs comparisons.
 type opener struct {
 	o Options
+}
+
+// openAll opens the sides, two at once: most of it is hashing. The error is that of the first side that has one;
+// what was opened comes with it.
+func (c *opener) openAll(sides []string) ([]*input, error) {
+	for _, name := range sides {
+		if _, err := os.Stat(name); err != nil { // is known before any is read
+			if _, err := c.openInput(name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	all, errs := make([]*input, len(sides)), make([]error, len(sides))
+	var two errgroup.Group
+	two.SetLimit(2)
+	for i, name := range sides {
+		two.Go(func() error {
+			all[i], errs[i] = c.openInput(name)
+			return nil
+		})
+	}
+	_ = two.Wait() // the errors are in errs
+	var opened []*input
+	var first error
+	for i, in := range all {
+		if errs[i] == nil {
+			opened = append(opened, in)
+		} else if first == nil {
+			first = errs[i]
+		}
+	}
+	return opened, first
 }
 
 // compare compares two sides that are not known to be equal.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -14,8 +15,9 @@ import (
 // folder lists a folder of any files and hashes their contents.
 func (c *opener) folder(in *input, root string) error {
 	l := &tarListing{}
-	h, own := sha256.New(), sha256.New()
+	h, own := sha256.New(), newListingSum()
 	content := newHasher128()
+	content.take = own.block
 	links := map[fileID]string{}
 	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -39,7 +41,7 @@ func (c *opener) folder(in *input, root string) error {
 			}
 		}
 		content.reset()
-		own.Reset()
+		own.reset()
 		switch {
 		case info.Mode()&fs.ModeSymlink != 0:
 			e.kind, e.size = '2', 0
@@ -51,7 +53,7 @@ func (c *opener) folder(in *input, root string) error {
 		case meta.Type == "hard link":
 			e.kind, e.size = '1', 0
 		default:
-			if err := c.sumFile(name, &e, io.MultiWriter(content, own)); err != nil {
+			if err := c.sumFile(name, &e, content); err != nil {
 				return gone(root, name, err)
 			}
 			if now, err := os.Lstat(name); err != nil || !unchanged(info, now) || e.size != now.Size() {
@@ -59,8 +61,8 @@ func (c *opener) folder(in *input, root string) error {
 			}
 			in.Size += e.size
 		}
-		e.dataSum = content.sum()
-		fmt.Fprintf(h, "%q %s %o %d %d %s %q %q %d %x\n", e.path, meta.Type, meta.Mode, meta.UID, meta.GID, stamp(meta.ModTime), meta.Link, meta.Xattrs, e.size, own.Sum(nil))
+		e.dataSum = content.sum() // which ends own, too
+		fmt.Fprintf(h, "%q %s %o %d %d %s %q %q %d %x\n", e.path, meta.Type, meta.Mode, meta.UID, meta.GID, stamp(meta.ModTime), meta.Link, meta.Xattrs, e.size, own.sum())
 		l.entries = append(l.entries, e)
 		if len(l.entries) > maxEntries {
 			return fmt.Errorf("more than %d entries", maxEntries)
@@ -120,15 +122,67 @@ func gone(root, name string, err error) error {
 	return fmt.Errorf("it changed while it was read: %q is gone; compare a copy, or stop what writes there", filepath.ToSlash(rel))
 }
 
-// sumFile hashes one file; its size is what was read.
-func (c *opener) sumFile(name string, e *entry, into io.Writer) error {
+// sumFile hashes one file, holes without reading them; its size is what was read.
+func (c *opener) sumFile(name string, e *entry, into *hasher128) error {
 	s, err := openSource(name)
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: e.path, Err: err}
 	}
 	defer s.close()
-	e.size, err = io.Copy(into, &watched{r: s.file, done: c.o.Done})
-	return err
+	buf := make([]byte, min(s.size, blockSize))
+	for e.size = 0; e.size < s.size; {
+		select {
+		case <-c.o.Done:
+			return ErrStopped
+		default:
+		}
+		n, err := s.ReadAt(buf[:min(s.size-e.size, blockSize)], e.size)
+		into.Write(buf[:n])
+		e.size += int64(n)
+		switch {
+		case err != nil && err != io.EOF:
+			return err
+		case n == 0:
+			return nil // shorter than it was
+		case allZero(buf[:n]):
+			data := s.data(e.size)
+			into.skip(data - e.size)
+			e.size = data
+		}
+	}
+	return nil
+}
+
+// listingSum is a file's part of the digest of a folder: the sha256 of its contents, or, when it has whole
+// blocks of zeros, of what else it has and where.
+type listingSum struct {
+	data, gaps hash.Hash
+	end        int64 // of the last block
+	any        bool
+}
+
+func newListingSum() *listingSum { return &listingSum{data: sha256.New(), gaps: sha256.New()} }
+
+func (l *listingSum) block(at int64, b []byte) {
+	if at != l.end {
+		l.any = true
+		fmt.Fprintf(l.gaps, "%d %d\n", l.end, at)
+	}
+	l.data.Write(b)
+	l.end = at + int64(len(b))
+}
+
+func (l *listingSum) sum() []byte {
+	if !l.any {
+		return l.data.Sum(nil)
+	}
+	return l.data.Sum(l.gaps.Sum(nil))
+}
+
+func (l *listingSum) reset() {
+	l.data.Reset()
+	l.gaps.Reset()
+	l.end, l.any = 0, false
 }
 
 // pathReader opens its file for each reading: a folder may hold more differing files

@@ -8,14 +8,6 @@ import (
 	"testing"
 )
 
-// sourceOf is a source in memory.
-func sourceOf(b []byte) source {
-	if b == nil {
-		b = []byte{}
-	}
-	return source{r: bytes.NewReader(b), size: int64(len(b)), mem: b}
-}
-
 // covers reports an anatomy whose cuts do not cover a file exactly once, in order.
 func covers(t *testing.T, a *anatomy, size int64) {
 	t.Helper()
@@ -46,7 +38,7 @@ func fuzzTake(f *testing.F, take func(source) *anatomy, seeds ...string) {
 		f.Add(append(bytes.Clone(b), b...))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		a := take(sourceOf(b))
+		a := take(inMemory(b))
 		if a == nil {
 			return
 		}
@@ -85,7 +77,7 @@ func FuzzSquashFiles(f *testing.F) {
 		f.Add(flipped(b, len(b)/2, 0x11))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		q, err := openSquash(sourceOf(b))
+		q, err := openSquash(inMemory(b))
 		if err != nil {
 			return
 		}
@@ -138,7 +130,7 @@ func FuzzDwarf(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) > 0 {
-			debugInfo(&comparer{}, &Node{A: &Part{src: sourceOf(b)}, B: &Part{src: sourceOf(flipped(b, len(b)/3, 1))}})
+			debugInfo(&comparer{}, &Node{A: &Part{src: inMemory(b)}, B: &Part{src: inMemory(flipped(b, len(b)/3, 1))}})
 		}
 	})
 }
@@ -181,7 +173,7 @@ func FuzzTar(f *testing.F) {
 	f.Add(b[:len(b)/2])
 	f.Add(bytes.Repeat(b[:512], 3))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s := sourceOf(b)
+		s := inMemory(b)
 		tree, err := scanSource(s, nil)
 		if err != nil {
 			t.Fatal(err)

@@ -583,7 +583,7 @@ func (c *comparer) scanPacked(s source, digest string, w Which) (*tree, error) {
 	packer := packerOf(s.head(headSize))
 	open := func(in io.Reader) (io.ReadCloser, error) {
 		if packer == nil {
-			return io.NopCloser(in), nil
+			return io.NopCloser(bufio.NewReaderSize(in, tarBuffer)), nil
 		}
 		return packer.open(in)
 	}

@@ -30,6 +30,9 @@ func (m *Meta) describe(size int64) string {
 	if s == "" {
 		s = "file"
 	}
+	if m.Device != "" {
+		s += " " + m.Device
+	}
 	s += fmt.Sprintf(" %04o %d:%d", m.Mode, m.UID, m.GID)
 	if m.Link != "" {
 		return s + " to " + strconv.Quote(m.Link)
@@ -38,6 +41,14 @@ func (m *Meta) describe(size int64) string {
 		return fmt.Sprintf("%s, %d bytes", m.short(), size)
 	}
 	return s
+}
+
+// whole is the type of a file, which no holes are seen in.
+func (m *Meta) whole() string {
+	if m.Type == "sparse file" {
+		return "file"
+	}
+	return m.Type
 }
 
 func (m *Meta) short() string {
@@ -57,7 +68,9 @@ func metas(a, b *Meta) []Finding {
 			out = append(out, Finding{What: what, Where: where, A: x, B: y})
 		}
 	}
-	say(WhatType, "", a.Type, b.Type)
+	if x, y := a.whole(), b.whole(); x != y {
+		say(WhatType, "", a.Type, b.Type)
+	}
 	say(WhatMode, "", fmt.Sprintf("%04o", a.Mode), fmt.Sprintf("%04o", b.Mode))
 	say(WhatOwner, "", fmt.Sprintf("%d:%d", a.UID, a.GID), fmt.Sprintf("%d:%d", b.UID, b.GID))
 	if a.User+a.Group != "" && b.User+b.Group != "" { // folders have no names for owners
@@ -67,6 +80,7 @@ func metas(a, b *Meta) []Finding {
 		say(WhatModTime, "", stamp(a.ModTime), stamp(b.ModTime))
 	}
 	say(WhatLink, "", a.Link, b.Link)
+	say(WhatDevice, "", a.Device, b.Device)
 	for _, k := range keysOf(a.Xattrs, b.Xattrs) {
 		x, inA := a.Xattrs[k]
 		y, inB := b.Xattrs[k]

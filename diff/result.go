@@ -126,6 +126,7 @@ type Meta struct {
 	Group   string            `json:"group,omitempty"`
 	ModTime Time              `json:"mtime"`
 	Link    string            `json:"link,omitempty"`
+	Device  string            `json:"device,omitempty"` // "major:minor" of a device; an overlay's whiteout is the char device 0:0
 	Xattrs  map[string]string `json:"xattrs,omitempty"` // raw bytes
 	PAX     map[string]string `json:"pax,omitempty"`    // all other records, raw
 	Format  string            `json:"format,omitempty"` // "v7", "ustar", "pax", "gnu"

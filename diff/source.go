@@ -53,6 +53,14 @@ func (s source) close() error {
 // Close implements io.Closer.
 func (s source) Close() error { return s.close() }
 
+// inMemory is a source of bytes at hand.
+func inMemory(b []byte) source {
+	if b == nil {
+		b = []byte{}
+	}
+	return source{r: bytes.NewReader(b), size: int64(len(b)), mem: b}
+}
+
 // sub is a stretch of the source; one that leaves it is cut short.
 func (s source) sub(off, size int64) source {
 	off = min(max(off, 0), s.size)
@@ -112,6 +120,40 @@ func (s source) held(limit int64) (source, error) {
 func (s source) dropped() source {
 	s.mem = nil
 	return s
+}
+
+// data is the first place at or behind off that may hold other bytes than zeros, as far as the file system knows;
+// off itself when it does not.
+func (s source) data(off int64) int64 {
+	var f *os.File
+	switch r := s.r.(type) {
+	case *os.File:
+		f = r
+	case pathReader:
+		var err error
+		if f, err = os.Open(string(r)); err != nil {
+			return off
+		}
+		defer f.Close()
+	default:
+		return off
+	}
+	if s.mem != nil || off < 0 || off >= s.size {
+		return off
+	}
+	at, ok := nextData(f, s.off+off)
+	if !ok {
+		return off
+	}
+	return min(max(at-s.off, off), s.size)
+}
+
+// broken is the error of a reading that ended before its time.
+func broken(err error) error {
+	if err == nil || err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 func (s source) reader() *io.SectionReader { return io.NewSectionReader(s, 0, s.size) }

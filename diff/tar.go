@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 const (
 	tarBlock = 512
+	// tarBuffer is the bytes of a tar that one call brings: headers and small files are many to a buffer.
+	tarBuffer = 256 << 10
 	// maxTarHead bounds the header blocks of one entry: names and extended attributes, the
 	// kernel allows 64 kB for each of these.
 	maxTarHead = 1 << 20
@@ -31,9 +34,24 @@ type entry struct {
 	size       int64  // bytes of contents
 	headAt     int64  // where the header waits in the spool of heads, followed by the padding
 	headSum    hash128
-	dataSum    hash128
-	meta       *Meta // of a folder's entries; those of a tar are read from the header again
+	dataSum    hash128 // of the contents, with the holes of a sparse file filled in
+	sparse     *sparse // nil for what is stored as it is
+	meta       *Meta   // of a folder's entries; those of a tar are read from the header again
 }
+
+// stored is of the contents as they stand in the tar.
+func (e *entry) stored() hash128 {
+	if e.sparse != nil {
+		return e.sparse.stored
+	}
+	return e.dataSum
+}
+
+// sameContents reports whether two entries hold the same, however that is stored.
+func (e *entry) sameContents(f *entry) bool { return e.dataSum == f.dataSum }
+
+// sameStored reports whether the contents of two entries are the same bytes.
+func (e *entry) sameStored(f *entry) bool { return e.size == f.size && e.stored() == f.stored() }
 
 func (e *entry) data() int64    { return e.start + e.head }
 func (e *entry) padding() int64 { return -e.size & (tarBlock - 1) }
@@ -51,7 +69,7 @@ func (e *entry) key() string {
 type tarListing struct {
 	entries []entry
 	size    int64
-	sum     hash128 // of all bytes
+	sum     hash128 // of all that follows from the bytes and that they follow from: equal for equal tars only
 	tail    int64   // where the bytes behind the last entry begin
 	tailAt  int64   // where they wait in the spool of heads, at most maxTail of them
 	tailSum hash128
@@ -61,25 +79,24 @@ type tarListing struct {
 
 // tarReader goes through a tar once.
 type tarReader struct {
-	r     io.Reader
-	at    int64
-	sum   *hasher128
-	heads *spool    // nil: headers can be read again
-	all   io.Writer // takes every byte, when set
-	raw   []byte    // header blocks of the entry at hand
-	buf   []byte
-	list  *tarListing
-	count map[string]int32
+	r      io.Reader
+	at     int64
+	heads  *spool     // nil: headers can be read again
+	all    io.Writer  // takes every byte, when set
+	raw    []byte     // header blocks of the entry at hand
+	sparse *sparseMap // of it; nil for what has no holes
+	buf    []byte
+	list   *tarListing
+	count  map[string]int32
 }
 
 func newTarReader(r io.Reader, heads *spool) *tarReader {
-	return &tarReader{r: r, sum: newHasher128(), heads: heads, buf: make([]byte, 64<<10), list: &tarListing{}, count: map[string]int32{}}
+	return &tarReader{r: r, heads: heads, buf: make([]byte, blockSize), list: &tarListing{}, count: map[string]int32{}}
 }
 
 func (t *tarReader) full(p []byte) (int, error) {
 	n, err := io.ReadFull(t.r, p)
 	t.at += int64(n)
-	t.sum.Write(p[:n])
 	if t.all != nil {
 		if _, werr := t.all.Write(p[:n]); werr != nil {
 			return n, werr
@@ -91,8 +108,7 @@ func (t *tarReader) full(p []byte) (int, error) {
 // scan lists the tar. What breaks the format ends the list with an issue; the bytes
 // from there on are the tail. Errors are those of reading.
 func (t *tarReader) scan() (*tarListing, error) {
-	content := newHasher128()
-	head := newHasher128()
+	content, holes, head, whole := newHasher128(), newHasher128(), newHasher128(), newHasher128()
 	l := t.list
 	for {
 		e, err := t.next()
@@ -111,23 +127,28 @@ func (t *tarReader) scan() (*tarListing, error) {
 		head.reset()
 		head.Write(t.raw)
 		content.reset()
-		short, err := t.pass(e.size, content)
+		filled := t.holes(holes)
+		short, err := t.pass(e.size, content, filled)
 		if err != nil {
 			return nil, err
 		}
-		pad := t.buf[:e.padding()]
+		pad := t.buf[:0]
 		if !short {
+			pad = t.buf[:e.padding()]
 			n, err := t.full(pad)
 			if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 				return nil, err
 			}
-			short = n < len(pad)
+			pad = pad[:n]
+			short = int64(n) < e.padding()
 		}
 		if short {
 			// The entry claims more than there is: it is the tail.
 			l.issue = fmt.Sprintf("ends within %q", e.path)
 			l.tail, l.tailSum = e.start, hash128{}
 			l.tailAt = -1
+			whole.sums(head.sum(), content.sum())
+			whole.Write(pad)
 			break
 		}
 		if t.heads != nil {
@@ -137,6 +158,8 @@ func (t *tarReader) scan() (*tarListing, error) {
 		}
 		head.Write(pad)
 		e.headSum, e.dataSum = head.sum(), content.sum()
+		whole.sums(e.headSum, e.dataSum)
+		filled.settle(e)
 		e.occurrence = t.count[e.path]
 		t.count[e.path]++
 		l.entries = append(l.entries, *e)
@@ -144,16 +167,18 @@ func (t *tarReader) scan() (*tarListing, error) {
 			return nil, fmt.Errorf("more than %d entries", maxEntries)
 		}
 	}
-	l.size, l.sum = t.at, t.sum.sum()
+	whole.sums(l.tailSum, hash128{})
+	l.size, l.sum = t.at, whole.sum()
 	return l, nil
 }
 
-// pass reads contents; short says that they end early.
-func (t *tarReader) pass(n int64, h *hasher128) (short bool, err error) {
+// pass reads contents; short says that they end early. filled is nil for what has no holes.
+func (t *tarReader) pass(n int64, h *hasher128, filled *filling) (short bool, err error) {
 	for n > 0 {
 		p := t.buf[:min(n, int64(len(t.buf)))]
 		m, err := t.full(p)
 		h.Write(p[:m])
+		filled.Write(p[:m])
 		n -= int64(m)
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			return true, nil
@@ -272,21 +297,13 @@ func (t *tarReader) next() (*entry, error) {
 				}
 			}
 		}
-		h := readTarHead(t.raw, false)
+		h := readTarHead(t.raw, nil, nil)
 		if h.size < 0 || h.size > 1<<50 {
 			return nil, errTarBad
 		}
+		t.sparse = h.sparse
 		return &entry{path: h.path, kind: h.kind, start: start, head: int64(len(t.raw)), size: h.size}, nil
 	}
-}
-
-func allZero(p []byte) bool {
-	for _, c := range p {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
 }
 
 func tarChecksum(p []byte) bool {
@@ -347,10 +364,11 @@ type tarHead struct {
 	kind byte
 	size int64
 	meta Meta
-	cuts []cut // offsets from the header's beginning
-	name string
+	cuts []cut  // offsets from the header's beginning
+	name string // as stored
 
 	device [2]int64 // major, minor
+	sparse *sparseMap
 }
 
 // tarFields are the fields of a header block (POSIX.1-1988 ustar), in order.
@@ -366,16 +384,59 @@ var tarFields = []struct {
 	{32, WhatUser, "group", false}, {8, WhatDevice, "major", false}, {8, WhatDevice, "minor", false}, {155, WhatName, "prefix", false}, {12, WhatPadding, "", false},
 }
 
+// tarKeys are the keys of the cuts of those fields: of header blocks that bring names and records, by
+// their type, and of the main one, under 0.
+var tarKeys = func() map[byte][]string {
+	keys := map[byte][]string{}
+	for _, kind := range []byte("xgLKX") {
+		for _, f := range tarFields {
+			keys[kind] = append(keys[kind], string(kind)+" head "+f.what+f.where)
+		}
+	}
+	at := int64(0)
+	for _, f := range tarFields {
+		keys[0] = append(keys[0], "main "+strconv.FormatInt(at, 10))
+		at += f.size
+	}
+	return keys
+}()
+
+// sparseField is the key of the field that is the prefix of a name in ustar, and in GNU times and the map of a sparse file.
+const sparseField = "main 345"
+
 // at0 is where some fields stand in a header block.
 var at0 = map[string]int{"uid": 108, "gid": 116, "user": 265, "group": 297}
 
 // parseTarHead reads header blocks as next collects them; blocks that are cut short give zero values.
-func parseTarHead(raw []byte) *tarHead { return readTarHead(raw, true) }
+func parseTarHead(raw []byte) *tarHead { return readTarHead(raw, nil, []cut{}) }
 
-// readTarHead is parseTarHead with or without cuts, which most entries never need.
-func readTarHead(raw []byte, cuts bool) *tarHead {
-	h := &tarHead{}
+// twoTarHeads reads the headers of two entries. Their cuts are those in which they differ, or all
+// where the two are made up in different ways. room is for cuts and may be used again.
+func twoTarHeads(raw [2][]byte, room *[2][]cut) (a, b *tarHead) {
+	if len(raw[A]) == len(raw[B]) {
+		for w := range room {
+			if room[w] == nil {
+				room[w] = make([]cut, 0, 2*len(tarFields))
+			}
+		}
+		a, b = readTarHead(raw[A], raw[B], room[A][:0]), readTarHead(raw[B], raw[A], room[B][:0])
+		room[A], room[B] = a.cuts, b.cuts
+		if slices.EqualFunc(a.cuts, b.cuts, func(k, l cut) bool { return k.key == l.key && k.off == l.off && k.size == l.size }) {
+			equal := func(k cut) bool { return bytes.Equal(raw[A][k.off:k.off+k.size], raw[B][k.off:k.off+k.size]) }
+			a.cuts, b.cuts = slices.DeleteFunc(a.cuts, equal), slices.DeleteFunc(b.cuts, equal)
+			return a, b
+		}
+	}
+	return parseTarHead(raw[A]), parseTarHead(raw[B])
+}
+
+// readTarHead appends cuts to those given, and makes none for nil: most entries never need them. Cuts have
+// their values for people only where other, the header of the other side, has other bytes.
+func readTarHead(raw, other []byte, into []cut) *tarHead {
+	cuts := into != nil
+	h := &tarHead{cuts: into}
 	var pax map[string]string
+	var holes *sparseMap
 	var longName, longLink string
 	at := int64(0)
 	add := func(size int64, c cut) {
@@ -384,6 +445,10 @@ func readTarHead(raw []byte, cuts bool) *tarHead {
 		if c.size > 0 && cuts {
 			h.cuts = append(h.cuts, c)
 		}
+	}
+	differs := func(size int64) bool {
+		end := min(at+size, int64(len(raw)))
+		return cuts && (other == nil || !bytes.Equal(raw[at:end], other[at:end]))
 	}
 	for at+tarBlock <= int64(len(raw)) {
 		p := raw[at : at+tarBlock]
@@ -400,8 +465,12 @@ func readTarHead(raw []byte, cuts bool) *tarHead {
 			at += tarBlock
 			fields = nil
 		}
-		for _, f := range fields {
-			k := cut{what: WhatPAXName, where: f.what, key: id + " head " + f.what + f.where, effect: f.effect}
+		for i, f := range fields {
+			k := cut{what: WhatPAXName, where: f.what, key: tarKeys[kind][i], effect: f.effect}
+			if !differs(f.size) {
+				add(f.size, k)
+				continue
+			}
 			switch f.what {
 			case WhatName:
 				k.value = tarString(p[:100])
@@ -432,6 +501,13 @@ func readTarHead(raw []byte, cuts bool) *tarHead {
 					pax = map[string]string{}
 				}
 				pax[k] = v
+				if strings.HasPrefix(k, sparseRecord) {
+					if holes == nil {
+						holes = &sparseMap{size: -1}
+						h.sparse = holes
+					}
+					holes.record(k, v)
+				}
 				if !cuts {
 					at += int64(n)
 					return
@@ -447,24 +523,31 @@ func readTarHead(raw []byte, cuts bool) *tarHead {
 	}
 	p := raw[at : at+tarBlock]
 	h.main(p, pax, longName, longLink)
+	if h.kind == 'S' {
+		h.sparse = oldMap(p, raw[at+tarBlock:])
+	}
+	if h.sparse != nil {
+		h.meta.Type = kindName('S', h.path)
+	}
 	if !cuts {
 		return h
 	}
 	gnu := string(p[257:265]) == "ustar  \x00"
-	for _, f := range tarFields {
-		k := cut{what: f.what, where: f.where, key: "main " + f.what + strconv.FormatInt(at, 10), effect: f.effect}
-		k.key = "main " + strconv.FormatInt(at%tarBlock, 10)
+	for i, f := range tarFields {
+		k := cut{what: f.what, where: f.where, key: tarKeys[0][i], effect: f.effect}
 		switch f.what {
 		case WhatOwner, WhatUser, WhatDevice:
 			k.where = ""
 		case WhatName:
 			if k.where = ""; gnu && f.size == 155 {
-				k.what, k.where = WhatPAX, "gnu times and sparse map"
+				k.what, k.where = WhatPAX, "gnu times"
 			}
 		case WhatTar:
 			k.value = h.meta.Format
 		}
-		k.value = h.value(k.what, k.value)
+		if differs(f.size) {
+			k.value = h.value(k.what, k.value)
+		}
 		add(f.size, k)
 	}
 	for at < int64(len(raw)) { // of a GNU sparse file
@@ -596,7 +679,11 @@ func (h *tarHead) main(p []byte, pax map[string]string, longName, longLink strin
 	for k, v := range pax {
 		h.record(k, v, &name, &link)
 	}
-	h.name, h.path, m.Link = name, cleanPath(name), link
+	h.name, m.Link = name, link
+	if real := pax["GNU.sparse.name"]; real != "" { // name holds a number of tar's process
+		name = real
+	}
+	h.path = cleanPath(name)
 	switch h.kind {
 	case '1', '2', '3', '4', '5', '6':
 		// Some writers give a size to what has no contents; readers skip none for them.
@@ -605,6 +692,9 @@ func (h *tarHead) main(p []byte, pax map[string]string, longName, longLink strin
 		} else if h.size != 0 && m.Format != "pax" {
 			h.size = 0
 		}
+	}
+	if h.kind == '3' || h.kind == '4' {
+		m.Device = fmt.Sprintf("%d:%d", h.device[0], h.device[1])
 	}
 	m.Type = kindName(h.kind, h.path)
 }

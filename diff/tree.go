@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"maps"
@@ -25,20 +26,51 @@ type tree struct {
 	reopen func() (io.ReadCloser, error)  // else reads them from the beginning once more
 	heads  source                         // spooled headers, with reopen
 	folder func(e *entry) (source, error) // opens a file of a folder
+	near   nearby                         // of the headers
+	files  map[string]int                 // of the list, by path, once a hard link was looked up
 }
 
 func (t *tree) isFolder() bool { return t.folder != nil }
 
-// head is a source in the tar's coordinates that holds the header of e.
-func (t *tree) head(e *entry) source {
+// raw returns the header blocks of e. They are good until the next reading of the tree.
+func (t *tree) raw(e *entry) ([]byte, error) {
 	if t.src.r != nil {
-		return t.src
+		return t.near.slice(t.src, e.start, e.head)
 	}
-	return source{r: t.heads.r, off: t.heads.off + e.headAt - e.start, size: e.data()}
+	return t.near.slice(t.heads, e.headAt, e.head)
+}
+
+// nearby is what was read last of a source: headers of small files lie close together, and are asked for in order.
+type nearby struct {
+	at  int64
+	buf []byte
+}
+
+// nearbySize is a guess between reading for each of many small files and reading too much for each large one.
+const nearbySize = 16 << 10
+
+func (n *nearby) slice(s source, off, size int64) ([]byte, error) {
+	if s.mem != nil || size > nearbySize {
+		return s.slice(off, size)
+	}
+	if off < n.at || off+size > n.at+int64(len(n.buf)) {
+		if n.buf == nil {
+			n.buf = make([]byte, nearbySize)
+		}
+		k, err := s.ReadAt(n.buf[:nearbySize], off)
+		n.at, n.buf = off, n.buf[:k]
+		if int64(k) < size {
+			if err == nil || err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+	}
+	return n.buf[off-n.at : off-n.at+size : off-n.at+size], nil
 }
 
 func (t *tree) parse(e *entry) (*tarHead, error) {
-	raw, err := t.head(e).slice(e.start, e.head)
+	raw, err := t.raw(e)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +91,7 @@ func (t *tree) meta(e *entry) (*Meta, error) {
 
 // scanSource lists a tar that can be read anywhere.
 func scanSource(s source, done <-chan struct{}) (*tree, error) {
-	l, err := newTarReader(&watched{r: s.reader(), done: done}, nil).scan()
+	l, err := newTarReader(bufio.NewReaderSize(&watched{r: s.reader(), done: done}, int(min(s.size+1, tarBuffer))), nil).scan()
 	if err != nil {
 		return nil, err
 	}
@@ -152,6 +184,7 @@ type treeWork struct {
 	p           pairing
 	left, right map[int]source // contents
 	folded      Finding        // entries beyond the budget
+	room        [2][]cut       // for the headers at hand
 	heads       []Finding      // what differs in headers of such entries, by kind
 }
 
@@ -171,7 +204,7 @@ func (w *treeWork) fold(e, f *entry) {
 	if e.headSum != f.headSum || e.path != f.path {
 		add(Range{e.start, e.head}, Range{f.start, f.head})
 	}
-	if e.dataSum != f.dataSum || e.size != f.size {
+	if !e.sameStored(f) {
 		add(Range{e.data(), e.size}, Range{f.data(), f.size})
 	}
 	if e.headSum != f.headSum || e.size != f.size {
@@ -268,7 +301,7 @@ func (w *treeWork) contents() error {
 			continue
 		}
 		e, f := &w.x.list.entries[i], &w.y.list.entries[j]
-		if e.dataSum != f.dataSum || e.size != f.size {
+		if !e.sameContents(f) && !w.copied(i, j) {
 			if e.size > 0 || w.x.isFolder() {
 				wantA = append(wantA, i)
 			}
@@ -408,7 +441,7 @@ func (w *treeWork) alone(side Which, t *tree, e *entry) error {
 // pair compares two entries.
 func (w *treeWork) pair(i, j int, e, f *entry) error {
 	folder := w.x.isFolder() || w.y.isFolder()
-	equalData := e.dataSum == f.dataSum && e.size == f.size
+	equalData := e.sameStored(f)
 	if !folder && equalData && e.headSum == f.headSum && e.path == f.path {
 		return nil
 	}
@@ -433,15 +466,77 @@ func (w *treeWork) pair(i, j int, e, f *entry) error {
 	} else if err := w.headers(m, e, f); err != nil {
 		return err
 	}
-	if !equalData {
+	switch {
+	case w.copied(i, j):
+		w.otherwise(m, e, f, Finding{What: WhatContent, Effect: true, Note: "the same as what the link leads to"})
+	case !e.sameContents(f):
 		if err := w.data(m, i, j, e, f); err != nil {
 			return err
 		}
+	case !equalData:
+		w.otherwise(m, e, f, Finding{What: WhatSparse, Where: "contents", Note: "the same with its holes filled in"})
 	}
 	if len(m.Findings) > 0 || len(m.Children) > 0 {
 		w.n.Children = append(w.n.Children, m)
 	}
 	return nil
+}
+
+// otherwise owns contents that are equal and stored in another way.
+func (w *treeWork) otherwise(m *Node, e, f *entry, g Finding) {
+	folder := w.x.isFolder() || w.y.isFolder()
+	if folder && g.What == WhatSparse {
+		return // how a file is stored is nothing of a folder
+	}
+	g.A, g.B, g.Outer = e.storedAs(), f.storedAs(), !folder
+	if !folder {
+		g.Runs = []Run{{Range{e.data(), e.size}, Range{f.data(), f.size}}}
+	}
+	w.c.add(m, g)
+}
+
+func (e *entry) storedAs() string {
+	if s := e.sparse; s != nil {
+		return fmt.Sprintf("%d bytes in %d pieces of a file of %d", e.size, s.pieces, s.size)
+	}
+	return fmt.Sprintf("%d bytes", e.size)
+}
+
+// copied reports whether a pair is a hard link on one side and a file on the other, and they have the same contents.
+func (w *treeWork) copied(i, j int) bool {
+	e, f := &w.x.list.entries[i], &w.y.list.entries[j]
+	switch {
+	case e.kind == '1' && isFile(f.kind):
+		e = w.x.target(e)
+	case f.kind == '1' && isFile(e.kind):
+		f = w.y.target(f)
+	default:
+		return false
+	}
+	return e != nil && f != nil && e.sameContents(f)
+}
+
+func isFile(kind byte) bool { return kind == '0' || kind == '7' || kind == 'S' }
+
+// target is the file that a hard link leads to, nil for none. Links lead to files: a chain of them is cut short.
+func (t *tree) target(e *entry) *entry {
+	if t.files == nil {
+		t.files = map[string]int{}
+		for i := range t.list.entries {
+			if f := &t.list.entries[i]; isFile(f.kind) {
+				t.files[f.path] = i
+			}
+		}
+	}
+	meta, err := t.meta(e)
+	if err != nil {
+		return nil
+	}
+	i, ok := t.files[cleanPath(meta.Link)]
+	if !ok {
+		return nil
+	}
+	return &t.list.entries[i]
 }
 
 func (w *treeWork) metas(m *Node, e, f *entry) error {
@@ -465,14 +560,15 @@ func (w *treeWork) metas(m *Node, e, f *entry) error {
 
 // headers compares the header blocks of two entries.
 func (w *treeWork) headers(m *Node, e, f *entry) error {
-	a, err := w.x.parse(e)
-	if err != nil {
+	var raw [2][]byte
+	var err error
+	if raw[A], err = w.x.raw(e); err != nil {
 		return err
 	}
-	b, err := w.y.parse(f)
-	if err != nil {
+	if raw[B], err = w.y.raw(f); err != nil {
 		return err
 	}
+	a, b := twoTarHeads(raw, &w.room)
 	x, y := a.meta, b.meta // copies: the head itself is large
 	m.A.Meta, m.B.Meta = &x, &y
 	m.A.Offset, m.B.Offset = e.data(), f.data()
@@ -480,13 +576,19 @@ func (w *treeWork) headers(m *Node, e, f *entry) error {
 		return nil
 	}
 	retell(a, b, e.path != f.path)
-	g := &group{member: m.Name, cuts: shifted(a.cuts, e.start)}
-	h := &group{member: m.Name, cuts: shifted(b.cuts, f.start)}
+	g, h := &group{member: m.Name, cuts: a.cuts}, &group{member: m.Name, cuts: b.cuts}
 	outer := w.c.moves
 	w.c.moves = moves{}
 	defer func() { w.c.moves = outer }()
-	if err := w.c.groups(w.n, m, w.x.head(e), w.y.head(f), g, h); err != nil {
+	if err := w.c.groups(w.n, m, inMemory(raw[A]), inMemory(raw[B]), g, h); err != nil {
 		return err
+	}
+	for i := range m.Findings {
+		within(m.Findings[i].Runs, e.start, f.start)
+	}
+	for i := range w.c.moves.spans[A] {
+		w.c.moves.spans[A][i].Offset += e.start
+		w.c.moves.spans[B][i].Offset += f.start
 	}
 	// Records in another order: the finding is the member's.
 	w.ownRecords(m, e, f)
@@ -521,11 +623,17 @@ func (w *treeWork) ownRecords(m *Node, e, f *entry) {
 	w.c.add(m, order)
 }
 
-func shifted(cuts []cut, by int64) []cut {
-	for i := range cuts {
-		cuts[i].off += by
+// within moves runs of two headers to where these lie.
+func within(runs []Run, a, b int64) {
+	for i := range runs {
+		r := &runs[i]
+		if r.A.Length > 0 {
+			r.A.Offset += a
+		}
+		if r.B.Length > 0 {
+			r.B.Offset += b
+		}
 	}
-	return cuts
 }
 
 // retell names cuts by what they come to: the PAX blocks of one side are its
@@ -536,6 +644,9 @@ func retell(a, b *tarHead, renamed bool) {
 			k := &h.cuts[i]
 			if k.what == WhatPAXName && a.meta.Format != b.meta.Format {
 				k.what, k.where, k.value, k.effect = WhatTar, "", h.meta.Format, false
+			}
+			if k.what == WhatPAX && k.key == sparseField && (a.kind == 'S' || b.kind == 'S') {
+				k.what, k.where = WhatSparse, "map"
 			}
 			if k.what == WhatName && renamed {
 				k.what, k.value = WhatRenamed, h.path
@@ -591,9 +702,9 @@ func (w *treeWork) paddings(m *Node, e, f *entry) error {
 
 func (t *tree) paddingOf(e *entry) ([]byte, error) {
 	if t.src.r != nil {
-		return t.src.slice(e.data()+e.size, e.padding())
+		return t.near.slice(t.src, e.data()+e.size, e.padding())
 	}
-	return t.heads.slice(e.headAt+e.head, e.padding())
+	return t.near.slice(t.heads, e.headAt+e.head, e.padding())
 }
 
 // data compares the contents of two entries.

@@ -207,26 +207,79 @@ func paxTimes(p *pair, _ *diff.Node, f *diff.Finding) (claim, bool) {
 	switch {
 	case f.What == diff.WhatPAXName:
 		return field(f, 1, "name of the PAX header")
-	case f.What == diff.WhatPAX && (strings.Contains(f.Where, "time") || strings.Contains(f.Where, "sparse")):
+	case f.What == diff.WhatPAX && strings.Contains(f.Where, "time"):
 		return p.headerTime(f, "PAX record")
 	}
 	return claim{}, false
 }
 
+// entryKind claims what is the same file stored in another way, and what is lost on the way into an archive.
 func entryKind(_ *pair, n *diff.Node, f *diff.Finding) (claim, bool) {
-	if is(f, diff.WhatXattr, diff.WhatTar, diff.WhatSparse, diff.WhatDevice, diff.WhatName) || f.What == diff.WhatPAX {
+	switch f.What {
+	case diff.WhatTar, diff.WhatName:
+		return field(f, 1, "how the archive was written")
+	case diff.WhatSparse:
+		return field(f, 1, "how the holes of a sparse file are stored")
+	case diff.WhatXattr:
+		return xattr(n, f)
+	case diff.WhatDevice, diff.WhatPAX:
 		c, _ := field(f, 0.8, "how the archive was written")
-		if f.What == diff.WhatTar || f.What == diff.WhatName || f.What == diff.WhatSparse {
-			c.confidence = 1
-		} else {
-			c.why, c.confirm = "file systems and programs that unpack differ in what they keep", "unpack both with one program on one file system"
-		}
+		c.why, c.confirm = "programs that pack and unpack differ in what they keep", "unpack both with one program on one file system"
 		return c, true
-	}
-	if f.What == diff.WhatType && strings.Contains(f.A+f.B, "hard link") {
-		return field(f, 1, "a hard link on one side, a copy on the other")
+	case diff.WhatType, diff.WhatLink:
+		if n.A == nil || n.B == nil || n.A.Meta == nil || n.B.Meta == nil || otherContents(n) {
+			return claim{}, false // a link to something else, or another file
+		}
+		switch x, y := n.A.Meta.Type, n.B.Meta.Type; {
+		case x == "sparse file" || y == "sparse file":
+			return field(f, 1, "with and without its holes; the same contents")
+		case (x == "hard link") != (y == "hard link") && (x == "file" || y == "file"):
+			return field(f, 1, "a hard link on one side, a file on the other; the same contents")
+		}
 	}
 	return claim{}, false
+}
+
+// otherContents reports whether the contents of an entry differ, too.
+func otherContents(n *diff.Node) bool {
+	for i := range n.Findings {
+		if f := &n.Findings[i]; !f.Outer && len(f.Runs) > 0 || is(f, diff.WhatContent) && !f.Effect {
+			return true
+		}
+	}
+	return len(n.Children) > 0
+}
+
+// xattr claims extended attributes that one side has and the other has not: a step that sets them sets them on both sides.
+func xattr(n *diff.Node, f *diff.Finding) (claim, bool) {
+	fact, lost := "extended attribute", f.A == "" || f.B == ""
+	value := func(m *diff.Meta, shown string) string { return shown }
+	if f.Where == "security.capability" {
+		fact = "file capability"
+		value = func(m *diff.Meta, shown string) string {
+			if m != nil {
+				if text := capabilityText(m.Xattrs[f.Where]); text != "" {
+					return text
+				}
+			}
+			return shown
+		}
+	}
+	told := func(confidence float64, fact string) claim {
+		c, _ := field(f, confidence, fact)
+		if n.A != nil && n.B != nil {
+			c.a, c.b = value(n.A.Meta, f.A), value(n.B.Meta, f.B)
+		}
+		return c
+	}
+	if !lost {
+		c := told(0.7, fact+" of another value")
+		c.why, c.confirm = "attributes are written by steps and by security modules of the host", "getfattr -d -m - FILE on both hosts"
+		return c, true
+	}
+	c := told(0.8, fact+" kept on one side and lost on the other")
+	c.why, c.confirm = "file systems, and programs that copy, pack and unpack, differ in what they keep; a step that ran on one side only would look the same", "getcap -r and getfattr -d -m - after each step"
+	return c, true
 }
 
 func memberOrder(_ *pair, n *diff.Node, f *diff.Finding) (claim, bool) {

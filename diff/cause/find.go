@@ -133,6 +133,7 @@ func (s *search) compare(cmp *diff.Comparison) {
 	s.report.Inputs = append(s.report.Inputs, inputs(cmp.Root)...)
 	s.index(cmp.Root)
 	s.handled = map[*diff.Finding]bool{}
+	s.whiteouts(cmp.Root)
 	cmp.Root.Walk(func(n *diff.Node) bool {
 		if s.place(n) != nil {
 			return true
@@ -225,8 +226,7 @@ func (s *search) node(n *diff.Node) {
 	}
 	file := s.file(n)
 	var rest []*diff.Finding
-	for i := range n.Findings {
-		f := &n.Findings[i]
+	for _, f := range formatLast(n.Findings) {
 		file.entries = max(file.entries, f.Entries)
 		if s.handled[f] {
 			continue
@@ -250,6 +250,19 @@ func (s *search) node(n *diff.Node) {
 	if len(rest) > 0 {
 		s.contents(n, rest)
 	}
+}
+
+// formatLast puts the format of an archive's entry behind what that format is needed for: evidence is kept in this order.
+func formatLast(list []diff.Finding) []*diff.Finding {
+	out := make([]*diff.Finding, 0, len(list))
+	for _, last := range []bool{false, true} {
+		for i := range list {
+			if (list[i].What == diff.WhatTar) == last {
+				out = append(out, &list[i])
+			}
+		}
+	}
+	return out
 }
 
 func (s *search) place(n *diff.Node) *place {

@@ -299,7 +299,23 @@ func mendPax(m *mender, k *Cause) {
 	k.say("tar --pax-option=delete=atime,delete=ctime,exthdr.name=%%d/PaxHeaders/%%f   # or --format=ustar where names are short")
 }
 
-func mendEntryKind(_ *mender, k *Cause) {
+func mendEntryKind(m *mender, k *Cause) {
+	says := func(word string) bool {
+		return slices.ContainsFunc(k.Evidence, func(e Evidence) bool { return strings.Contains(e.Where+" "+e.Fact, word) })
+	}
+	if says("xattr") {
+		m.rewrite(k, command("tar", "--xattrs --xattrs-include='*'"))
+		k.say("keep attributes wherever files are copied or packed: tar --xattrs --xattrs-include='*'; cp --preserve=xattr; rsync -X; or setcap after the last copy")
+	}
+	if says("hard link") {
+		k.say("copy with links or without them on all hosts: cp -a, rsync -H, tar keep them; cp -r and COPY from several layers do not")
+	}
+	if says("holes") || says("sparse") {
+		k.say("tar without -S (--sparse): which holes a file has is of the file system, not of the file")
+	}
+	if says("whiteout") || says("opaque") {
+		k.say("write deletions in the form of OCI layers (.wh.NAME, .wh..wh..opq): never pack the upper folder of an overlay as it is")
+	}
 	k.say("write layers with one program from one kind of file system: quorate build, or one version of one builder")
 }
 
