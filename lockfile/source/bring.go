@@ -17,6 +17,8 @@ import (
 // Wanted is a blob whose sha256 is not known yet.
 type Wanted struct {
 	Name    string         // for people: "golang.org/x/text v0.14.0"
+	File    string         // of the project, that asks for it, and its line; "" for none
+	Line    int            //
 	Key     string         // names the very bytes, by what the ecosystem vouches with ("go h1:…"): what was brought under it before is not brought again; "" for nothing that can be believed
 	Sources []fetch.Source // best first
 	Limit   int64          // bytes; more are refused
@@ -34,14 +36,20 @@ type Got struct {
 // UnavailableError says that no source had what was wanted.
 type UnavailableError struct {
 	Name  string
+	File  string // that asks for it, and its line; "" for none
+	Line  int
 	Tried []fetch.Attempt
 }
 
 func (e *UnavailableError) Error() string {
-	if len(e.Tried) == 0 {
-		return fmt.Sprintf("cannot lock %s: no place is known that has it", e.Name)
+	s := ""
+	if e.File != "" {
+		s = fmt.Sprintf("%s:%d: ", e.File, e.Line)
 	}
-	s := fmt.Sprintf("cannot lock %s:", e.Name)
+	if len(e.Tried) == 0 {
+		return s + fmt.Sprintf("cannot lock %s: no place is known that has it", e.Name)
+	}
+	s += fmt.Sprintf("cannot lock %s:", e.Name)
 	for _, a := range e.Tried {
 		s += fmt.Sprintf("\n  %s: %v", a.Source, a.Err)
 	}
@@ -136,7 +144,7 @@ func (b *bringing) one(ctx context.Context, w Wanted) (Got, error) {
 	if got, ok := b.known(w); ok {
 		return got, nil
 	}
-	failed := &UnavailableError{Name: w.Name}
+	failed := &UnavailableError{Name: w.Name, File: w.File, Line: w.Line}
 	for _, src := range w.Sources {
 		if local, ok := src.(interface{ Local() bool }); b.options.Offline && !(ok && local.Local()) {
 			failed.Tried = append(failed.Tried, fetch.Attempt{Source: src.String(), Err: errors.New("not asked: offline")})

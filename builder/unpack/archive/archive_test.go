@@ -4,8 +4,11 @@ import (
 	"archive/tar"
 	"archive/zip"
 	"bytes"
+	"compress/flate"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os/exec"
@@ -420,4 +423,122 @@ func FuzzUnpack(f *testing.F) {
 			t.Fatalf("accepted, but no tree: %v", err)
 		}
 	})
+}
+
+// forged is a zip whose directory names one packed member many times, which no
+// program writes: header and directory say that it has size bytes.
+func forged(t *testing.T, packed []byte, size uint32, crc uint32, names ...string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	put := func(fields ...any) {
+		for _, f := range fields {
+			if err := binary.Write(&b, binary.LittleEndian, f); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	const version, deflate = 20, 8
+	put(uint32(0x04034b50), uint16(version), uint16(0), uint16(deflate), uint32(0), crc, uint32(len(packed)), size, uint16(1), uint16(0), []byte("x"))
+	b.Write(packed)
+	at := b.Len()
+	for _, name := range names {
+		put(uint32(0x02014b50), uint16(version), uint16(version), uint16(0), uint16(deflate), uint32(0), crc, uint32(len(packed)), size,
+			uint16(len(name)), uint16(0), uint16(0), uint16(0), uint16(0), uint32(0), uint32(0), []byte(name))
+	}
+	put(uint32(0x06054b50), uint16(0), uint16(0), uint16(len(names)), uint16(len(names)), uint32(b.Len()-at), uint32(at), uint16(0))
+	return b.Bytes()
+}
+
+// deflated packs zeros.
+func deflated(t *testing.T, size int64) (packed []byte, crc uint32) {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, flate.BestSpeed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := crc32.NewIEEE()
+	if _, err := io.Copy(io.MultiWriter(w, h), io.LimitReader(zeros{}, size)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes(), h.Sum32()
+}
+
+// counting throws away and counts.
+type counting struct{ n int64 }
+
+func (c *counting) Write(b []byte) (int, error) {
+	c.n += int64(len(b))
+	return len(b), nil
+}
+
+// Zips that are small and become large: none may cost more than its limit.
+func TestZipBombs(t *testing.T) {
+	packed, crc := deflated(t, 64<<20)
+	var overlapping []string
+	for i := range 1000 {
+		overlapping = append(overlapping, fmt.Sprint("f", i))
+	}
+	var many bytes.Buffer // of empty files with long names
+	{
+		w := zip.NewWriter(&many)
+		long := strings.Repeat("n", 200)
+		for i := range 300_000 {
+			if _, err := w.CreateRaw(&zip.FileHeader{Name: fmt.Sprint(long, i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inner := zipOf(t, member("deep", 0o644, strings.Repeat("\x00", 1<<20)))
+	for _, c := range []struct {
+		summary string
+		bytes   []byte
+		limits  archive.Limits
+		want    string
+		most    int64 // bytes that may be written before it is noticed
+	}{
+		{"one file under many names", forged(t, packed, 64<<20, crc, overlapping...), archive.Limits{}, "archive unpacks to more than 268435456 bytes", 256 << 20},
+		{"a size that is claimed too small", forged(t, packed, 10, crc, "a"), archive.Limits{}, `member "a" cannot be read: zip: not a valid zip file`, 64 << 10},
+		{"a size that is claimed too large", forged(t, packed, 1<<31, crc, "a"), archive.Limits{}, "archive unpacks to more than 268435456 bytes", 0},
+		{"a size that is claimed and not there", forged(t, packed, 65<<20, crc, "a"), archive.Limits{}, `member "a" cannot be read: unexpected EOF`, 64 << 20},
+		{"a directory that is large", many.Bytes(), archive.Limits{}, "archive unpacks to more than 67108864 bytes of listing", 0},
+		{"more members than may be", zipOf(t, member("a", 0, ""), member("b", 0, "")), archive.Limits{Entries: 1}, "archive unpacks to more than 1 entries", 0},
+		{"an archive in an archive stays one", zipOf(t, member("inner.zip", 0o644, string(inner))), archive.Limits{}, "", int64(len(inner))},
+	} {
+		var written counting
+		a, err := archive.Unpack(bytes.NewReader(c.bytes), int64(len(c.bytes)), &written, archive.Options{Limits: c.limits})
+		switch {
+		case c.want != "" && (err == nil || !strings.HasSuffix(err.Error(), c.want)):
+			t.Errorf("%s: %v\nexpected: %s", c.summary, err, c.want)
+		case c.want == "" && (err != nil || len(a.Entries) != 1):
+			t.Errorf("%s: %v", c.summary, err)
+		case written.n > c.most:
+			t.Errorf("%s: %d bytes were unpacked before it was noticed, at most %d are allowed", c.summary, written.n, c.most)
+		}
+	}
+}
+
+// Names that differ in case are two files, as on every file system that images are made for.
+func TestCaseIsKept(t *testing.T) {
+	for summary, b := range map[string][]byte{
+		"tar": debfile.Tar(file{Name: "Readme", Body: "1"}, file{Name: "README", Body: "2"}),
+		"zip": zipOf(t, member("Readme", 0o644, "1"), member("README", 0o644, "2")),
+	} {
+		a, data, err := unpack(b, archive.Options{})
+		if err != nil || len(a.Entries) != 2 {
+			t.Errorf("%s: %v", summary, err)
+			continue
+		}
+		for i, want := range []string{"Readme 1", "README 2"} {
+			if e := a.Entries[i]; e.Path+" "+string(data[e.Offset:e.Offset+e.Size]) != want {
+				t.Errorf("%s: %s, expected %s", summary, e.Path, want)
+			}
+		}
+	}
 }

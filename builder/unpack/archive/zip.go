@@ -14,10 +14,49 @@ import (
 	"quorate.dev/lockfile/digest"
 )
 
+// zipDirectory bounds what is read to list a zip, in bytes: a member takes 46
+// and its name (APPNOTE 4.3.12), so that this is room for 700,000 with names of
+// 50, and what a listing takes in memory stays under 400 MB.
+const zipDirectory = 64 << 20
+
+// OpenZip lists a zip. Unlike zip.NewReader, which believes whatever number of
+// members an archive has and keeps them all in memory, it gives up at 64 MiB of
+// listing. Names that leave a root are the caller's matter.
+func OpenZip(r io.ReaderAt, size int64) (*zip.Reader, error) {
+	listing := &limitedReaderAt{ReaderAt: r, left: zipDirectory}
+	z, err := zip.NewReader(listing, size)
+	switch {
+	case listing.left <= 0:
+		return nil, &LimitError{"bytes of listing", zipDirectory}
+	case err != nil && !errors.Is(err, zip.ErrInsecurePath):
+		return nil, err
+	}
+	listing.open = true
+	return z, nil
+}
+
+// limitedReaderAt reads so many bytes, and any number once it is open.
+type limitedReaderAt struct {
+	io.ReaderAt
+	left int64
+	open bool
+}
+
+func (l *limitedReaderAt) ReadAt(b []byte, at int64) (int, error) {
+	if l.open {
+		return l.ReaderAt.ReadAt(b, at)
+	}
+	if l.left <= 0 {
+		return 0, io.ErrUnexpectedEOF
+	}
+	l.left -= int64(len(b))
+	return l.ReaderAt.ReadAt(b, at)
+}
+
 // unzip spools the contents of a zip archive's files one after the other.
 func unzip(r io.ReaderAt, size int64, data io.Writer, limits Limits) (*Archive, error) {
-	z, err := zip.NewReader(r, size)
-	if err != nil && !errors.Is(err, zip.ErrInsecurePath) {
+	z, err := OpenZip(r, size)
+	if err != nil {
 		return nil, err
 	}
 	u := &unzipper{limits: limits, packed: size, members: newMembers(limits), out: bufio.NewWriterSize(data, spoolBuffer), hash: digest.NewHash()}

@@ -12,7 +12,6 @@
 package gomod
 
 import (
-	"archive/zip"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -27,6 +26,7 @@ import (
 	"golang.org/x/mod/semver"
 
 	"quorate.dev/builder/unpack"
+	"quorate.dev/builder/unpack/archive"
 	"quorate.dev/lockfile"
 )
 
@@ -119,7 +119,7 @@ func info(version string) string {
 // module without.
 func goMod(b unpack.Blob) ([]byte, error) {
 	name := b.Pin.Name + "@" + b.Pin.Version + "/go.mod"
-	z, err := zip.NewReader(b, b.Pin.Size)
+	z, err := archive.OpenZip(b, b.Pin.Size)
 	if err != nil {
 		return nil, fmt.Errorf("module %s %s: %w", b.Pin.Name, b.Pin.Version, err)
 	}
@@ -145,7 +145,7 @@ func goMod(b unpack.Blob) ([]byte, error) {
 // gives a toolchain's programs are given here (cmd/go/internal/toolchain).
 func toolchain(b unpack.Blob, files *unpack.Files) error {
 	prefix := b.Pin.Name + "@" + b.Pin.Version + "/"
-	z, err := zip.NewReader(b, b.Pin.Size)
+	z, err := archive.OpenZip(b, b.Pin.Size)
 	if err != nil {
 		return fmt.Errorf("toolchain %s: %w", b.Pin.Version, err)
 	}

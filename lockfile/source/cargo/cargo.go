@@ -113,7 +113,7 @@ func (s *Source) bring(ctx context.Context, q source.Query, file string, crates 
 			return nil, err
 		}
 		name := pin.Name + " " + pin.Version
-		wanted = append(wanted, source.Wanted{Name: name, Key: "cargo " + pin.SHA256.Hex(), Sources: places, Limit: maxCrate, Verify: verify(name, pin.SHA256, file, c.line)})
+		wanted = append(wanted, source.Wanted{Name: name, File: file, Line: c.line, Key: "cargo " + pin.SHA256.Hex(), Sources: places, Limit: maxCrate, Verify: verify(name, pin.SHA256, file, c.line)})
 		at = append(at, i)
 		answer.Pins = append(answer.Pins, pin)
 	}

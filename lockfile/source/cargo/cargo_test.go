@@ -34,6 +34,10 @@ func newRegistry(t *testing.T) *registry {
 		fmt.Fprintf(w, `{"dl": "%s/api"}`, r.URL)
 	})
 	serve := func(w http.ResponseWriter, name, version string) {
+		if name == "gone" {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
 		text := "pub fn name() -> &'static str { \"" + name + "\" }\n"
 		if r.spoiled.Load() {
 			text = "steal!()\n"
@@ -111,6 +115,9 @@ func TestContract(t *testing.T) {
 				{Summary: "no lock", Tree: map[string]string{"app/" + FileName: ""}, Error: `there is no app/Cargo.lock in input "src"; cargo writes one with: cargo generate-lockfile`},
 				{Summary: "not TOML", Tree: map[string]string{"app/" + FileName: "version = 4\n<<<<<<< HEAD\n"}, Error: "app/Cargo.lock:2: it is not TOML as cargo writes it: "},
 				{Summary: "a newer version", Tree: map[string]string{"app/" + FileName: "version = 9\n"}, Error: "app/Cargo.lock:1: version is 9, expected at most 4"},
+				{Summary: "version 5", Tree: map[string]string{"app/" + FileName: "version = 5\n"}, Error: "app/Cargo.lock:1: version is 5, expected at most 4; this Quorate knows no newer one"},
+				{Summary: "version 1", Tree: with(entry("a", "1.0.0", usual) + "\n[metadata]\n\"checksum a 1.0.0 (" + defaultRegistry + ")\" = \"" + checksum("a", "1.0.0") + "\""), Error: `app/Cargo.lock:4: crate "a" has no checksum, so nothing says which bytes are meant; write Cargo.lock anew with a current cargo: cargo generate-lockfile`},
+				{Summary: "gone from the registry", Tree: with(plain("gone", "9.9.9", usual)), Error: "app/Cargo.lock:4: cannot lock gone 9.9.9:\n"},
 				{Summary: "no checksum", Tree: with(plain("app", "0.1.0", ""), entry("a", "1.0.0", usual)), Error: `app/Cargo.lock:8: crate "a" has no checksum, so nothing says which bytes are meant`},
 				{Summary: "a weak checksum", Tree: with(entry("a", "1.0.0", usual+"\nchecksum = \"abcd\"")), Error: `app/Cargo.lock:4: crate "a" has the checksum "abcd", which is no sha256`},
 				{Summary: "git", Tree: with(entry("a", "1.0.0", `source = "git+https://example.org/a#0123"`)), Error: `app/Cargo.lock:4: crate "a" comes from a git repository (git+https://example.org/a#0123)`},

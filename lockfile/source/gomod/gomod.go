@@ -446,6 +446,7 @@ func (w wish) wanted(config *Config, apart *bool) (source.Wanted, error) {
 		return source.Wanted{}, fmt.Errorf("%s:%d: %w", w.sum.file, w.sum.line, err)
 	}
 	return source.Wanted{
+		File: w.sum.file, Line: w.sum.line,
 		Name: name, Key: "go " + w.v.String() + w.suffix + " " + w.hash, Sources: sources, Limit: limit, Verify: w.verify(apart),
 	}, nil
 }

@@ -3,6 +3,10 @@ package gomod
 import (
 	"archive/zip"
 	"bytes"
+	"compress/flate"
+	"fmt"
+	"hash/crc32"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -415,3 +419,73 @@ func TestUnknownDatabase(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Zips that are small and become large are refused while they are hashed, by
+// the line of go.sum, whatever it says that they hash to.
+func TestZipBombs(t *testing.T) {
+	v := module.Version{Path: "example.org/deep", Version: "v0.1.0"}
+	raw := func(w *zip.Writer, name string, claimed uint64, size int64) {
+		t.Helper()
+		var packed bytes.Buffer
+		deflate, err := flate.NewWriter(&packed, flate.BestSpeed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := crc32.NewIEEE()
+		if _, err := io.CopyN(io.MultiWriter(deflate, h), zeros{}, size); err != nil {
+			t.Fatal(err)
+		}
+		if err := deflate.Close(); err != nil {
+			t.Fatal(err)
+		}
+		f, err := w.CreateRaw(&zip.FileHeader{Name: v.String() + "/" + name, Method: zip.Deflate, UncompressedSize64: claimed, CompressedSize64: uint64(packed.Len()), CRC32: h.Sum32()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Write(packed.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		summary string
+		write   func(w *zip.Writer)
+		want    string
+	}{
+		{"large together", func(w *zip.Writer) {
+			for i := range 20 {
+				raw(w, fmt.Sprint("zeros", i), 32<<20, 1)
+			}
+		}, "it unpacks to more than 524288000 bytes"},
+		{"claimed too small", func(w *zip.Writer) { raw(w, "zeros", 10, 64<<20) }, "it cannot be unpacked: zip: not a valid zip file"},
+		{"claimed too large", func(w *zip.Writer) { raw(w, "zeros", 1000, 10) }, "it cannot be unpacked: unexpected EOF"},
+		{"a large go.mod", func(w *zip.Writer) { raw(w, "go.mod", 17<<20, 17<<20) }, "its go.mod has more than 16777216 bytes"},
+		{"many files", func(w *zip.Writer) {
+			long := v.String() + "/" + strings.Repeat("n", 200)
+			for i := range 80_000 {
+				if _, err := w.CreateRaw(&zip.FileHeader{Name: fmt.Sprint(long, i)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, "its zip needs more than 16777216 bytes to list its files"},
+	} {
+		t.Run(strings.ReplaceAll(test.summary, " ", "-"), func(t *testing.T) {
+			s := start(t)
+			var z bytes.Buffer
+			w := zip.NewWriter(&z)
+			test.write(w)
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s.Put("example.org/deep/@v/v0.1.0.zip", z.Bytes())
+			k := New(func() (*Config, error) { return &Config{Proxy: s.Proxy(), SumDB: "off"}, nil })
+			_, _, err := resolve(t, k, map[string]string{"go.mod": "module m\n", "go.sum": "\nexample.org/deep v0.1.0 h1:x\n"})
+			if err == nil || !strings.HasPrefix(err.Error(), "go.sum:2: cannot lock example.org/deep v0.1.0:\n") || !strings.HasSuffix(err.Error(), test.want) {
+				t.Errorf("got  %v\nwant go.sum:2: … %s", err, test.want)
+			}
+		})
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }

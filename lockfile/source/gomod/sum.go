@@ -149,12 +149,49 @@ func hashMod(text []byte) string {
 	return h
 }
 
+// maxListing bounds what is read to list a module's zip: eight times that of Go's
+// own toolchain (15,000 files, 2 MB). The format has no bound but the size of the zip, and
+// every member takes memory.
+const maxListing = 16 << 20
+
+// list reads a zip's directory.
+func list(r io.ReaderAt, size int64) (*zip.Reader, error) {
+	listing := &listing{ReaderAt: r, left: maxListing}
+	z, err := zip.NewReader(listing, size)
+	switch {
+	case listing.left <= 0:
+		return nil, fmt.Errorf("its zip needs more than %d bytes to list its files", maxListing)
+	case err != nil && !errors.Is(err, zip.ErrInsecurePath): // checkZip judges names
+		return nil, fmt.Errorf("it is no zip: %w", err)
+	}
+	listing.open = true
+	return z, nil
+}
+
+// listing reads so many bytes, and any number once it is open.
+type listing struct {
+	io.ReaderAt
+	left int64
+	open bool
+}
+
+func (l *listing) ReadAt(b []byte, at int64) (int, error) {
+	if l.open {
+		return l.ReaderAt.ReadAt(b, at)
+	}
+	if l.left <= 0 {
+		return 0, io.ErrUnexpectedEOF
+	}
+	l.left -= int64(len(b))
+	return l.ReaderAt.ReadAt(b, at)
+}
+
 // hashZip is the h1 hash of a module zip, and the text of its go.mod: its own,
 // or the one that proxies make up for modules without.
 func hashZip(r io.ReaderAt, size int64, v module.Version) (hash string, mod []byte, err error) {
-	z, err := zip.NewReader(r, size)
+	z, err := list(r, size)
 	if err != nil {
-		return "", nil, fmt.Errorf("it is no zip: %w", err)
+		return "", nil, err
 	}
 	files := make(map[string]*zip.File, len(z.File))
 	var names []string

@@ -115,7 +115,7 @@ func (s *Source) Resolve(ctx context.Context, q source.Query) (*source.Answer, e
 	file := path.Join(q.Request.Ask["path"], FileName)
 	text, err := q.Tree.ReadFile(file)
 	if err != nil {
-		return nil, missing(file, q.Tree.Name, err)
+		return nil, missing(q.Tree, file, err)
 	}
 	lock, err := parse(file, text)
 	if err != nil {
@@ -128,11 +128,23 @@ func (s *Source) Resolve(ctx context.Context, q source.Query) (*source.Answer, e
 	return s.bring(ctx, q, file, pins, lines)
 }
 
-func missing(file, input string, err error) error {
-	if _, ok := err.(*fs.PathError); ok {
-		return fmt.Errorf("there is no %s in input %q; npm writes one with: npm install --package-lock-only", file, input)
+// missing says how to come by a package-lock.json, from another's lock file where there is one.
+func missing(tree *source.Tree, file string, err error) error {
+	if _, ok := err.(*fs.PathError); !ok {
+		return err
 	}
-	return err
+	names, _ := tree.Folder(path.Dir(file)) // where there is no folder, there is no other lock file
+	for _, other := range []struct{ name, way string }{
+		{"npm-shrinkwrap.json", "it has the same form; rename it"},
+		{"yarn.lock", "npm takes over what it says with: npm install --package-lock-only"},
+		{"pnpm-lock.yaml", "npm writes one of its own with: npm install --package-lock-only"},
+		{"bun.lock", "npm writes one of its own with: npm install --package-lock-only"},
+	} {
+		if slices.Contains(names, other.name) {
+			return fmt.Errorf("there is no %s in input %q, only %s, which is not read; %s", file, tree.Name, other.name, other.way)
+		}
+	}
+	return fmt.Errorf("there is no %s in input %q; npm writes one with: npm install --package-lock-only", file, tree.Name)
 }
 
 // bring fills in sizes and digests, of pins locked before without asking anybody.
@@ -159,7 +171,7 @@ func (s *Source) bring(ctx context.Context, q source.Query, file string, pins []
 		first[p.Path] = len(wanted)
 		name := p.Name + " " + p.Version
 		wanted = append(wanted, source.Wanted{
-			Name: name, Key: "npm " + p.Integrity, Sources: sources, Limit: maxTarball, Verify: verify(name, p.Integrity, file, lines[i]),
+			Name: name, File: file, Line: lines[i], Key: "npm " + p.Integrity, Sources: sources, Limit: maxTarball, Verify: verify(name, p.Integrity, file, lines[i]),
 		})
 	}
 	got, err := source.Bring(ctx, wanted, q.Blobs, q.Fetch)

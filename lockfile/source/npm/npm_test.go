@@ -32,7 +32,7 @@ func newRegistry(t *testing.T) *registry {
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		name, file, ok := strings.Cut(strings.TrimPrefix(req.URL.Path, "/"), "/-/")
 		version := strings.TrimSuffix(strings.TrimPrefix(file, path.Base(name)+"-"), ".tgz")
-		if !ok || file != path.Base(name)+"-"+version+".tgz" {
+		if !ok || file != path.Base(name)+"-"+version+".tgz" || name == "gone" {
 			http.NotFound(w, req)
 			return
 		}
@@ -98,6 +98,10 @@ func TestContract(t *testing.T) {
 			Down:  r.Close,
 			Refused: []sourcetest.Refused{
 				{Summary: "no lock", Tree: map[string]string{"web/" + FileName: ""}, Error: `there is no web/package-lock.json in input "app"; npm writes one with: npm install --package-lock-only`},
+				{Summary: "another tool's lock", Tree: map[string]string{"web/" + FileName: "", "web/yarn.lock": "# yarn lockfile v1\n"}, Error: `there is no web/package-lock.json in input "app", only yarn.lock, which is not read; npm takes over what it says with: npm install --package-lock-only`},
+				{Summary: "npm's lock under another name", Tree: map[string]string{"web/" + FileName: "", "web/npm-shrinkwrap.json": "{}"}, Error: `only npm-shrinkwrap.json, which is not read; it has the same form; rename it`},
+				{Summary: "version 4", Tree: map[string]string{"web/" + FileName: `{"lockfileVersion": 4, "packages": {"": {}}}`}, Error: "web/package-lock.json:1: lockfileVersion is 4, expected 2 or 3; run: npm install --package-lock-only --lockfile-version 3"},
+				{Summary: "gone from the registry", Tree: with(plain("gone", "1.0.0", "")), Error: "web/package-lock.json:5: cannot lock gone 1.0.0:\n"},
 				{Summary: "version 1", Tree: map[string]string{"web/" + FileName: `{"lockfileVersion": 1, "dependencies": {}}`}, Error: "web/package-lock.json:1: lockfileVersion is 1, expected 2 or 3; run: npm install --package-lock-only --lockfile-version 3"},
 				{Summary: "not JSON", Tree: map[string]string{"web/" + FileName: "{\n<<<<<<< HEAD\n"}, Error: "web/package-lock.json:2: it is not JSON as npm writes it: invalid character '<'"},
 				{Summary: "cut off", Tree: map[string]string{"web/" + FileName: "{\n\"packages\": {\n\"\": {}"}, Error: "web/package-lock.json:3: it is not JSON as npm writes it: "},

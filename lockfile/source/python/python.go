@@ -85,7 +85,7 @@ func (s *Source) Resolve(ctx context.Context, q source.Query) (*source.Answer, e
 	name := q.Request.Ask["path"]
 	text, err := q.Tree.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no %s in input %q; pip-tools writes one with: pip-compile --generate-hashes", name, q.Tree.Name)
+		return nil, missing(q.Tree, name)
 	}
 	if err != nil {
 		return nil, err
@@ -100,6 +100,22 @@ func (s *Source) Resolve(ctx context.Context, q source.Query) (*source.Answer, e
 		return nil, err
 	}
 	return s.choose(ctx, q, name, wants)
+}
+
+// missing says how to come by a lock file, from another's where there is one.
+func missing(tree *source.Tree, file string) error {
+	names, _ := tree.Folder(path.Dir(file)) // where there is no folder, there is no other lock file
+	for _, other := range []struct{ name, way string }{
+		{"uv.lock", "uv export --format requirements-txt --output-file requirements.txt"},
+		{"poetry.lock", "poetry export --output requirements.txt"},
+		{"pdm.lock", "pdm export --format requirements --output requirements.txt"},
+		{"Pipfile.lock", "pipenv requirements --hash >requirements.txt"},
+	} {
+		if slices.Contains(names, other.name) {
+			return fmt.Errorf("there is no %s in input %q, only %s, which is not read; make one of it with: %s", file, tree.Name, other.name, other.way)
+		}
+	}
+	return fmt.Errorf("there is no %s in input %q; pip-tools writes one with: pip-compile --generate-hashes", file, tree.Name)
 }
 
 // pylockName is PEP 751's rule for the names of its files.
@@ -133,7 +149,7 @@ func (s *Source) choose(ctx context.Context, q source.Query, lockFile string, wa
 					return nil, err
 				}
 				at = append(at, len(answer.Pins))
-				wanted = append(wanted, source.Wanted{Name: path.Base(pin.Path), Key: "python " + pin.SHA256.Hex(), Sources: places, Limit: maxDistribution, Verify: verify(pin, lockFile, r.Line)})
+				wanted = append(wanted, source.Wanted{Name: path.Base(pin.Path), File: lockFile, Line: r.Line, Key: "python " + pin.SHA256.Hex(), Sources: places, Limit: maxDistribution, Verify: verify(pin, lockFile, r.Line)})
 			}
 			answer.Pins = append(answer.Pins, pin)
 		}

@@ -143,6 +143,7 @@ func TestContract(t *testing.T) {
 					Down:    i.Close,
 					Refused: []sourcetest.Refused{
 						{Summary: "no lock", Tree: with(""), Error: `there is no web/requirements.txt in input "app"; pip-tools writes one with: pip-compile --generate-hashes`},
+						{Summary: "another tool's lock", Tree: map[string]string{requirementsFile: "", "web/uv.lock": "version = 1\n"}, Error: `there is no web/requirements.txt in input "app", only uv.lock, which is not read; make one of it with: uv export --format requirements-txt --output-file requirements.txt`},
 						{Summary: "no hash", Tree: with("left==1.0.0\n"), Error: "web/requirements.txt:1: left has no --hash=sha256:…, so nothing says which bytes are meant"},
 						{Summary: "another hash", Tree: with("left==1.0.0 --hash=md5:d41d8cd98f00b204e9800998ecf8427e\n"), Error: "web/requirements.txt:1: left has no --hash=sha256:…"},
 						{Summary: "half a hash", Tree: with("left==1.0.0 --hash=sha256:abcd\n"), Error: `web/requirements.txt:1: left has the hash "abcd", which is no sha256`},

@@ -1,0 +1,80 @@
+package source_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"quorate.dev/lockfile/fetch"
+	"quorate.dev/lockfile/source"
+	"quorate.dev/lockfile/source/sourcetest"
+)
+
+// endless sends zeros for as long as somebody takes them, and counts.
+type endless struct{ sent int64 }
+
+func (e *endless) String() string { return "endless" }
+func (e *endless) Open(context.Context, int64) (io.ReadCloser, int64, error) {
+	return io.NopCloser(e), 0, nil
+}
+func (e *endless) Read(b []byte) (int, error) {
+	e.sent += int64(len(b))
+	return len(b), nil
+}
+
+// text sends a few bytes.
+type text string
+
+func (s text) String() string { return string(s) }
+func (s text) Open(context.Context, int64) (io.ReadCloser, int64, error) {
+	return io.NopCloser(strings.NewReader(string(s))), 0, nil
+}
+
+var patience = fetch.Options{Tries: 1, Pause: time.Millisecond}
+
+// A source that does not stop is left at the limit, and the next one asked.
+func TestBringLimit(t *testing.T) {
+	const limit = 1 << 20
+	blobs := sourcetest.NewBlobs(t)
+	long := &endless{}
+	w := source.Wanted{Name: "left 1.0.0", File: "web/package-lock.json", Line: 7, Key: "left", Sources: []fetch.Source{long}, Limit: limit}
+	_, err := source.Bring(t.Context(), []source.Wanted{w}, blobs, patience)
+	var unavailable *source.UnavailableError
+	if !errors.As(err, &unavailable) || err.Error() != fmt.Sprintf("web/package-lock.json:7: cannot lock left 1.0.0:\n  endless: more than %d bytes", limit) {
+		t.Errorf("got %v", err)
+	}
+	if long.sent > 2*limit {
+		t.Errorf("%d bytes were taken", long.sent)
+	}
+	if _, ok := blobs.Note("brought", "left"); ok {
+		t.Error("it is remembered as brought")
+	}
+	w.Sources = append(w.Sources, text("good"))
+	got, err := source.Bring(t.Context(), []source.Wanted{w}, blobs, patience)
+	if err != nil || got[0].Size != 4 {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+// One run names all that cannot be had, and what could is not lost.
+func TestBringNamesAll(t *testing.T) {
+	bad := func(io.ReaderAt, int64) error { return errors.New("it is not what was wanted") }
+	blobs := sourcetest.NewBlobs(t)
+	wanted := []source.Wanted{
+		{Name: "a", File: "lock", Line: 1, Sources: []fetch.Source{text("a")}, Limit: 10, Verify: bad},
+		{Name: "b", Key: "b", File: "lock", Line: 2, Sources: []fetch.Source{text("b")}, Limit: 10},
+		{Name: "c", Limit: 10},
+	}
+	_, err := source.Bring(t.Context(), wanted, blobs, patience)
+	if err == nil || err.Error() != "lock:1: cannot lock a:\n  a: it is not what was wanted\ncannot lock c: no place is known that has it" {
+		t.Errorf("got %v", err)
+	}
+	if note, ok := blobs.Note("brought", "b"); !ok || !bytes.Contains(note, []byte(`"Size":1`)) {
+		t.Errorf("what was brought is forgotten: %s", note)
+	}
+}
