@@ -653,7 +653,9 @@ func (c *comparer) packed(m *Node, k, l *cut, outer bool, whole []Run) error {
 			return err
 		}
 		if err != nil {
-			f.What, f.Effect = WhatMalformed, false
+			if f.What != WhatMalformed {
+				f.What, f.Effect, f.A, f.B = WhatMalformed, false, "", ""
+			}
 			if i == 0 {
 				f.A = "cannot be unpacked: " + err.Error()
 			} else {

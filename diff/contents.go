@@ -124,6 +124,15 @@ func (c *comparer) contents(n *Node, a, b source, name string) error {
 	default:
 		x, y := c.take(f, a), c.take(f, b)
 		if x == nil || y == nil {
+			if (x == nil) != (y == nil) && !keyed[f.name] {
+				says := func(x *anatomy) string {
+					if x == nil {
+						return "cannot be read as " + f.name
+					}
+					return ""
+				}
+				c.add(n, Finding{What: WhatMalformed, A: says(x), B: says(y)})
+			}
 			break
 		}
 		n.Format = f.name

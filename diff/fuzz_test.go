@@ -172,6 +172,9 @@ func FuzzTar(f *testing.F) {
 	f.Add(b)
 	f.Add(b[:len(b)/2])
 	f.Add(bytes.Repeat(b[:512], 3))
+	for _, form := range []string{"old", "0.1", "1.0"} {
+		f.Add(sparseTar(f, form, 2000, 700, "first", 1999, "second"[:1]))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s := inMemory(b)
 		tree, err := scanSource(s, nil)

@@ -46,7 +46,7 @@ func TestHashOfHoles(t *testing.T) {
 }
 
 // sparseTar writes one file in one of the forms of sparse files that GNU tar knows; pieces are offset and text.
-func sparseTar(t *testing.T, form string, size int64, pieces ...any) []byte {
+func sparseTar(t testing.TB, form string, size int64, pieces ...any) []byte {
 	var data, places []string
 	for i := 0; i < len(pieces); i += 2 {
 		data = append(data, pieces[i+1].(string))

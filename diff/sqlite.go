@@ -60,21 +60,33 @@ func takeSqlite(s source) *anatomy {
 		t.group(where, "", "")
 		t.add(min(i*size, s.size)-t.at, cut{what: WhatSqlitePage, where: where, mode: modeBytes, fold: true})
 	}
-	a := t.done("")
+	issue := ""
+	// The number of pages is not that of the file's last writer when the two counters differ.
+	if pages := int64(binary.BigEndian.Uint32(b[28:])); pages > 0 && string(b[24:28]) == string(b[92:96]) && s.size < pages*size {
+		issue = fmt.Sprintf("ends within page %d of %d", s.size/size+1, pages)
+	}
+	a := t.done(issue)
 	a.data = s
 	a.after = sqliteRows
 	return a
 }
 
+// RowsEqual is the note of pages of a database whose rows are the same on both sides.
+const RowsEqual = "the rows are equal"
+
+const rowsUnread = "the rows cannot be read on both sides, or are too many"
+
 // sqliteRows compares what two databases say. Rows own no bytes: their pages do, and
 // follow from them when they differ.
 func sqliteRows(c *comparer, n *Node, other *anatomy) {
-	x, err := readSqlite(n.A.src)
-	if err != nil {
-		return
-	}
-	y, err := readSqlite(n.B.src)
-	if err != nil {
+	x, errA := readSqlite(n.A.src)
+	y, errB := readSqlite(n.B.src)
+	if errA != nil || errB != nil {
+		for i := range n.Findings {
+			if n.Findings[i].What == WhatSqlitePage {
+				n.Findings[i].Note = rowsUnread
+			}
+		}
 		return
 	}
 	before := len(n.Findings)
@@ -102,7 +114,7 @@ func sqliteRows(c *comparer, n *Node, other *anatomy) {
 	if len(n.Findings) == before {
 		for i := range n.Findings {
 			if n.Findings[i].What == WhatSqlitePage {
-				n.Findings[i].Note = "the rows are equal"
+				n.Findings[i].Note = RowsEqual
 			}
 		}
 		return

@@ -229,6 +229,9 @@ func (t *tarReader) tail(why error) error {
 			return err
 		}
 	}
+	if l.issue == "" && t.at%tarBlock != 0 {
+		l.issue = fmt.Sprintf("ends within a block, at offset %d", t.at)
+	}
 	l.tailSum = h.sum()
 	return nil
 }

@@ -21,6 +21,7 @@
 //	inputs.go    package lists and the like: when inputs differ, nothing below is non-determinism
 //	fields.go    findings that are fields: a gzip time, a mode, an owner, a build-id
 //	whiteout.go  deletions in a layer, in two forms
+//	short.go     files that are cut short
 //	whole.go     two whole texts: permuted lines, permuted keys, half a file
 //	line.go      two lines: known values, dates, random names, numbers
 //	binary.go    two stretches of bytes: times, pointers, random bytes

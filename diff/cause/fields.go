@@ -2,6 +2,7 @@ package cause
 
 import (
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -102,13 +103,20 @@ func gzipHeader(p *pair, _ *diff.Node, f *diff.Finding) (claim, bool) {
 	return claim{}, false
 }
 
-func compression(_ *pair, _ *diff.Node, f *diff.Finding) (claim, bool) {
+func compression(_ *pair, n *diff.Node, f *diff.Finding) (claim, bool) {
+	if slices.ContainsFunc(n.Findings, func(g diff.Finding) bool { return g.What == diff.WhatMalformed }) {
+		return claim{}, false // fields of what cannot be unpacked say nothing
+	}
 	if !is(f, diff.WhatCompression, diff.WhatXzHeader, diff.WhatZstdHeader, diff.WhatGzipFlags, diff.WhatZipMethod) {
 		return claim{}, false
 	}
 	c, _ := field(f, 1, f.Note)
-	if c.fact == "" {
+	switch {
+	case c.fact != "":
+	case f.What == diff.WhatCompression:
 		c.fact = "the same when unpacked"
+	default:
+		c.fact = "header of the compressor"
 	}
 	return c, true
 }
@@ -334,6 +342,20 @@ func sqlite(_ *pair, n *diff.Node, f *diff.Finding) (claim, bool) {
 		if rowsDiffer(m) {
 			c, _ := field(f, 0.7, "rows differ as well")
 			c.why, c.confirm = "the rows differ too; see their cause first", "sqlite3 FILE .dump"
+			return c, true
+		}
+	}
+	database := n
+	for database.Parent != nil && database.Format != "sqlite" {
+		database = database.Parent
+	}
+	for i := range database.Findings {
+		switch g := &database.Findings[i]; {
+		case g.What == diff.WhatMalformed:
+			return claim{}, false
+		case g.What == diff.WhatSqlitePage && g.Note != diff.RowsEqual:
+			c, _ := field(f, 0.6, "pages of a database")
+			c.why, c.confirm = "the rows could not be compared", "sqlite3 FILE .dump"
 			return c, true
 		}
 	}

@@ -134,6 +134,7 @@ func (s *search) compare(cmp *diff.Comparison) {
 	s.index(cmp.Root)
 	s.handled = map[*diff.Finding]bool{}
 	s.whiteouts(cmp.Root)
+	s.cutShort(cmp.Root)
 	cmp.Root.Walk(func(n *diff.Node) bool {
 		if s.place(n) != nil {
 			return true

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,9 +22,9 @@ import (
 )
 
 // TestRealOthers holds us against other people's tools on every pair: whatever
-// diffoscope sees, we must see. With -v it prints the comparison as a table in
-// Markdown; diffoci has its columns there when it and crane are in PATH. An image's tar
-// is what diffoci compares, so a pair becomes an image of one layer for it.
+// diffoscope or diffoci see, we must see. With -v it prints the comparison as a table in
+// Markdown; diffoci has its columns there when it and crane are in PATH (see the README of the pairs). An image is
+// what diffoci compares, so a pair of archives becomes two images of one layer for it.
 func TestRealOthers(t *testing.T) {
 	if os.Getenv("QUORATE_REAL") == "" {
 		t.Skip("QUORATE_REAL is not set")
@@ -40,27 +41,30 @@ func TestRealOthers(t *testing.T) {
 
 // othersRow is what three programs say of one pair.
 type othersRow struct {
-	pair          string
-	bare, full    string // causes, without and with the hosts' facts
-	paths         []string
-	scope, oci    others
-	unseen, extra []string // seen by diffoscope and not by us; the other way round
+	pair       string
+	refused    string // why we compare nothing
+	bare, full string // causes, without and with the hosts' facts
+	all        []string
+	paths      []string // that differ, as we see it
+	scope, oci others
 }
 
 // others is what a program that names no cause says.
 type others struct {
-	ran   bool
-	lines int
-	paths []string // in which it sees a difference
-	words []string // what it says of a difference beyond showing it
+	ran    bool // and said something about paths
+	lines  int
+	paths  []string // in which it sees a difference
+	words  []string // what it says of a difference beyond showing it
+	failed string
 }
 
 func compareOthers(t *testing.T, name string) othersRow {
 	a, b := pairSides(t, name)
 	row := othersRow{pair: name}
 	r, err := diff.Compare([]string{a, b}, diff.Options{})
-	if err != nil {
-		return row // a damaged side: told so, and nothing to compare
+	if err != nil { // a damaged side: told so, and nothing to compare
+		row.refused = err.Error()
+		return row
 	}
 	defer r.Close()
 	row.bare = namedCauses(cause.Find(r, nil))
@@ -68,24 +72,37 @@ func compareOthers(t *testing.T, name string) othersRow {
 	root := r.Pairs[0].Root
 	row.paths = r.Pairs[0].Paths()
 	tree := row.scope.diffoscope(t, a, b)
-	// Of an image it compares the files that hold it, we what they hold. Hostile archives nest deeper
-	// than we look, on purpose.
-	if r.Sides[0].Kind == diff.KindTar && !strings.HasPrefix(name, "hostile-") {
-		for _, d := range tree.Details {
-			unseen(root, d, &row.scope.paths, &row.unseen)
+	// Of an image it compares the files that hold it, we what they hold.
+	if r.Sides[0].Kind == diff.KindTar && row.scope.failed == "" {
+		if len(tree.Details) == 0 {
+			row.scope.words = append(row.scope.words, "bytes of the archive only")
 		}
-	}
-	for _, missing := range row.unseen {
-		t.Errorf("diffoscope sees a difference in %s, and we do not", missing)
-	}
-	slices.Sort(row.scope.paths)
-	row.scope.paths = slices.Compact(row.scope.paths)
-	for _, p := range row.paths {
-		if !slices.Contains(row.scope.paths, p) {
-			row.extra = append(row.extra, p)
+		var missing []string
+		for _, d := range tree.Details {
+			unseen(root, d, &row.scope.paths, &missing)
+		}
+		row.scope.ran = true
+		// Hostile archives nest deeper than we look, on purpose.
+		for _, m := range missing {
+			if !strings.HasPrefix(name, "hostile-") {
+				t.Errorf("diffoscope sees a difference in %s, and we do not", m)
+			}
 		}
 	}
 	row.oci.diffoci(t, a, b)
+	for _, o := range []*others{&row.scope, &row.oci} {
+		slices.Sort(o.paths)
+		o.paths = slices.Compact(o.paths)
+		row.all = append(row.all, o.paths...)
+	}
+	for _, p := range row.oci.paths {
+		if !slices.Contains(row.paths, p) {
+			t.Errorf("diffoci sees a difference in %s, and we do not", p)
+		}
+	}
+	row.all = append(row.all, row.paths...)
+	slices.Sort(row.all)
+	row.all = slices.Compact(row.all)
 	return row
 }
 
@@ -146,12 +163,12 @@ func (o *others) diffoscope(t *testing.T, a, b string) *scopeNode {
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
-		o.words = append(o.words, fmt.Sprintf("nothing in %v", othersTime))
+		o.failed = fmt.Sprintf("nothing in %v", othersTime)
 	case err != nil && (!errors.As(err, &exit) || exit.ExitCode() > 1):
-		o.words = append(o.words, fmt.Sprintf("fails: %v", err))
+		o.failed = fmt.Sprintf("fails: %v", err)
 	}
 	var root scopeNode
-	if out.Len() > 0 && len(o.words) == 0 {
+	if out.Len() > 0 && o.failed == "" {
 		if err := json.Unmarshal(out.Bytes(), &root); err != nil {
 			t.Fatalf("diffoscope: %v", err)
 		}
@@ -270,7 +287,7 @@ func listed(unified string) []string {
 	return slices.Compact(out)
 }
 
-// diffoci compares images of one layer; without it in PATH its columns stay empty.
+// diffoci compares images, byte for byte; without it in PATH its columns stay empty.
 func (o *others) diffoci(t *testing.T, a, b string) {
 	t.Helper()
 	for _, name := range []string{"diffoci", "crane"} {
@@ -279,31 +296,83 @@ func (o *others) diffoci(t *testing.T, a, b string) {
 		}
 	}
 	dir := t.TempDir()
-	script := `
-wrap() { # SIDE FILE
-	if [ -d "$2" ]; then tar -C "$2" -cf "$1-image.tar" .; else crane append --platform linux/amd64 -f "$2" -t "quorate.test/$1:1" -o "$1-image.tar" 2>/dev/null; fi
-	diffoci load --backend local --local-cache cache <"$1-image.tar" >/dev/null 2>&1
-}
-wrap a "$1"; wrap b "$2"`
-	load := exec.Command("bash", "-c", script, "wrap", absolute(t, a), absolute(t, b))
-	load.Dir = dir
-	_ = load.Run() // what it cannot load it cannot compare: see below
-	cmd := exec.Command("diffoci", "diff", "--semantic", "--backend", "local", "--local-cache", "cache", "--pull", "never", "quorate.test/a:1", "quorate.test/b:1")
-	cmd.Dir = dir
+	for side, file := range map[string]string{"a": a, "b": b} {
+		image := filepath.Join(dir, side+".tar")
+		pack := exec.Command("crane", "append", "--platform", "linux/amd64", "-f", file, "-t", "quorate.test/pair-"+side+":1", "-o", image)
+		if info, err := os.Stat(file); err != nil {
+			t.Fatal(err)
+		} else if info.IsDir() {
+			named := filepath.Join(dir, side)
+			nameImage(t, file, named, "quorate.test/pair-"+side+":1")
+			pack = exec.Command("tar", "-C", named, "-cf", image, ".")
+		}
+		if out, err := pack.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		load := exec.Command("diffoci", "load", "--backend", "local", "--local-cache", filepath.Join(dir, "cache"))
+		in, err := os.Open(image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		load.Stdin = in
+		_ = load.Run() // what it cannot load it cannot compare: see below
+		in.Close()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), othersTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "diffoci", "diff", "--backend", "local", "--local-cache", filepath.Join(dir, "cache"), "--pull", "never", "quorate.test/pair-a:1", "quorate.test/pair-b:1")
+	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
-		t.Fatal(err)
+		o.failed = fmt.Sprintf("fails: %v", err)
+		return
 	}
 	o.ran = bytes.HasPrefix(out, []byte("TYPE"))
 	for line := range strings.Lines(string(out)) {
 		o.lines++
-		if f := strings.Fields(line); len(f) > 1 && (f[0] == "File" || f[0] == "Dir" || f[0] == "Symlink" || f[0] == "Hardlink" || f[0] == "Layer") {
-			o.paths = append(o.paths, f[1])
+		if m := ociOnly.FindStringSubmatch(line); m != nil {
+			if name, err := strconv.Unquote(m[1]); err == nil {
+				o.paths = append(o.paths, path.Clean(name))
+			}
+		} else if m := ociFile.FindStringSubmatch(line); m != nil && !strings.HasPrefix(m[2], "Index ") {
+			o.paths = append(o.paths, path.Clean(m[1]))
 		}
 	}
-	slices.Sort(o.paths)
-	o.paths = slices.Compact(o.paths)
+}
+
+// How diffoci says that one side has an entry, and that an entry differs in something. That it is the fifth on
+// one side and the sixth on the other ("Index 5") is no difference of the entry.
+var (
+	ociOnly = regexp.MustCompile(`^Layer .* name ("(?:[^"\\]|\\.)*") only appears in input`)
+	ociFile = regexp.MustCompile(`^File {4,}(\S.*?) {4,}(\S.*)`)
+)
+
+// nameImage copies an image layout and gives its image a name, by which diffoci finds it.
+func nameImage(t *testing.T, from, to, name string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	index := filepath.Join(to, "index.json")
+	b, err := os.ReadFile(index)
+	var doc struct {
+		SchemaVersion int              `json:"schemaVersion"`
+		Manifests     []map[string]any `json:"manifests"`
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &doc)
+	}
+	if err != nil || len(doc.Manifests) == 0 {
+		t.Fatalf("%s: %v", index, err)
+	}
+	doc.Manifests[0]["annotations"] = map[string]string{"io.containerd.image.name": name}
+	if b, err = json.Marshal(doc); err == nil {
+		err = os.WriteFile(index, b, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func absolute(t *testing.T, name string) string {
@@ -315,25 +384,50 @@ func absolute(t *testing.T, name string) string {
 	return p
 }
 
+// othersTable has a row for each pair: of the files that any of the three finds to differ, how many each finds and
+// which it misses, and what we name. The others name no cause.
 func othersTable(rows []othersRow) string {
 	var b strings.Builder
-	fmt.Fprintln(&b, "| pair | paths that differ | quorate names, bare | with the hosts' facts | diffoscope sees | lines | says | diffoci sees |\n|---|---|---|---|---|---|---|---|")
+	fmt.Fprintln(&b, "| pair | files | quorate | diffoscope | diffoci | quorate names, bare | with the hosts' facts | diffoscope's lines | says |\n|---|---|---|---|---|---|---|---|---|")
+	var found [3]int
+	var of [3]int
 	for _, r := range rows {
-		oci := "–"
-		if r.oci.ran {
-			oci = fmt.Sprintf("%d", len(r.oci.paths))
+		if r.refused != "" {
+			fmt.Fprintf(&b, "| %s | – | refused: %s |\n", r.pair, r.refused)
+			continue
 		}
-		fmt.Fprintf(&b, "| %s | %d | %s | %s | %d | %d | %s | %s |\n", r.pair, len(r.paths), r.bare, r.full, len(r.paths)-len(r.extra), r.scope.lines, strings.Join(r.scope.words, ", "), oci)
-	}
-	for _, r := range rows {
-		if len(r.extra) > 0 {
-			fmt.Fprintf(&b, "\n%s: diffoscope does not see %s", r.pair, strings.Join(r.extra, ", "))
-		}
-		for _, p := range r.paths {
-			if r.oci.ran && !slices.Contains(r.oci.paths, p) {
-				fmt.Fprintf(&b, "\n%s: diffoci does not see %s", r.pair, p)
+		cells := []string{}
+		for i, o := range []others{{ran: true, paths: r.paths}, r.scope, r.oci} {
+			switch {
+			case o.failed != "":
+				cells = append(cells, o.failed)
+				continue
+			case !o.ran:
+				cells = append(cells, "–")
+				continue
 			}
+			var missed []string
+			for _, p := range r.all {
+				if !slices.Contains(o.paths, p) {
+					missed = append(missed, p)
+				}
+			}
+			found[i] += len(r.all) - len(missed)
+			of[i] += len(r.all)
+			cell := fmt.Sprint(len(r.all) - len(missed))
+			if n := len(missed); n > 4 {
+				cell += fmt.Sprintf(", misses %d", n)
+			} else if n > 0 {
+				cell += fmt.Sprintf(", misses %q", missed)
+			}
+			cells = append(cells, cell)
 		}
+		full := r.full
+		if full == r.bare {
+			full = "the same"
+		}
+		fmt.Fprintf(&b, "| %s | %d | %s | %s | %s | %d | %s |\n", r.pair, len(r.all), strings.Join(cells, " | "), r.bare, full, r.scope.lines, strings.Join(r.scope.words, ", "))
 	}
+	fmt.Fprintf(&b, "| all | | %d of %d | %d of %d | %d of %d | | | | |\n", found[0], of[0], found[1], of[1], found[2], of[2])
 	return b.String()
 }
