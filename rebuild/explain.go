@@ -44,7 +44,7 @@ func (r *run) explain(ctx context.Context, out *Outcome) (bool, error) {
 	for _, class := range out.Verdict.Classes {
 		for _, name := range class.Rebuilders {
 			built = append(built, Built{
-				Rebuilder: name, Image: r.results.path("rebuilders", name, "image"), Steps: r.results.path("rebuilders", name, stepsDir), Report: reports[name],
+				Rebuilder: name, Image: r.results.path("rebuilders", name, "image"), Steps: r.results.path("rebuilders", name, StepsDir), Report: reports[name],
 			})
 		}
 	}

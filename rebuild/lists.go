@@ -17,8 +17,8 @@ import (
 	"quorate.dev/rebuild/host"
 )
 
-// stepsDir is the folder of a rebuilder's lists in the results.
-const stepsDir = "steps"
+// StepsDir is the folder of a rebuilder's lists in the results.
+const StepsDir = "steps"
 
 // Limits of the lists that one rebuilder hands in. They were packed by somebody else's
 // machine, and what is signed of them is a digest, which says nothing of their size.
@@ -148,7 +148,7 @@ func keepLists(folder string, steps []agreement.StepDigest) []error {
 		size, err := checkList(from, s, min(left, maxListing))
 		left -= size
 		if err == nil {
-			err = copyList(from, filepath.Join(folder, stepsDir, name))
+			err = copyList(from, filepath.Join(folder, StepsDir, name))
 		}
 		if err != nil {
 			wrong = append(wrong, err)

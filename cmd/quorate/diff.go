@@ -60,7 +60,8 @@ is listed as unexplained.
 
 --fix mends causes in quorate.yaml by their number in the answer: it shows the
 patch, and --write applies it. Sides in a results folder of quorate rebuild are
-explained with what their signed reports say of hosts and times.` +
+explained with what their signed reports say of hosts, times and, when the
+definition is the one they were built from, steps.` +
 			exitStatus(
 				"identical",
 				"different",

@@ -2,8 +2,14 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"iter"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -11,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"quorate.dev/builder"
+	"quorate.dev/builder/tree"
 	"quorate.dev/diff"
 	"quorate.dev/diff/cause"
 	reports "quorate.dev/diff/report"
@@ -30,16 +38,18 @@ func explainer(p *project, command func([]rebuild.Built) string) func(context.Co
 	return func(ctx context.Context, built []rebuild.Built) (*rebuild.Explanation, error) {
 		c := &cause.Context{Title: p.Definition.Name, Definition: p.DefinitionBytes, Epoch: p.Lock.Epoch, Locked: true, Inputs: inputCount(p.Lock)}
 		var sides []string
+		var steps []stepsLeft
 		for _, b := range built {
 			sides = append(sides, b.Image)
-			facts := cause.Facts{}
+			facts, left := cause.Facts{}, stepsLeft{who: b.Rebuilder, dir: b.Steps}
 			if b.Report != nil {
-				facts = reportFacts(b.Report, stepNames(p))
+				left.steps = stepsInOrder(b.Report, stepNames(p.Definition))
+				facts = reportFacts(b.Report, left.steps)
 			}
 			facts.Name = b.Rebuilder
-			c.Sides = append(c.Sides, facts)
+			c.Sides, steps = append(c.Sides, facts), append(steps, left)
 		}
-		c.Command = command(built)
+		c.Command, c.Lists = command(built), compareLists(steps)
 		res, err := diff.Compare(sides, diff.Options{Done: ctx.Done()})
 		if err != nil {
 			return nil, err
@@ -105,17 +115,130 @@ func inputCount(l *lockfile.Lock) int {
 	return n + len(l.Files)
 }
 
-func stepNames(p *project) []string {
+func stepNames(d *definition.Definition) []string {
 	var names []string
-	for _, s := range p.Definition.Steps {
+	for _, s := range d.Steps {
 		names = append(names, s.Name)
 	}
 	return names
 }
 
+// stepsInOrder are the steps of a report as they ran: by platform, those of the definition in its
+// order, then the maintainer scripts, which run beside them. A report sorts them by name, so that of two
+// of one name (a step may be called "scripts", too) nobody knows which is which.
+func stepsInOrder(r *agreement.Report, names []string) []agreement.StepDigest {
+	if len(names) > 0 && !slices.Contains(names, builder.ScriptsStep) {
+		names = append(slices.Clone(names), builder.ScriptsStep)
+	}
+	platforms := map[string]bool{}
+	for _, s := range r.Steps {
+		platforms[s.Platform] = true
+	}
+	var all []agreement.StepDigest
+	for _, platform := range slices.Sorted(maps.Keys(platforms)) {
+		for _, name := range names {
+			var found []agreement.StepDigest
+			for _, s := range r.Steps {
+				if s.Platform == platform && s.Step == name {
+					found = append(found, s)
+				}
+			}
+			if len(found) == 1 {
+				all = append(all, found...)
+			}
+		}
+	}
+	return all
+}
+
+// stepsLeft is what one side's steps left: by digest, and where their lists are kept.
+type stepsLeft struct {
+	who   string
+	steps []agreement.StepDigest // in order
+	dir   string                 // for rebuild.OpenList; "" for none
+}
+
+// sideList is a list while it is read. It keeps why it cannot be read any further.
+type sideList struct {
+	io.ReadCloser
+	who string
+	err error
+}
+
+func (l *sideList) Read(p []byte) (int, error) {
+	n, err := l.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		l.err = fmt.Errorf("%s: %w", l.who, err)
+	}
+	return n, err
+}
+
+func (l stepsLeft) open(step int) (*sideList, error) {
+	if l.dir == "" {
+		return nil, fmt.Errorf("%s gave no list of them", l.who)
+	}
+	list, err := rebuild.OpenList(l.dir, l.steps[step])
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s gave no list of them, or one that was not to be trusted", l.who)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", l.who, err)
+	}
+	return &sideList{ReadCloser: list, who: l.who}, nil
+}
+
+// compareLists compares what a step left on two sides, line by line.
+func compareLists(sides []stepsLeft) func(step, a, b int) iter.Seq2[cause.StepPath, error] {
+	return func(step, a, b int) iter.Seq2[cause.StepPath, error] {
+		return func(yield func(cause.StepPath, error) bool) {
+			x, err := sides[a].open(step)
+			if err != nil {
+				yield(cause.StepPath{}, err)
+				return
+			}
+			defer x.Close()
+			y, err := sides[b].open(step)
+			if err != nil {
+				yield(cause.StepPath{}, err)
+				return
+			}
+			defer y.Close()
+			for d, err := range tree.Compare(x, y) {
+				if err != nil {
+					yield(cause.StepPath{}, cmp.Or(x.err, y.err, err))
+					return
+				}
+				if !yield(cause.StepPath{Path: d.Path, A: stepEntry(d.A), B: stepEntry(d.B)}, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// stepEntry is an entry of a list as causes are told of it.
+func stepEntry(e *tree.Entry) *cause.StepEntry {
+	if e == nil {
+		return nil
+	}
+	types := map[tree.Kind]string{tree.File: "file", tree.Dir: "folder", tree.Symlink: "symlink", tree.Hardlink: "hard link", tree.Fifo: "fifo"}
+	s := &cause.StepEntry{Type: types[e.Kind], Size: e.Size, Digest: e.Digest.String(), Link: e.Link}
+	if e.Kind == tree.Hardlink {
+		return s // the rest is its file's
+	}
+	s.Mode, s.Owner = fmt.Sprintf("%04o", e.Mode), fmt.Sprintf("%d:%d", e.UID, e.GID)
+	for name, value := range e.Xattrs {
+		if s.Attributes == nil {
+			s.Attributes = map[string]string{}
+		}
+		s.Attributes[name] = hex.EncodeToString([]byte(value))
+	}
+	return s
+}
+
 // reportFacts turns what a report says of its host into what causes are told from: what
-// steps really saw comes first, for surroundings are varied on purpose.
-func reportFacts(r *agreement.Report, steps []string) cause.Facts {
+// steps really saw comes first, for surroundings are varied on purpose. steps are those of the report, in order.
+func reportFacts(r *agreement.Report, steps []agreement.StepDigest) cause.Facts {
 	values := map[string]string{}
 	for name, v := range r.Environment {
 		switch name {
@@ -146,18 +269,8 @@ func reportFacts(r *agreement.Report, steps []string) cause.Facts {
 		}
 	}
 	f := cause.Facts{Name: r.Rebuilder, Host: values["hostname"], Values: values, Started: r.Started, Finished: r.Finished}
-	platforms := map[string]bool{}
-	for _, s := range r.Steps {
-		platforms[s.Platform] = true
-	}
-	for _, platform := range slices.Sorted(maps.Keys(platforms)) {
-		for _, name := range steps {
-			for _, s := range r.Steps {
-				if s.Platform == platform && s.Step == name {
-					f.Steps = append(f.Steps, cause.Step{Name: name, Tree: s.Tree.String()})
-				}
-			}
-		}
+	for _, s := range steps {
+		f.Steps = append(f.Steps, cause.Step{Name: s.Step, Platform: s.Platform, Tree: s.Tree.String()})
 	}
 	return f
 }
@@ -189,11 +302,17 @@ func uname26(release string) string {
 const largestReport = 64 << 20
 
 // recordedContext finds what was recorded of sides that lie in a results folder of rebuild:
-// RESULTS/rebuilders/NAME/image, with its report beside it and its key in RESULTS/keys.
-// It is nil when a side has no record that can be opened.
-func recordedContext(sides []string, definition []byte) *cause.Context {
-	c := &cause.Context{Definition: definition, Locked: true}
+// RESULTS/rebuilders/NAME/image, with its report and the lists of its steps beside it and its
+// key in RESULTS/keys. It is nil when a side has no record that can be opened. The steps are told
+// only of the definition, text, that the sides were built from.
+func recordedContext(sides []string, text []byte) *cause.Context {
+	c := &cause.Context{Definition: text, Locked: true}
 	var lock digest.Digest
+	var names []string
+	if d, err := definition.Parse(definition.FileName, text); err == nil {
+		names = stepNames(d)
+	}
+	var lists []stepsLeft
 	for i, side := range sides {
 		dir, err := filepath.Abs(side)
 		if err != nil || filepath.Base(dir) != "image" {
@@ -213,11 +332,17 @@ func recordedContext(sides []string, definition []byte) *cause.Context {
 		if err != nil {
 			return nil
 		}
-		c.Sides = append(c.Sides, reportFacts(r, nil))
+		left := stepsLeft{who: filepath.Base(folder), dir: filepath.Join(folder, rebuild.StepsDir)}
+		if r.Definition == digest.Of(text) {
+			left.steps = stepsInOrder(r, names)
+		}
+		lists = append(lists, left)
+		c.Sides = append(c.Sides, reportFacts(r, left.steps))
 		if i == 0 {
 			lock = r.Lock
 		}
 		c.Locked = c.Locked && r.Lock == lock
 	}
+	c.Lists = compareLists(lists)
 	return c
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"maps"
+	"strings"
 	"testing"
 
 	"quorate.dev/lockfile/digest"
@@ -24,12 +25,13 @@ func TestUname26(t *testing.T) {
 }
 
 func TestReportFacts(t *testing.T) {
-	f := reportFacts(&agreement.Report{
+	r := &agreement.Report{
 		Rebuilder:    "local-2",
 		Environment:  map[string]string{"hostname": "vm", "cpus": "8", "kernel": "6.1.0-28-amd64", "time-zone": "NST -12600", "work-folder": "/tmp/w", "filesystem": "ext4"},
 		Surroundings: map[string]string{"cpus": "1,3,5", "kernel-release": "2.6", "first-pid": "1977", "filesystem": "tmpfs", "environment-lc-all": "fr_CH.UTF-8", "environment-tz": "America/St_Johns"},
-		Steps:        []agreement.StepDigest{{Platform: "linux/amd64", Step: "a", Tree: digest.Of([]byte("2"))}, {Platform: "linux/amd64", Step: "b", Tree: digest.Of([]byte("1"))}},
-	}, []string{"b", "a"})
+		Steps:        []agreement.StepDigest{{Platform: "linux/amd64", Step: "a", Tree: digest.Of([]byte("2"))}, {Platform: "linux/amd64", Step: "b", Tree: digest.Of([]byte("1"))}, {Platform: "linux/amd64", Step: "scripts"}},
+	}
+	f := reportFacts(r, stepsInOrder(r, []string{"b", "a"}))
 	want := map[string]string{
 		"hostname": "vm", "cpus": "3", "kernel": "2.6.61-28-amd64", "timezone": "NST", "utc-offset": "-0330", "workdir": "/tmp/w",
 		"filesystem": "tmpfs", "first-pid": "1977", "locale": "fr_CH.UTF-8",
@@ -37,7 +39,17 @@ func TestReportFacts(t *testing.T) {
 	if !maps.Equal(f.Values, want) {
 		t.Errorf("got %v, expected %v", f.Values, want)
 	}
-	if f.Name != "local-2" || f.Host != "vm" || len(f.Steps) != 2 || f.Steps[0].Name != "b" {
+	if f.Name != "local-2" || f.Host != "vm" {
 		t.Errorf("got %+v", f)
+	}
+	if got := stepsInOrder(&agreement.Report{Steps: []agreement.StepDigest{{Step: "a"}, {Step: "scripts"}, {Step: "scripts"}}}, []string{"scripts", "a"}); len(got) != 1 || got[0].Step != "a" {
+		t.Errorf("two of one name: %v", got)
+	}
+	var steps []string
+	for _, s := range f.Steps {
+		steps = append(steps, s.Platform+" "+s.Name)
+	}
+	if got, want := strings.Join(steps, ", "), "linux/amd64 b, linux/amd64 a, linux/amd64 scripts"; got != want {
+		t.Errorf("steps %s, expected %s", got, want)
 	}
 }

@@ -79,10 +79,10 @@ Without --policy all of them must agree; the policy used is written into the
 results. Without --key a release key is made at first use, in the state folder.
 
 The results folder holds, on agreement, the signed bundle, the image and
-in-toto's layout and links; otherwise every image, report and log, a signed
-record of who answered what (a refusal, which nobody takes for an agreement),
-and report.html, .json and .md, which say why the images differ. It is
-replaced as a whole. With --push an agreed image is published as "quorate publish"
+in-toto's layout and links; otherwise every image, report and log, the list of
+files that each step left, a signed record of who answered what (a refusal, which
+nobody takes for an agreement), and report.html, .json and .md, which say why the
+images differ, and in which step they begin to. It is replaced as a whole. With --push an agreed image is published as "quorate publish"
 does, its tag last. The last line on standard output is the digest of the
 image's manifest, one line for each platform.
 

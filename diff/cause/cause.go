@@ -26,6 +26,7 @@
 //	line.go      two lines: known values, dates, random names, numbers
 //	binary.go    two stretches of bytes: times, pointers, random bytes
 //	elf.go       programs as wholes: strings, symbols, attributes of debug information
+//	first.go     the first step that differs, and the files that it is the root of
 //	measured.go  profiles, tuned plans, numbers apart by rounding
 //	verdict.go   what the split into classes and the causes together say
 //	mend.go      what to write to mend it; fix.go writes it into quorate.yaml
@@ -35,7 +36,10 @@
 // The same result and context give the same report, byte for byte.
 package cause
 
-import "time"
+import (
+	"iter"
+	"time"
+)
 
 // Context is what is known about the builds beside their outputs.
 type Context struct {
@@ -45,7 +49,10 @@ type Context struct {
 	Definition []byte    // quorate.yaml, to find the step and the line; nil when there is none
 	Locked     bool      // all sides were built from one lock
 	Inputs     int       // number of locked inputs, for the report
-	Command    string    // that compares these sides again: "quorate diff a b"; "" for "quorate diff A B"
+	// Lists returns what two sides have otherwise after a step, by its number in their Facts.Steps from
+	// 0: sorted paths, without What. An error comes last, and undoes all that came before. Nil: nobody knows.
+	Lists   func(step, a, b int) iter.Seq2[StepPath, error]
+	Command string // that compares these sides again: "quorate diff a b"; "" for "quorate diff A B"
 }
 
 // Facts is what the record of one build says about its host. Known names of
@@ -72,8 +79,9 @@ type Facts struct {
 
 // Step is what one step left.
 type Step struct {
-	Name string `json:"name"`
-	Tree string `json:"tree"` // digest of the listing of its output
+	Name     string `json:"name"`
+	Platform string `json:"platform,omitempty"`
+	Tree     string `json:"tree"` // digest of the listing of its output
 }
 
 // Proof says how sure a cause is.
@@ -120,13 +128,6 @@ type Depends struct {
 	Fact string   `json:"fact,omitempty"`
 }
 
-// FirstStep is the first step whose output differs.
-type FirstStep struct {
-	Number int    `json:"number"` // from 1
-	Of     int    `json:"of"`
-	Name   string `json:"name"`
-}
-
 // Total sums the report up. Bytes are those of both sides.
 type Total struct {
 	Files          int   `json:"files"`
@@ -146,9 +147,10 @@ type Cause struct {
 	Confidence float64    `json:"confidence"` // 1 when proven
 	How        string     `json:"how"`        // the proof, or why it is only likely
 	Confirm    string     `json:"confirm,omitempty"`
-	Kind       string     `json:"kind"`           // as in Depends.On
-	Step       string     `json:"step,omitempty"` // of the definition
-	Line       string     `json:"line,omitempty"` // of the step's run, when one names the file
+	Kind       string     `json:"kind"`            // as in Depends.On
+	Step       string     `json:"step,omitempty"`  // of the definition; the first that differs, where the file differs there already
+	After      string     `json:"after,omitempty"` // the first step that differs, when Step reads what that one left
+	Line       string     `json:"line,omitempty"`  // of the step's run, when one names the file
 	Files      []string   `json:"files"`
 	MoreFiles  int        `json:"moreFiles,omitempty"` // so many more of a layer that stands among Files: too many to name
 	Sites      int        `json:"sites"`               // differing places
@@ -188,11 +190,11 @@ type Evidence struct {
 type Unexplained struct {
 	Path   string `json:"path"`
 	Inside string `json:"inside,omitempty"`
-	Step   string `json:"step,omitempty"`
-	Bytes  int64  `json:"bytes"`  // of the larger side
-	Of     int64  `json:"of"`     // size of the larger side
-	Offset int64  `json:"offset"` // of the first; -1 when it lies in no byte
-	What   string `json:"what"`   // of the first finding
+	Step   string `json:"step,omitempty"` // as a cause's
+	Bytes  int64  `json:"bytes"`          // of the larger side
+	Of     int64  `json:"of"`             // size of the larger side
+	Offset int64  `json:"offset"`         // of the first; -1 when it lies in no byte
+	What   string `json:"what"`           // of the first finding
 	A      string `json:"a"`
 	B      string `json:"b"`
 	More   int    `json:"more,omitempty"` // further findings

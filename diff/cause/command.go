@@ -29,7 +29,7 @@ func (s *search) source(n *diff.Node) (entry, name, line string) {
 	if e == nil {
 		return "", "", ""
 	}
-	st, rest := s.definition.origin(e.Name)
+	st, rest := s.origin(e.Name)
 	line = st.line(rest)
 	if line == "" || dateSet.MatchString(line) {
 		return "", "", ""

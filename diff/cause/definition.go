@@ -94,13 +94,33 @@ func (d *definition) origin(file string) (*step, string) {
 	if best == nil {
 		return nil, ""
 	}
-	for i := range d.steps {
-		if d.steps[i].name == best.from {
-			rest := strings.TrimPrefix(file, strings.TrimSuffix(path.Clean("/"+best.to), "/"))
-			return &d.steps[i], path.Join("/", best.path, rest)
-		}
+	if st := d.step(best.from); st != nil {
+		rest := strings.TrimPrefix(file, strings.TrimSuffix(path.Clean("/"+best.to), "/"))
+		return st, path.Join("/", best.path, rest)
 	}
 	return nil, ""
+}
+
+// step returns the step of that name; nil when there is none.
+func (d *definition) step(name string) *step {
+	if d == nil {
+		return nil
+	}
+	for i := range d.steps {
+		if d.steps[i].name == name {
+			return &d.steps[i]
+		}
+	}
+	return nil
+}
+
+// inputs are the names of what a step reads.
+func (s *step) inputs() []string {
+	var names []string
+	for _, n := range items(child(s.node, "inputs")) {
+		names = append(names, n.Value)
+	}
+	return names
 }
 
 // line returns the line of a step's run that names the file, longest name first; "" when none does.
@@ -120,18 +140,4 @@ func (s *step) line(file string) string {
 		}
 	}
 	return ""
-}
-
-// locate says which step made the cause's files, and which line.
-func (s *search) locate(k *Cause) {
-	for _, f := range k.Files {
-		st, rest := s.definition.origin(f)
-		if st == nil {
-			continue
-		}
-		k.Step = st.name
-		if k.Line = st.line(rest); k.Line != "" {
-			return
-		}
-	}
 }

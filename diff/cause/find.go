@@ -25,10 +25,11 @@ func Find(r *diff.Result, c *Context) *Report {
 	s := &search{context: c, causes: map[string]*Cause{}, definition: readDefinition(c.Definition)}
 	s.report = &Report{Title: c.Title, Same: r.Same(), Classes: r.Classes, InputsKnown: c.Locked, InputCount: c.Inputs}
 	s.sides(r)
+	s.report.First = s.firstStep()
+	s.roots = newRoots(s.report.First)
 	for _, cmp := range r.Pairs {
 		s.compare(cmp)
 	}
-	s.report.First = firstStep(c.Sides)
 	s.finish()
 	return s.report
 }
@@ -38,6 +39,7 @@ type search struct {
 	report     *Report
 	causes     map[string]*Cause
 	definition *definition
+	roots      *roots
 	// Of the comparison at hand:
 	pair    *pair
 	sideNo  [2]int
@@ -132,6 +134,7 @@ func (s *search) compare(cmp *diff.Comparison) {
 	s.files = map[string]*fileState{}
 	s.report.Inputs = append(s.report.Inputs, inputs(cmp.Root)...)
 	s.index(cmp.Root)
+	s.roots.find(cmp.Root)
 	s.handled = map[*diff.Finding]bool{}
 	s.whiteouts(cmp.Root)
 	s.cutShort(cmp.Root)
@@ -711,7 +714,7 @@ func (s *search) fold(f *fileState) {
 // unexplained notes what is left of a file and returns how many bytes that is.
 func (s *search) unexplained(f *fileState) int64 {
 	first := f.left[0]
-	u := Unexplained{Path: f.path, Inside: inside(first.node), Offset: -1, What: fieldLabel(first.finding), A: clip(first.finding.A), B: clip(first.finding.B), More: len(f.left) - 1, Sides: s.sideNo}
+	u := Unexplained{Path: f.path, Step: s.stepName(f.path), Inside: inside(first.node), Offset: -1, What: fieldLabel(first.finding), A: clip(first.finding.A), B: clip(first.finding.B), More: len(f.left) - 1, Sides: s.sideNo}
 	if len(first.finding.Runs) > 0 {
 		u.Offset = first.finding.Runs[0].A.Offset
 	}
@@ -756,10 +759,10 @@ func (s *search) finish() {
 		s.locate(k)
 		r.Causes = append(r.Causes, k)
 	}
-	sort.SliceStable(r.Causes, func(i, j int) bool { return before(r.Causes[i], r.Causes[j]) })
+	sort.SliceStable(r.Causes, func(i, j int) bool { return s.before(r.Causes[i], r.Causes[j]) })
 	for i, k := range r.Causes {
 		k.Number = i + 1
-		k.entry.Mend(&mender{definition: s.definition, context: s.context}, k)
+		k.entry.Mend(&mender{origin: s.origin, context: s.context}, k)
 	}
 	s.areas()
 	s.toolchain()
@@ -767,8 +770,9 @@ func (s *search) finish() {
 	s.next()
 }
 
-// before ranks: inputs and tools first, then proven, then by files explained.
-func before(x, y *Cause) bool {
+// before ranks: inputs and tools first, then proven, then those of the first step that differs, then by
+// files explained.
+func (s *search) before(x, y *Cause) bool {
 	first := func(k *Cause) int {
 		switch k.Kind {
 		case "inputs":
@@ -785,6 +789,8 @@ func before(x, y *Cause) bool {
 		return first(x) < first(y)
 	case x.Proof != y.Proof:
 		return x.Proof == Proven
+	case s.report.First != nil && (x.Step == s.report.First.Name) != (y.Step == s.report.First.Name):
+		return x.Step == s.report.First.Name
 	case x.Count() != y.Count():
 		return x.Count() > y.Count()
 	case x.Bytes != y.Bytes:

@@ -51,7 +51,7 @@ func (s *search) stepOf(n *diff.Node) *step {
 	if e == nil {
 		return nil
 	}
-	st, _ := s.definition.origin(e.Name)
+	st, _ := s.origin(e.Name)
 	return st
 }
 

@@ -11,8 +11,8 @@ import (
 // mender writes mends: what a maintainer of this build would do. Where the
 // definition is known it writes the step's own line anew, and an Edit with it.
 type mender struct {
-	definition *definition
-	context    *Context
+	origin  func(file string) (*step, string)
+	context *Context
 }
 
 func (k *Cause) say(format string, args ...any) {
@@ -32,7 +32,7 @@ func (k *Cause) edit(e Edit) {
 // names it, "" where none does.
 func (m *mender) sources(k *Cause, visit func(s *step, line, file string)) {
 	for _, f := range k.Files {
-		if s, rest := m.definition.origin(f); s != nil {
+		if s, rest := m.origin(f); s != nil {
 			visit(s, s.line(rest), rest)
 		}
 	}

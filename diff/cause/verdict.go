@@ -7,30 +7,6 @@ import (
 	"strings"
 )
 
-// firstStep compares what each step left, over all sides that recorded it.
-func firstStep(sides []Facts) *FirstStep {
-	var known []Facts
-	for _, s := range sides {
-		if len(s.Steps) > 0 {
-			known = append(known, s)
-		}
-	}
-	if len(known) < 2 {
-		return nil
-	}
-	for i, step := range known[0].Steps {
-		for _, s := range known[1:] {
-			if i >= len(s.Steps) || s.Steps[i].Name != step.Name {
-				return nil // not the same steps: nothing to compare
-			}
-			if s.Steps[i].Tree != step.Tree {
-				return &FirstStep{Number: i + 1, Of: len(known[0].Steps), Name: step.Name}
-			}
-		}
-	}
-	return nil
-}
-
 // verdict says whether the difference hangs on the host, on time, on chance …: from the
 // split of the sides into classes where there are enough sides, and from the causes.
 func (s *search) verdict() {

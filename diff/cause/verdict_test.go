@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -68,7 +69,7 @@ func TestFirstStep(t *testing.T) {
 	}
 	r := sidesOf(t, "x\n", "y\n")
 	got := cause.Find(r, &cause.Context{Sides: []cause.Facts{steps("1", "2", "3"), steps("1", "4", "5")}}).First
-	if got == nil || *got != (cause.FirstStep{Number: 2, Of: 3, Name: "b"}) {
+	if want := (cause.FirstStep{Number: 2, Of: 3, Name: "b"}); got == nil || !reflect.DeepEqual(*got, want) {
 		t.Errorf("got %+v", got)
 	}
 	if got := cause.Find(r, &cause.Context{Sides: []cause.Facts{steps("1"), {}}}).First; got != nil {

@@ -44,6 +44,12 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"more":      func(n int, s []string) int { return max(0, len(s)-n) },
 	"none":      orNone,
 	"factLines": factLines,
+	"stepHead":  func(r *cause.Report, p cause.StepPair) string { return visible(stepHead(r, p), 400) },
+	"stepWhat": func(r *cause.Report, p cause.StepPair, one cause.StepPath) string {
+		return visible(stepWhat(r, p, one), 400)
+	},
+	"stepPaths": func(p cause.StepPair, open bool) []cause.StepPath { return stepPaths(p, open) },
+	"stepRest":  func(p cause.StepPair) string { return stepRest(p, len(p.Paths)) },
 	"dict":      func(r *cause.Report, e cause.Evidence) map[string]any { return map[string]any{"R": r, "E": e} },
 }).Parse(pageHTML))
 
@@ -73,6 +79,18 @@ func pairs(k *cause.Cause, open bool) []cause.Evidence {
 		return k.Evidence[:n]
 	}
 	return k.Evidence[n:]
+}
+
+// openPaths is how many paths of the first step are shown at once; the rest unfolds.
+const openPaths = 20
+
+// stepPaths divides what differs after the first step into what is open at once and the rest.
+func stepPaths(p cause.StepPair, open bool) []cause.StepPath {
+	n := min(openPaths, len(p.Paths))
+	if open {
+		return p.Paths[:n]
+	}
+	return p.Paths[n:]
 }
 
 // piece is a stretch of a value; changed ones are marked.

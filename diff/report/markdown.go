@@ -32,6 +32,7 @@ func Markdown(w io.Writer, r *cause.Report) error {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", md(s.Label, 60), code(short(s.Digest), 80), letter(s.Class))
 	}
 	fmt.Fprintf(&b, "\n%s\n\n", account(r))
+	markdownFirst(&b, r)
 	for i, c := range r.Inputs {
 		if i == 50 {
 			fmt.Fprintf(&b, "- … and %d more\n", len(r.Inputs)-50)
@@ -67,6 +68,30 @@ func Markdown(w io.Writer, r *cause.Report) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// pathsShown is how many paths of the first step a comment shows for a pair, of two pairs at most.
+const pathsShown = 20
+
+func markdownFirst(b *strings.Builder, r *cause.Report) {
+	if r.First == nil {
+		return
+	}
+	for i, pair := range r.First.Pairs {
+		if i == 2 {
+			fmt.Fprintf(b, "… and %s of builds in report.html.\n\n", plural(len(r.First.Pairs)-i, "more pair"))
+			break
+		}
+		fmt.Fprintf(b, "First step that differs, %s: %s\n\n", md(r.First.Says(), 100), md(stepHead(r, pair), 300))
+		n := min(pathsShown, len(pair.Paths))
+		for _, p := range pair.Paths[:n] {
+			fmt.Fprintf(b, "- %s: %s\n", code(p.Path, 160), md(stepWhat(r, pair, p), 200))
+		}
+		if rest := stepRest(pair, n); rest != "" {
+			fmt.Fprintf(b, "- %s\n", rest)
+		}
+		b.WriteString("\n")
+	}
 }
 
 func capital(s string) string {
@@ -131,6 +156,9 @@ func markdownUnexplained(b *strings.Builder, r *cause.Report) {
 		fmt.Fprintf(b, "- %s: %s", code(where, 160), md(u.What, 60))
 		if u.Offset >= 0 {
 			fmt.Fprintf(b, ", %s of %s at 0x%x", plural(int(u.Bytes), "byte"), group(u.Of), u.Offset)
+		}
+		if u.Step != "" {
+			fmt.Fprintf(b, ", step %s", md(u.Step, 60))
 		}
 		b.WriteString("\n")
 	}

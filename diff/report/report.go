@@ -206,7 +206,7 @@ func inputsLine(r *cause.Report) string {
 		parts = append(parts, "toolchain: "+r.Toolchain)
 	}
 	if f := r.First; f != nil {
-		parts = append(parts, fmt.Sprintf("first step that differs: %d/%d %q", f.Number, f.Of, f.Name))
+		parts = append(parts, "first step that differs: "+visible(f.Says(), 200))
 	}
 	return strings.Join(parts, "   ")
 }
@@ -241,7 +241,75 @@ func made(k *cause.Cause) string {
 	if k.Line != "" {
 		s += " (run: " + visible(k.Line, 60) + ")"
 	}
+	if k.After != "" {
+		s += ", which reads what " + visible(k.After, 60) + " left"
+	}
 	return s
+}
+
+// stepHead says of how many paths a pair knows that they differ after the first step, or why none is known.
+func stepHead(r *cause.Report, p cause.StepPair) string {
+	who := ""
+	if len(r.First.Pairs) > 1 {
+		who = fmt.Sprintf(" (%s | %s)", sideName(r, p.Sides[0], "A"), sideName(r, p.Sides[1], "B"))
+	}
+	switch {
+	case p.Unknown != "":
+		return fmt.Sprintf("which of its files differ is not known%s: %s", who, p.Unknown)
+	case p.Differ == 1:
+		return fmt.Sprintf("1 path of what it left differs%s:", who)
+	}
+	return fmt.Sprintf("%s of what it left differ%s:", plural(p.Differ, "path"), who)
+}
+
+// stepWhat says what differs at a path: "content, 17 | 18 bytes", "only local-1 has it, file of 17 bytes".
+func stepWhat(r *cause.Report, pair cause.StepPair, p cause.StepPath) string {
+	if p.A == nil || p.B == nil {
+		side, letter, has := pair.Sides[0], "A", p.A
+		if has == nil {
+			side, letter, has = pair.Sides[1], "B", p.B
+		}
+		if has == nil {
+			return ""
+		}
+		return fmt.Sprintf("only %s has it, %s", sideName(r, side, letter), stepEntry(has))
+	}
+	var parts []string
+	for _, what := range p.What {
+		switch what {
+		case "type":
+			parts = append(parts, fmt.Sprintf("%s | %s", stepEntry(p.A), stepEntry(p.B)))
+		case "content":
+			parts = append(parts, fmt.Sprintf("content, %s | %s bytes", group(p.A.Size), group(p.B.Size)))
+		case "link":
+			parts = append(parts, fmt.Sprintf("link to %s | %s", orNone(p.A.Link), orNone(p.B.Link)))
+		case "mode":
+			parts = append(parts, fmt.Sprintf("mode %s | %s", orNone(p.A.Mode), orNone(p.B.Mode)))
+		case "owner":
+			parts = append(parts, fmt.Sprintf("owner %s | %s", orNone(p.A.Owner), orNone(p.B.Owner)))
+		default:
+			parts = append(parts, what)
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+func stepEntry(e *cause.StepEntry) string {
+	switch {
+	case e.Type == "file":
+		return fmt.Sprintf("file of %s bytes", group(e.Size))
+	case e.Link != "":
+		return fmt.Sprintf("%s to %s", e.Type, visible(e.Link, 40))
+	}
+	return e.Type
+}
+
+// stepRest says how many further paths differ after the first n.
+func stepRest(p cause.StepPair, n int) string {
+	if p.Differ <= n {
+		return ""
+	}
+	return fmt.Sprintf("… and %s more", group(int64(p.Differ-n)))
 }
 
 // predicted is what remains when all is mended.

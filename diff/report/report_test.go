@@ -25,7 +25,8 @@ func sample(n, m int) *cause.Report {
 		Title: hostile, Sides: []cause.SideReport{{Name: hostile, Label: hostile, Digest: "sha256:" + strings.Repeat("a", 64), Facts: map[string]string{"cpus": "4", hostile: hostile}},
 			{Name: "h2", Label: "h2", Class: 1, Digest: "sha256:" + strings.Repeat("b", 64), Facts: map[string]string{"cpus": "16"}}},
 		Classes: [][]int{{0}, {1}}, Depends: cause.Depends{Says: "depends on " + "the HOST"},
-		First: &cause.FirstStep{Number: 1, Of: 2, Name: hostile}, Total: cause.Total{Files: 16571, Differing: n + 1, Explained: n, Bytes: 1_000_000, ExplainedBytes: 999_999},
+		First: &cause.FirstStep{Number: 1, Of: 2, Name: hostile, Platform: hostile, Pairs: []cause.StepPair{
+			{Differ: 30_000, Sides: [2]int{0, 1}, Paths: stepPaths()}, {Sides: [2]int{1, 0}, Unknown: hostile}, {Sides: [2]int{0, 1}, Differ: 1}}}, Total: cause.Total{Files: 16571, Differing: n + 1, Explained: n, Bytes: 1_000_000, ExplainedBytes: 999_999},
 		Unexplained: []cause.Unexplained{{Path: hostile, Inside: hostile, Step: hostile, Bytes: 1, Of: 8 << 20, Offset: 4000000, What: hostile, A: hostile, B: hostile}},
 		Predicted:   []string{hostile}, Next: []string{"quorate diff " + hostile},
 	}
@@ -44,6 +45,20 @@ func sample(n, m int) *cause.Report {
 		r.Causes = append(r.Causes, k)
 	}
 	return r
+}
+
+// stepPaths are 40 paths of which a hostile step left other things on each side.
+func stepPaths() []cause.StepPath {
+	e := &cause.StepEntry{Type: "file", Size: 12345, Digest: hostile, Mode: "0644", Owner: "0:0", Link: hostile}
+	other := &cause.StepEntry{Type: hostile, Mode: hostile, Owner: hostile, Link: hostile + "x", Attributes: map[string]string{hostile: "00"}}
+	paths := []cause.StepPath{
+		{Path: "only-a" + hostile, What: []string{"presence"}, A: e}, {Path: "only-b", What: []string{"presence"}, B: other},
+		{Path: "all", What: []string{"type", "content", "link", "mode", "owner", "attributes"}, A: e, B: other}, {Path: "nothing", What: []string{"presence"}},
+	}
+	for i := range 36 {
+		paths = append(paths, cause.StepPath{Path: fmt.Sprint("more", i), What: []string{"content"}, A: e, B: e})
+	}
+	return paths
 }
 
 func written(t *testing.T, format string, r *cause.Report) string {
@@ -90,7 +105,7 @@ func TestMarkdown(t *testing.T) {
 			t.Errorf("the comment holds %q", bad)
 		}
 	}
-	for _, good := range []string{"## NOT REPRODUCIBLE", "| # | cause |", "<details>", "### Unexplained"} {
+	for _, good := range []string{"## NOT REPRODUCIBLE", "| # | cause |", "<details>", "### Unexplained", "First step that differs, 1/2 ", ": only h2 has it, ", ": only A has it, file of 12,345 bytes", "- … and 29,980 more", "… and 1 more pair of builds in report.html."} {
 		if !strings.Contains(text, good) {
 			t.Errorf("the comment lacks %q", good)
 		}
@@ -107,7 +122,7 @@ func TestHTML(t *testing.T) {
 			t.Errorf("the page holds %q", bad)
 		}
 	}
-	for _, good := range []string{`id="cause-3"`, `id="unexplained"`, "<svg", "<del>one</del>", "<ins>two</ins>", "prefers-color-scheme:dark", `name="viewport"`} {
+	for _, good := range []string{`id="cause-3"`, `id="first-step"`, "<summary>20 more paths</summary>", "… and 29,960 more, in the lists beside the report", `id="unexplained"`, "<svg", "<del>one</del>", "<ins>two</ins>", "prefers-color-scheme:dark", `name="viewport"`} {
 		if !strings.Contains(page, good) {
 			t.Errorf("the page lacks %q", good)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"quorate.dev/diff/cause"
 )
@@ -45,13 +46,39 @@ func textHead(r *cause.Report) []string {
 		}
 		lines = append(lines, fmt.Sprintf("  %-14s %s  %s", visible(s.Label, 60), short(s.Digest), letter(s.Class)))
 	}
-	lines = append(lines, "  => "+visible(r.Depends.Says, 200), "  "+inputsLine(r), "  "+account(r), "")
+	lines = append(lines, "  => "+visible(r.Depends.Says, 200), "  "+inputsLine(r))
+	lines = append(lines, textFirst(r)...)
+	lines = append(lines, "  "+account(r), "")
 	for i, c := range r.Inputs {
 		if i == 6 {
 			lines = append(lines, fmt.Sprintf("  … and %d more packages", len(r.Inputs)-6))
 			break
 		}
 		lines = append(lines, fmt.Sprintf("  %s %s   %s | %s", c.What, visible(c.Name, 40), orNone(c.A), orNone(c.B)))
+	}
+	return lines
+}
+
+// shownPaths is how many paths of the first step a screen shows.
+const shownPaths = 5
+
+// textFirst names what the first step left otherwise. A second pair has mostly the same paths.
+func textFirst(r *cause.Report) []string {
+	if r.First == nil || len(r.First.Pairs) == 0 {
+		return nil
+	}
+	pair := r.First.Pairs[0]
+	lines := []string{"  " + visible(stepHead(r, pair), 400)}
+	n := min(shownPaths, len(pair.Paths))
+	width := 0
+	for _, p := range pair.Paths[:n] {
+		width = max(width, utf8.RuneCountInString(visible(p.Path, pathWidth)))
+	}
+	for _, p := range pair.Paths[:n] {
+		lines = append(lines, fmt.Sprintf("    %-*s  %s", width, visible(p.Path, pathWidth), visible(stepWhat(r, pair, p), 100)))
+	}
+	if rest := stepRest(pair, n); rest != "" {
+		lines = append(lines, "    "+rest)
 	}
 	return lines
 }
@@ -182,6 +209,9 @@ func textUnexplained(u *cause.Unexplained) []string {
 	line := fmt.Sprintf("?  UNEXPLAINED   %s   %s", visible(where, pathWidth), visible(u.What, 40))
 	if u.Offset >= 0 {
 		line += fmt.Sprintf("   %s of %s at 0x%x", plural(int(u.Bytes), "byte"), group(u.Of), u.Offset)
+	}
+	if u.Step != "" {
+		line += "   step " + visible(u.Step, 60)
 	}
 	lines := []string{line}
 	if u.A != "" || u.B != "" {
