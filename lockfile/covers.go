@@ -62,6 +62,9 @@ func inputRequests(d *definition.Definition) []InputRequest {
 	var all []InputRequest
 	for _, g := range d.Inputs.Git {
 		ask := Facts{"url": g.URL, "ref": g.Ref}
+		if g.Submodules {
+			ask["submodules"] = "true"
+		}
 		ask.list("signed-by", g.SignedBy)
 		all = append(all, InputRequest{Name: g.Name, Kind: KindGit, Ask: ask})
 	}

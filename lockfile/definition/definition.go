@@ -96,10 +96,11 @@ type File struct {
 
 // Git is the tree of one commit of a git repository.
 type Git struct {
-	Name     string
-	URL      string   // https or ssh; a file URL for repositories of this machine
-	Ref      string   // branch, tag, or full name of a commit; "HEAD" by default
-	SignedBy []string // paths of SSH or OpenPGP key files, relative to the definition: one of them must have signed the tag or the commit
+	Name       string
+	URL        string   // https or ssh; a file URL for repositories of this machine
+	Ref        string   // branch, tag, or full name of a commit; "HEAD" by default
+	Submodules bool     // with the files of submodules, and of theirs
+	SignedBy   []string // paths of SSH or OpenPGP key files, relative to the definition: one of them must have signed the tag or the commit
 }
 
 // BaseImage is an image that somebody else made.

@@ -54,6 +54,7 @@ func inputs() y.Shape[Inputs] {
 	git := y.Object(
 		y.Required("url", "Repository, by https or ssh.", y.Matching("^(https|ssh|file)://", CheckGitURL), func(g *Git, v string) { g.URL = v }),
 		y.Default("ref", "Branch, tag, or full name of a commit.", y.Matching("", CheckGitRef), "HEAD", func(g *Git, v string) { g.Ref = v }),
+		y.Default("submodules", "Bring the files of submodules, and of theirs, from where .gitmodules says.", y.Boolean(), "false", func(g *Git, v bool) { g.Submodules = v }),
 		y.Optional("signed-by", "Files of SSH or OpenPGP public keys, relative to this file, one of which must have signed the tag or the commit.",
 			y.NonEmpty(y.Unique("key file", y.Convert(y.Text(), relativePath), self)), func(g *Git, v []string) { g.SignedBy = v }),
 	)

@@ -15,7 +15,7 @@ inputs:
   local: {app: {path: app}}
   git:
     src: {url: "https://example.org/src.git", ref: v1.2.0, signed-by: [keys/alice.pub]}
-    tip: {url: "ssh://git@example.org/tip.git"}
+    tip: {url: "ssh://git@example.org/tip.git", submodules: true}
   images:
     os: {image: "registry.example.org/os:12", policy: os.yaml}
     layout: {image: "oci:images/os"}
@@ -39,7 +39,7 @@ func TestEveryInput(t *testing.T) {
 		Local: []Local{{Name: "app", Path: "app"}},
 		Git: []Git{
 			{Name: "src", URL: "https://example.org/src.git", Ref: "v1.2.0", SignedBy: []string{"keys/alice.pub"}},
-			{Name: "tip", URL: "ssh://git@example.org/tip.git", Ref: "HEAD"},
+			{Name: "tip", URL: "ssh://git@example.org/tip.git", Ref: "HEAD", Submodules: true},
 		},
 		Images: []BaseImage{{Name: "layout", Image: "oci:images/os"}, {Name: "os", Image: "registry.example.org/os:12", Policy: "os.yaml"}},
 		Go:     []Project{{Name: "modules", From: "app", Path: "cmd", Toolchain: "go1.26.0", Retracted: []string{"example.org/m@v1.2.0"}}},

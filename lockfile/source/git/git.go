@@ -18,7 +18,11 @@
 // of the archive holds from then on.
 //
 // Submodules and pointers to Git LFS are refused by name: a tree without their
-// files would not be the project's.
+// files would not be the project's. With "submodules: true" the files of
+// submodules, and of theirs, are part of the tree and of its one archive. Each is a
+// commit that the tree above it names by its id, so the id of the one commit, and
+// a signature of it, stand for all; the lock lists them as facts. Where they are
+// asked for is what .gitmodules in that commit says, https and ssh only.
 //
 // # Signatures
 //
@@ -33,6 +37,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"os"
 	"path"
@@ -105,7 +110,7 @@ func (k *Kind) Resolve(ctx context.Context, q source.Query) (*source.Answer, err
 		return nil, err
 	}
 	defer done()
-	repo := &repository{dir: dir, url: rawURL}
+	repo := &repository{dir: dir, url: rawURL, submodules: deep(q.Request)}
 	at, err := repo.resolve(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -139,6 +144,7 @@ func (k *Kind) lock(ctx context.Context, q source.Query, repo *repository, at po
 		factCommit: at.commit, factTree: packed.tree.Digest.Hex(),
 		factTime: packed.commit.time.UTC().Format(time.RFC3339),
 	}
+	maps.Copy(facts, factsOf(packed.submodules))
 	if at.tag != "" {
 		facts[factTag] = at.tag
 	}
@@ -174,13 +180,17 @@ func (k *Kind) Open(in lockfile.InputRequest, pin lockfile.Pin) ([]fetch.Source,
 	if !isObjectID(pin.Version) {
 		return nil, fmt.Errorf("pin %q has version %q, which is no commit", pin.Name, pin.Version)
 	}
-	return []fetch.Source{&place{k: k, url: in.Ask["url"], ref: in.Ask["ref"], commit: pin.Version}}, nil
+	return []fetch.Source{&place{k: k, url: in.Ask["url"], ref: in.Ask["ref"], commit: pin.Version, submodules: deep(in)}}, nil
 }
+
+// deep reports whether an input is to have the files of its submodules.
+func deep(in lockfile.InputRequest) bool { return in.Ask["submodules"] == "true" }
 
 // place is a commit of a repository as fetch wants it.
 type place struct {
 	k                *Kind
 	url, ref, commit string
+	submodules       bool
 }
 
 func (p *place) String() string { return redacted(p.url) }
@@ -194,8 +204,8 @@ func (p *place) Host() string {
 	return u.Host
 }
 
-// Local reports whether no network is needed.
-func (p *place) Local() bool { return strings.HasPrefix(p.url, "file:") }
+// Local reports whether no network is needed; submodules may lie anywhere.
+func (p *place) Local() bool { return strings.HasPrefix(p.url, "file:") && !p.submodules }
 
 // Open fetches the commit and packs it. All of it comes before the first byte
 // is returned: a tree can only be written once it is whole.
@@ -219,7 +229,7 @@ func (p *place) Open(ctx context.Context, offset int64) (io.ReadCloser, int64, e
 }
 
 func (p *place) pack(ctx context.Context, dir string) (*os.File, error) {
-	repo := &repository{dir: dir, url: p.url}
+	repo := &repository{dir: dir, url: p.url, submodules: p.submodules}
 	if err := repo.fetch(ctx, position{commit: p.commit, fullName: p.ref}); err != nil {
 		if at, now := repo.resolve(ctx, p.ref); now == nil && at.commit != p.commit {
 			return nil, &MovedError{URL: redacted(p.url), Ref: p.ref, Want: p.commit, Have: at.commit}

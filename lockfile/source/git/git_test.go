@@ -224,7 +224,7 @@ func TestRefused(t *testing.T) {
 		{"submodule", func(u *upstream) {
 			u.git("update-index", "--add", "--cacheinfo", "160000,"+strings.Repeat("a", 40)+",libs/x")
 			u.git("commit", "-q", "-m", "submodule")
-		}, `"libs/x" is a submodule (commit aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa), whose files would be missing; make its repository an input of its own`},
+		}, `"libs/x" is a submodule (commit aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa), whose files would be missing; bring them with submodules: true, or make its repository an input of its own`},
 		{"LFS", func(u *upstream) { u.write("big.bin", pointer); u.commit() }, `"big.bin" is only a pointer to a file in Git LFS; bring the file as an input of its own (inputs.files)`},
 		{"a path that leaves", func(u *upstream) { u.raw("..") }, `".." is a name that leads elsewhere`},
 		{"a path of git's own", func(u *upstream) { u.raw(".GiT") }, `".GiT" is a name that git keeps for itself`},

@@ -162,10 +162,27 @@ func parseCommit(raw []byte) (*commit, error) {
 	return c, nil
 }
 
+// commit reads a commit.
+func (o *objects) commit(id string) (*commit, error) {
+	kind, raw, err := o.read(id, maxCommit)
+	if err != nil {
+		return nil, err
+	}
+	if kind != "commit" {
+		return nil, &DamagedError{id, "is a " + kind + ", not a commit"}
+	}
+	c, err := parseCommit(raw)
+	if err != nil {
+		return nil, &DamagedError{id, err.Error()}
+	}
+	return c, nil
+}
+
 // file is one path of a tree.
 type file struct {
 	local.Entry
-	id string
+	id     string
+	module bool // id is a commit, of a submodule
 }
 
 // ContentError says that a tree holds what cannot be locked.
@@ -210,7 +227,7 @@ func (o *objects) list(id, dir string, depth int, all *[]file) error {
 				return err
 			}
 		case "160000":
-			return &ContentError{name, "is a submodule (commit " + e.id + "), whose files would be missing; make its repository an input of its own"}
+			f.Kind, f.Mode, f.module = local.Dir, 0o755, true
 		default:
 			return &ContentError{name, "has mode " + e.mode + ", which is neither a file, a folder nor a symbolic link"}
 		}

@@ -24,19 +24,15 @@ const (
 
 // packed is a commit whose tree was written as an archive.
 type packed struct {
-	commit *commit
-	tree   local.Tree
+	commit     *commit
+	tree       local.Tree
+	submodules []submodule
 }
 
 // pack writes the archive of a commit's tree, as package local would of a
 // folder with its files.
 func (r *repository) pack(ctx context.Context, id string, w io.Writer) (*packed, error) {
-	o, err := r.objects(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer o.close()
-	p, err := o.pack(id, w)
+	p, err := r.packTree(ctx, id, w)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -46,27 +42,21 @@ func (r *repository) pack(ctx context.Context, id string, w io.Writer) (*packed,
 	return p, nil
 }
 
-func (o *objects) pack(id string, w io.Writer) (*packed, error) {
-	kind, raw, err := o.read(id, maxCommit)
+func (r *repository) packTree(ctx context.Context, id string, w io.Writer) (*packed, error) {
+	c, files, submodules, err := r.tree(ctx, id)
 	if err != nil {
-		return nil, err
-	}
-	if kind != "commit" {
-		return nil, &DamagedError{id, "is a " + kind + ", not a commit"}
-	}
-	c, err := parseCommit(raw)
-	if err != nil {
-		return nil, &DamagedError{id, err.Error()}
-	}
-	var files []file
-	if err := o.list(c.tree, "", 0, &files); err != nil {
 		return nil, err
 	}
 	if len(files) == 0 {
 		return nil, errors.New("its tree is empty")
 	}
 	slices.SortFunc(files, func(a, b file) int { return strings.Compare(a.Path, b.Path) })
-	p := &packed{commit: c}
+	o, err := r.objects(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer o.close()
+	p := &packed{commit: c, submodules: submodules}
 	buffered := bufio.NewWriterSize(w, 256<<10)
 	a := &archiver{o: o, tar: tar.NewWriter(buffered)}
 	for _, f := range files {

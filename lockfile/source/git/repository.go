@@ -10,9 +10,11 @@ import (
 
 // repository is a bare one in a folder of ours, and where its objects come from.
 type repository struct {
-	dir  string
-	url  string
-	made bool
+	dir        string
+	url        string
+	made       bool
+	submodules bool // bring those of a tree, too
+	apart      int  // number of a submodule, whose objects lie in another's folder; 0 for none
 }
 
 // position is what a ref names.
@@ -116,7 +118,7 @@ func (r *repository) fetch(ctx context.Context, at position) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	_, err := r.run(ctx, what, "fetch", "--quiet", "--no-write-fetch-head", "--", r.url, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+	_, err := r.run(ctx, what, "fetch", "--quiet", "--no-write-fetch-head", "--", r.url, "+refs/heads/*:"+r.refs()+"heads/*", "+refs/tags/*:"+r.refs()+"tags/*")
 	switch {
 	case err != nil:
 		return err
