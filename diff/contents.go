@@ -373,7 +373,7 @@ func joined(b []byte) string {
 }
 
 // errTooLarge says that a stream unpacks beyond the limits.
-var errTooLarge = errors.New("it unpacks to too much")
+var errTooLarge = errors.New("too large")
 
 // unpack brings a packed cut's contents into the spool.
 func (c *comparer) unpack(k *cut) (source, error) {
@@ -397,7 +397,7 @@ func (c *comparer) keep(r io.Reader) (source, error) {
 	limit := min(maxStream, maxSpool-mark)
 	n, err := io.Copy(c.spool, io.LimitReader(&watched{r: r, done: c.o.Done}, limit+1))
 	if err == nil && n > limit {
-		err = fmt.Errorf("%w: more than %d bytes", errTooLarge, limit)
+		err = fmt.Errorf("%w: more than %d MiB", errTooLarge, limit>>20)
 	}
 	if err != nil {
 		c.spool.size = mark

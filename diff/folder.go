@@ -126,7 +126,7 @@ func gone(root, name string, err error) error {
 func (c *opener) sumFile(name string, e *entry, into *hasher128) error {
 	s, err := openSource(name)
 	if err != nil {
-		return &fs.PathError{Op: "open", Path: e.path, Err: err}
+		return &fs.PathError{Op: "open", Path: name, Err: err}
 	}
 	defer s.close()
 	buf := make([]byte, min(s.size, blockSize))

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"regexp"
 	"strings"
 )
@@ -80,6 +81,11 @@ type layer struct {
 	file   string // where its bytes are
 	digest string // what they must have; "" when nothing is promised
 	diffID string // as the config claims; "" when it claims none
+}
+
+// missing is the error of a part that an image names and that is not there.
+func (l *images) missing() error {
+	return fmt.Errorf("%w, and the image names it: this copy of the image is not whole", fs.ErrNotExist)
 }
 
 func (l *images) fail(name string, err error) error {
@@ -227,6 +233,9 @@ func (l *images) document(d descriptor) ([]byte, error) {
 		return nil, l.fail("index.json", fmt.Errorf("digest %.80q is not sha256 and 64 hexadecimal digits", d.Digest))
 	}
 	raw, err := l.small(blobName(d.Digest))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, l.fail(blobName(d.Digest), l.missing())
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -484,6 +493,9 @@ func (c *comparer) blobs(l *images, i *image) ([]blob, error) {
 	out := make([]blob, len(i.layers))
 	for k, x := range i.layers {
 		s, err := l.files.file(x.file)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = l.missing()
+		}
 		if err != nil {
 			return nil, l.fail(x.file, err)
 		}

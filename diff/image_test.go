@@ -418,7 +418,7 @@ func TestHostileSides(t *testing.T) {
 		want: `cannot compare "DIR/index.json": digest "sha256:../../../../etc/passwd" is not sha256 and 64 hexadecimal digits`,
 	}, {
 		summary: "a layer is missing", dir: damage(func(dir string) { os.Remove(layerFile(dir)) }),
-		want: `cannot compare "DIR/blobs/sha256/DIGEST": no such file or directory`,
+		want: `cannot compare "DIR/blobs/sha256/DIGEST": file does not exist, and the image names it: this copy of the image is not whole`,
 	}, {
 		summary: "an empty image", dir: damage(func(dir string) {
 			os.WriteFile(filepath.Join(dir, "index.json"), []byte(`{"manifests":[]}`), 0o644)

@@ -88,6 +88,7 @@ type Node struct {
 	Findings []Finding `json:"findings,omitempty"`
 	Children []*Node   `json:"children,omitempty"`
 	Account  Account   `json:"account"`
+	Beyond   int       `json:"beyond,omitempty"` // so many entries differ that have no node of their own: see Finding.Entries
 	Parent   *Node     `json:"-"`
 }
 

@@ -473,7 +473,7 @@ func (w *squashWalk) entry(name string, ref uint64, depth int) error {
 		}
 		w.files[n.number] = name
 		if w.room -= n.size; w.room < 0 {
-			return fmt.Errorf("%w: more than %d bytes", errTooLarge, int64(maxStream))
+			return fmt.Errorf("%w: more than %d MiB", errTooLarge, maxStream>>20)
 		}
 		if err := w.q.contents(n, sum, w.done); err != nil {
 			return fmt.Errorf("%w: contents of %q", err, clip(name))

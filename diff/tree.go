@@ -192,28 +192,29 @@ type treeWork struct {
 // largest images have some 100,000 entries; when more than these differ, it is in the same way, and ten thousand names are more than anyone reads.
 const maxNodes = 10_000
 
-// fold owns what differs in an entry beyond the budget.
-func (w *treeWork) fold(e, f *entry) {
+// fold owns what differs in an entry beyond the budget; without heads, only its contents.
+func (w *treeWork) fold(e, f *entry, heads bool) {
 	g := &w.folded
 	if g.What == "" {
 		*g = Finding{What: WhatFolded, Where: "entries beyond the budget of nodes", A: e.path, B: f.path, More: -1}
 	}
 	g.More++
-	w.countBeyond()
+	g.Entries++
 	add := func(a, b Range) { g.Runs = append(g.Runs, Run{a, b}) }
-	if e.headSum != f.headSum || e.path != f.path {
+	if heads && (e.headSum != f.headSum || e.path != f.path) {
 		add(Range{e.start, e.head}, Range{f.start, f.head})
 	}
 	if !e.sameStored(f) {
 		add(Range{e.data(), e.size}, Range{f.data(), f.size})
 	}
-	if e.headSum != f.headSum || e.size != f.size {
+	if heads && (e.headSum != f.headSum || e.size != f.size) {
 		add(Range{e.data() + e.size, e.padding()}, Range{f.data() + f.size, f.padding()})
 	}
 }
 
 // countBeyond counts an entry that differs and has no node.
 func (w *treeWork) countBeyond() {
+	w.n.Beyond++
 	if w.kind == KindEntry {
 		w.c.total.Differing++
 	}
@@ -229,7 +230,6 @@ func (w *treeWork) foldHeader(e, f *entry) (bool, error) {
 	if err != nil || len(m.Children) > 0 || slices.ContainsFunc(m.Findings, func(g Finding) bool { return !g.Outer || g.What == WhatFolded }) {
 		return false, err
 	}
-	w.countBeyond()
 	for _, g := range m.Findings {
 		g.Outer, g.Entries = false, 1
 		i := slices.IndexFunc(w.heads, func(h Finding) bool { return h.What == g.What && h.Where == g.Where && h.Effect == g.Effect })
@@ -405,10 +405,11 @@ func (w *treeWork) alone(side Which, t *tree, e *entry) error {
 	if w.c.nodes++; w.c.nodes > maxNodes && !t.isFolder() {
 		none := entry{}
 		if side == A {
-			w.fold(e, &none)
+			w.fold(e, &none, true)
 		} else {
-			w.fold(&none, e)
+			w.fold(&none, e, true)
 		}
+		w.countBeyond()
 		return nil
 	}
 	meta, err := t.meta(e)
@@ -446,12 +447,17 @@ func (w *treeWork) pair(i, j int, e, f *entry) error {
 		return nil
 	}
 	if w.c.nodes++; w.c.nodes > maxNodes && !folder {
-		if equalData && e.path == f.path && len(w.heads) < 1000 { // kinds; some dozens in earnest
-			if done, err := w.foldHeader(e, f); done || err != nil {
+		w.countBeyond()
+		said := false
+		if e.path == f.path && len(w.heads) < 1000 { // kinds; some dozens in earnest
+			var err error
+			if said, err = w.foldHeader(e, f); err != nil {
 				return err
 			}
 		}
-		w.fold(e, f)
+		if !said || !equalData {
+			w.fold(e, f, !said)
+		}
 		return nil
 	}
 	m := &Node{Name: e.path, Kind: w.kind, Parent: w.n}

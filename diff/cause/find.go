@@ -196,6 +196,9 @@ func (s *search) index(root *diff.Node) {
 	})
 }
 
+// wholeArchive stands for a tar itself, in place of a path in it.
+const wholeArchive = "(archive)"
+
 func (s *search) file(n *diff.Node) *fileState {
 	name, layer := "", ""
 	for m := n; m != nil; m = m.Parent {
@@ -210,7 +213,11 @@ func (s *search) file(n *diff.Node) *fileState {
 	}
 	if name == "" {
 		name = "image"
-		if layer != "" {
+		switch layer {
+		case "":
+		case "archive": // a tar that is a side
+			name = wholeArchive
+		default:
 			name = "image " + layer
 		}
 	}
@@ -229,9 +236,11 @@ func (s *search) node(n *diff.Node) {
 		return
 	}
 	file := s.file(n)
+	if n.Kind == diff.KindLayer {
+		file.entries = n.Beyond
+	}
 	var rest []*diff.Finding
 	for _, f := range formatLast(n.Findings) {
-		file.entries = max(file.entries, f.Entries)
 		if s.handled[f] {
 			continue
 		}
@@ -649,6 +658,7 @@ func (s *search) settle(cmp *diff.Comparison) {
 			t.Explained += many
 		} else {
 			unexplained += s.unexplained(f)
+			t.Explained += f.explainedBeyond()
 		}
 		s.prove(f)
 		s.fold(f)
@@ -672,6 +682,18 @@ func (s *search) ending(f *fileState) {
 		s.claim(l.node, l.finding, claim{entry: "34-entry-kind", a: l.finding.A, b: l.finding.B, where: fieldLabel(l.finding), confidence: 1, fact: "zeros between or after the entries"})
 		return true
 	})
+}
+
+// explainedBeyond is how many of the entries without a node are explained although something is left: only what was folded is.
+func (f *fileState) explainedBeyond() int {
+	left := 0
+	for _, l := range f.left {
+		if l.finding.What != diff.WhatFolded {
+			return 0
+		}
+		left += l.finding.Entries
+	}
+	return max(0, f.entries-left)
 }
 
 func areaBytes(f *fileState) int64 {
@@ -719,7 +741,9 @@ func (s *search) unexplained(f *fileState) int64 {
 		u.Offset = first.finding.Runs[0].A.Offset
 	}
 	var a, b int64
+	outer := true // all of it lies in headers, which are not bytes of the file
 	for _, l := range f.left {
+		outer = outer && l.finding.Outer && l.node == f.node
 		for _, r := range l.finding.Runs {
 			a, b = a+r.A.Length, b+r.B.Length
 		}
@@ -733,6 +757,9 @@ func (s *search) unexplained(f *fileState) int64 {
 		if p := first.node.Part(w); p != nil { // what was unpacked is larger than its file
 			u.Of = max(u.Of, p.Size)
 		}
+	}
+	if outer {
+		u.Offset, u.Of = -1, 0
 	}
 	s.report.Unexplained = append(s.report.Unexplained, u)
 	return a + b

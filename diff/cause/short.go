@@ -12,11 +12,11 @@ import (
 // was found in them follows from that.
 func (s *search) cutShort(root *diff.Node) {
 	root.Walk(func(n *diff.Node) bool {
-		if n.Kind != diff.KindEntry {
+		if n.Kind != diff.KindEntry && n.Kind != diff.KindLayer {
 			return true
 		}
 		if !damaged(n) || !prefix(n) {
-			return false
+			return n.Kind == diff.KindLayer
 		}
 		c := claim{entry: "36-race", confidence: 0.8, where: "size", a: fmt.Sprintf("%d bytes", n.A.Size), b: fmt.Sprintf("%d bytes", n.B.Size), fact: "one side is the beginning of the other, and damaged",
 			why: "a file cut short looks like a step that did not wait for another, or that was stopped", confirm: "make -j1 in the step"}

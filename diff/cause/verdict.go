@@ -170,7 +170,7 @@ func (s *search) next() {
 // unexplainedPath is a file to look into: documents of the image have no path.
 func (s *search) unexplainedPath() string {
 	for _, u := range s.report.Unexplained {
-		if !strings.HasPrefix(u.Path, "image ") {
+		if !strings.HasPrefix(u.Path, "image ") && u.Path != wholeArchive {
 			return u.Path
 		}
 	}
