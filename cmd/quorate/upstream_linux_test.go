@@ -17,34 +17,48 @@ import (
 
 // TestUpstream builds programs of others twice in other surroundings
 // (testdata/upstream), and holds `quorate diff` to its word: when what it names is mended
-// as it says, two further builds are the same. Once of many times docopt's .pyc files did not
-// differ, so it is no part of `make real`.
+// as it says, two further builds are the same.
 func TestUpstream(t *testing.T) {
 	if os.Getenv("QUORATE_UPSTREAM") == "" {
 		t.Skip("builds programs of others in other surroundings, as root: make upstream")
 	}
-	recipes, err := filepath.Glob("../../testdata/upstream/*.sh")
-	if err != nil || len(recipes) < 4 { // lib.sh is one
-		t.Fatalf("%d recipes: %v", len(recipes), err)
-	}
-	dir := t.TempDir()
-	quorate := filepath.Join(dir, "quorate")
-	must(t, tool(t, "go"), "build", "-o", quorate, ".")
-	for _, recipe := range recipes {
-		if name := strings.TrimSuffix(filepath.Base(recipe), ".sh"); name != "lib" {
-			t.Run(name, func(t *testing.T) { rebuildUpstream(t, quorate, recipe) })
-		}
-	}
+	rebuildAll(t, "", 9)
 }
 
-func rebuildUpstream(t *testing.T, quorate, recipe string) {
-	text, err := os.ReadFile(recipe)
+// TestRealUpstream is TestUpstream of the programs that take a second or two to build.
+func TestRealUpstream(t *testing.T) {
+	real(t)
+	rebuildAll(t, "\ncheap=yes\n", 3)
+}
+
+// rebuildAll rebuilds with all recipes that have this text in them.
+func rebuildAll(t *testing.T, mark string, least int) {
+	recipes, err := filepath.Glob("../../testdata/upstream/*.sh")
 	if err != nil {
 		t.Fatal(err)
 	}
+	quorate := filepath.Join(t.TempDir(), "quorate")
+	must(t, tool(t, "go"), "build", "-o", quorate, ".")
+	done := 0
+	for _, recipe := range recipes {
+		text, err := os.ReadFile(recipe)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name := strings.TrimSuffix(filepath.Base(recipe), ".sh"); name != "lib" && strings.Contains(string(text), mark) {
+			done++
+			t.Run(name, func(t *testing.T) { rebuildUpstream(t, quorate, recipe, string(text)) })
+		}
+	}
+	if done < least {
+		t.Errorf("%d programs, expected at least %d", done, least)
+	}
+}
+
+func rebuildUpstream(t *testing.T, quorate, recipe, text string) {
 	u := &upstream{recipe: recipe, dir: t.TempDir()}
-	u.sources = fetchUpstream(t, string(text))
-	expects := strings.Fields(regexp.MustCompile(`(?m)^expects="(.*)"$`).FindStringSubmatch(string(text))[1])
+	u.sources = fetchUpstream(t, text)
+	expects := strings.Fields(regexp.MustCompile(`(?m)^expects="(.*)"$`).FindStringSubmatch(text)[1])
 	r := u.compare(t, quorate, nil)
 	if r == nil {
 		t.Fatal("both builds are the same, so that there is nothing to name")

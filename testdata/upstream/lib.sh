@@ -4,8 +4,10 @@ set -euo pipefail
 recipe=$1 side=$2 out=$3 sources=$4 mends=${5:-}
 mended() { [[ " $mends " == *" $1 "* ]]; }
 
+# Both folders lie below one that every system has and nobody removes: a mount goes away, from every
+# namespace, with the folder that it is on.
 if [ "$side" = a ]; then
-	where=/tmp/build-1x7 host=amsterdam zone=UTC locale=C.UTF-8 mask=022 clock='2026-01-01 08:00:00' cpus=0 who=root
+	where=/mnt/build-1x7 host=amsterdam zone=UTC locale=C.UTF-8 mask=022 clock='2026-01-01 08:00:00' cpus=0 who=root
 else
 	# Another file system, which lists folders in another order, and a deeper folder.
 	where=/srv/reproducible/q9kk2 host=oslo-builder zone=Asia/Kolkata locale=C mask=002 clock='2026-02-03 04:05:06' cpus=0-$(($(nproc) - 1)) who=games
@@ -13,13 +15,14 @@ fi
 if [ -z "${INSIDE:-}" ]; then # not there yet
 	own=$(mktemp -d /var/tmp/upstream-XXXXXX) # so that several may build at once in one folder
 	trap 'rm -rf "$own"' EXIT
-	env -i INSIDE=1 PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/go/bin HOME="$where" USER=$who LOGNAME=$who TZ=$zone LC_ALL=$locale \
+	go=$(PATH=$PATH:/usr/local/go/bin command -v go)
+	env -i INSIDE=1 PATH=/usr/sbin:/usr/bin:/sbin:/bin:"${go%/*}" HOME="$where" USER=$who LOGNAME=$who TZ=$zone LC_ALL=$locale \
 		unshare --uts --mount sh -euc 'hostname '$host'
 			case $0 in
-			/srv/*) mount -t tmpfs tmpfs /srv; mkdir -p "$0" ;;
-			*) mkdir -p "$0"; mount --bind '$own' "$0" ;;
+			/srv/*) mount -t tmpfs tmpfs /srv ;;
+			/mnt/*) mount --bind '$own' /mnt ;;
 			esac
-			chown '$who': "$0"; exec "$@"' "$where" \
+			mkdir -p "$0"; chown '$who': "$0"; exec "$@"' "$where" \
 		taskset -c $cpus setpriv --reuid=$who --regid=$who --clear-groups \
 		faketime -f "@$clock" bash "$0" "$recipe" "$side" - "$sources" "$mends" >"$out"
 	exit
@@ -34,7 +37,7 @@ mended 16-locale && export LC_ALL=C.UTF-8
 mended 1-build-time && export SOURCE_DATE_EPOCH=1767225600
 mended 10-zip-header && export SOURCE_DATE_EPOCH=1767225600 # wheels read it
 mended 29-docs && export SOURCE_DATE_EPOCH=1767225600 FORCE_SOURCE_DATE=1
-mended 3-build-path && CFLAGS+=" -ffile-prefix-map=$where=."
+mended 3-build-path && CFLAGS+=" -ffile-prefix-map=$where=." && export GOFLAGS=-trimpath
 
 jobs=-j$(nproc)
 root=$where/root
@@ -43,6 +46,9 @@ cd "$where/src"
 
 . "$recipe"
 unpack
+# As in a checkout of that day. It cannot be left to faketime: what some programs (Python) see is the file
+# system's own time, and two builds may fall into one second of that.
+find . -exec touch -h -d "$clock" {} +
 { build; } >"$where/log" 2>&1 || { tail -n 30 "$where/log" >&2; exit 1; }
 
 flags=()
