@@ -359,6 +359,8 @@ func (c *comparer) anatomies(n *Node, a, b source, x, y *anatomy) error {
 	defer func() { c.moves = outer }()
 	p := pair(len(x.groups), len(y.groups), func(i int) string { return x.groups[i].key }, func(j int) string { return y.groups[j].key })
 	c.renames(a, b, x, y, &p)
+	c.names.members(x, KindMember)
+	c.names.members(y, KindMember)
 	members := map[string]*Node{}
 	var order []*Node
 	node := func(g, h *group) *Node {

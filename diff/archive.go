@@ -18,6 +18,7 @@ func (c *comparer) archives(n *Node, a, b *blob) error {
 	n.A.Size, n.B.Size = x.list.size, y.list.size
 	pa, pb := packerOf(a.src.head(headSize)), packerOf(b.src.head(headSize))
 	if x.list.sum == y.list.sum && x.list.size == y.list.size {
+		c.names.tree(x.list, func(int) bool { return false })
 		if c.looseForm {
 			return nil
 		}

@@ -38,6 +38,7 @@ type comparer struct {
 	found     int
 	nodes     int // entries that became nodes
 	total     Totals
+	names     names // of all entries and members, differing or not
 }
 
 // stopped returns ErrStopped when nobody waits any longer.

@@ -34,6 +34,7 @@
 //	sparse.go    files that a tar stores without their holes: what they hold all the same
 //	sum.go       hashes of contents, block by block, holes unread
 //	tree.go      two lists of entries; renamed ones are found by content and by likeness (alike.go)
+//	names.go     what files there are, differing or not, for those who ask what a text lists
 //	contents.go  two files, by their format
 //	anatomy.go   formats say only where their parts lie; pairing, order and the account are done here for all
 //	format.go    the list of formats; one file for each: gzip … squashfs
@@ -43,7 +44,7 @@
 //
 // A differing pair of layers is read twice: once for hashes, and once more to
 // bring the files that differ into a scratch file, where they can be read anywhere.
-// Equal digests are not even opened. Memory is some 200 bytes for an entry and some
+// Equal digests are not even opened. Memory is some 250 bytes for an entry and some
 // 60 MiB for the pair of files at hand; it does not grow with the size of a layer.
 //
 // The package stands alone: it imports no other folder of Quorate, so that it
@@ -314,7 +315,7 @@ func (c *comparer) finish(root *Node) *Comparison {
 		return true
 	})
 	t.Files = max(t.Files, t.Differing)
-	return &Comparison{Root: root, Total: *t}
+	return &Comparison{Root: root, Total: *t, names: &c.names}
 }
 
 func lengths(runs []Run) (n int64) {

@@ -439,6 +439,7 @@ func (c *comparer) layers(n *Node, a, b *images, x, y *image) error {
 		} else {
 			r := &right[j]
 			if l.digest != "" && l.digest == r.digest {
+				c.names.later = append(c.names.later, l.src)
 				continue
 			}
 			m.B = &Part{Offset: -1, Digest: r.digest}

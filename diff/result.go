@@ -61,6 +61,7 @@ type Comparison struct {
 	B     int    `json:"b"`
 	Root  *Node  `json:"root"`
 	Total Totals `json:"total"`
+	names *names
 }
 
 // Totals sums a comparison up.

@@ -172,6 +172,8 @@ func (c *comparer) trees(n *Node, x, y *tree, kind Kind) error {
 	if err := w.contents(); err != nil {
 		return err
 	}
+	c.names.tree(x.list, func(int) bool { return false })
+	c.names.tree(y.list, func(j int) bool { i := w.p.b[j]; return i >= 0 && ea[i].path == eb[j].path })
 	w.p.order()
 	return w.say()
 }

@@ -22,7 +22,8 @@
 //	fields.go    findings that are fields: a gzip time, a mode, an owner, a build-id
 //	whiteout.go  deletions in a layer, in two forms
 //	short.go     files that are cut short
-//	whole.go     two whole texts: permuted lines, permuted keys, half a file
+//	whole.go     two whole texts: permuted keys, keys made anew, half a file
+//	order.go     permuted lines: by a locale's rules, lists and joined contents of files, or a hash
 //	line.go      two lines: known values, dates, random names, numbers
 //	binary.go    two stretches of bytes: times, pointers, random bytes
 //	elf.go       programs as wholes: strings, symbols, attributes of debug information

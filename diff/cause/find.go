@@ -129,6 +129,7 @@ func label(sides []SideReport) {
 
 func (s *search) compare(cmp *diff.Comparison) {
 	s.pair = newPair(s.facts(cmp.A), s.facts(cmp.B))
+	s.pair.held = cmp
 	s.pair.learn(cmp.Root)
 	s.sideNo = [2]int{cmp.A, cmp.B}
 	s.files = map[string]*fileState{}
@@ -546,7 +547,7 @@ func (s *search) hunk(n *diff.Node, f *diff.Finding) ([]claim, bool) {
 	if list, ok := s.pair.lines(a, b, f.Line[0]); ok {
 		return list, true
 	}
-	if c, ok := sameLines(a, b); ok {
+	if c, ok := s.pair.sameLines(a, b); ok {
 		c.where = fmt.Sprintf("line %d", f.Line[0])
 		return []claim{c}, true
 	}

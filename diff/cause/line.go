@@ -32,6 +32,7 @@ type pair struct {
 	known   []canary
 	digests map[string]string   // hex digest of a differing file's bytes → its path, both sides
 	changed map[string]bool     // base names of differing files
+	held    holder              // what files the sides hold; nil when that is not known
 	written map[*diff.Node]bool // who wrote it is a generator of documents
 }
 
@@ -388,6 +389,9 @@ func (p *pair) block(a, b, lineA, lineB string) ([]claim, bool) {
 	if permutedWords(a, b) {
 		c.entry, c.confidence = "7-hash-order", 1
 		c.fact = "the same words in another order"
+		if p.areFiles(movedWords(a, b)) {
+			c.entry, c.fact = "6-file-order", "the same names in another order; "+inTree
+		}
 		return []claim{c}, true
 	}
 	if at := strings.Index(lineA, a); at >= 0 && a != "" && b != "" && versions.MatchString(lineA[:at]) && dotted(a) && dotted(b) {
@@ -604,16 +608,17 @@ func random(a, b string) (claim, bool) {
 // permutedWords reports whether both texts are the same words, at least three,
 // in another order, separators aside.
 func permutedWords(a, b string) bool {
-	split := func(s string) []string {
-		return strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(" \t\n,;|:{}[]()", r) })
-	}
-	x, y := split(a), split(b)
+	x, y := words(a), words(b)
 	if len(x) != len(y) || len(x) < 3 || slices.Equal(x, y) {
 		return false
 	}
 	slices.Sort(x)
 	slices.Sort(y)
 	return slices.Equal(x, y)
+}
+
+func words(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(" \t\n,;|:{}[]()", r) })
 }
 
 // paths judges two texts that differ only in a folder: "/tmp/a/src/x.c" and "/tmp/b/src/x.c".

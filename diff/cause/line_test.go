@@ -167,6 +167,8 @@ func FuzzLine(f *testing.F) {
 			}
 		}
 		p.whole("x", []byte(a), []byte(b))
+		p.held = heldPaths{"": true}
+		p.whole("x", []byte(a), []byte(b))
 	})
 }
 

@@ -109,6 +109,7 @@ func command(name, flags string) func(string) string {
 var (
 	dateNow = regexp.MustCompile(`(^|[\s;&|(` + "`" + `])date(\s|$|\)|` + "`" + `)`)
 	dateSet = regexp.MustCompile(`\bdate\b[^|;&]*\s(?:-d|--date|-r|--reference)`)
+	findCat = regexp.MustCompile(`^(.*\bfind\s[^|>]*?)\s+-exec\s+cat\s+'?\{\}'?\s*(?:\+|\\;)(\s*>.*)$`)
 	findTo  = regexp.MustCompile(`^(.*\bfind\s[^|>]*[^|>\s])(\s*>.*)$`)
 )
 
@@ -124,7 +125,24 @@ func sortedFind(line string) string {
 	if strings.Contains(line, "sort") {
 		return line
 	}
+	if m := findCat.FindStringSubmatch(line); m != nil { // contents, whose lines must stay
+		return m[1] + " -print0 | LC_ALL=C sort -z | xargs -0 cat" + m[2]
+	}
 	return findTo.ReplaceAllString(line, "$1 | LC_ALL=C sort$2")
+}
+
+var lsUnsorted = regexp.MustCompile(`(^|[\s;&|(])ls((?:\s+-[A-Za-z0-9]+)*?)\s+-([A-Za-z0-9]*)[Uf]([A-Za-z0-9]*)`)
+
+// sortedLs takes from ls what tells it not to sort.
+func sortedLs(line string) string {
+	return lsUnsorted.ReplaceAllStringFunc(line, func(s string) string {
+		m := lsUnsorted.FindStringSubmatch(s)
+		flags := m[2]
+		if m[3]+m[4] != "" {
+			flags += " -" + m[3] + m[4]
+		}
+		return m[1] + "LC_ALL=C ls" + flags
+	})
 }
 
 func mendInputs(_ *mender, k *Cause) {
@@ -154,6 +172,9 @@ func mendBuildPath(m *mender, k *Cause) {
 	m.sources(k, func(s *step, _, _ string) {
 		k.say("steps.%s.env.CFLAGS: -ffile-prefix-map=$PWD=.", s.name)
 	})
+	if slices.ContainsFunc(k.Evidence, func(e Evidence) bool { return strings.HasPrefix(e.Where, "line ") }) {
+		k.say("in text: leave the folder out ($PWD, a prefix within it instead of DESTDIR), or the file when it is only a note of the installation (.packlist)")
+	}
 	k.say("env.CFLAGS: -ffile-prefix-map=$PWD=.   # gcc, clang; Go: -trimpath; Rust: --remap-path-prefix; or build in one constant folder")
 }
 
@@ -182,6 +203,16 @@ func mendHashOrder(m *mender, k *Cause) {
 func mendFileOrder(m *mender, k *Cause) {
 	m.rewrite(k, sortedFind)
 	m.rewrite(k, command("tar", "--sort=name"))
+	m.rewrite(k, sortedLs)
+	facts := func(fact string) bool {
+		return slices.ContainsFunc(k.Evidence, func(e Evidence) bool { return strings.HasPrefix(e.Fact, fact) })
+	}
+	if facts(factSections) {
+		k.say("LC_ALL=C ls -R   # it sorts, unless -U or -f tell it not to; TeX: make ls-R anew in the last step, from sorted names")
+	}
+	if facts(factJoined) {
+		k.say("join sorted files: find conf.d -type f -print0 | LC_ALL=C sort -z | xargs -0 cat")
+	}
 	k.say("sort the names: find … | LC_ALL=C sort; tar --sort=name; $(sort $(wildcard …)); sorted(os.listdir(…))")
 }
 

@@ -3,6 +3,7 @@ package cause
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,11 +12,22 @@ import (
 // whole judges two texts as wholes, where that says more than their lines do:
 // permuted lines, permuted keys, keys and certificates, half a file.
 func (p *pair) whole(name string, a, b []byte) ([]claim, bool) {
-	if list, ok := sameLines(a, b); ok {
-		return []claim{list}, true
+	lines, permuted := p.sameLines(a, b)
+	if permuted && lines.entry == "16-locale" {
+		return []claim{lines}, true
 	}
-	if sameJSON(a, b) {
-		return []claim{{entry: "7-hash-order", confidence: 1, fact: "the same keys and values in another order", a: clip(firstDiff(a, b)), b: clip(firstDiff(b, a))}}, true
+	if keys, lists, ok := sameJSON(a, b); ok {
+		c := claim{entry: "7-hash-order", confidence: 1, fact: "the same keys and values in another order", a: clip(firstDiff(a, b)), b: clip(firstDiff(b, a))}
+		if !keys && p.areFiles(lists) {
+			c.entry, c.fact = "6-file-order", "lists of the same names in another order; "+inTree
+		}
+		return []claim{c}, true
+	}
+	if permuted {
+		return []claim{lines}, true
+	}
+	if list, ok := p.listing(splitLines(a), splitLines(b)); ok {
+		return list, true
 	}
 	if pem.Match(a) && pem.Match(b) && !bytes.Equal(a, b) {
 		return []claim{{entry: "22-random", confidence: 0.9, fact: "keys or certificates", a: "a key or certificate", b: "another",
@@ -31,88 +43,79 @@ func splitLines(b []byte) []string {
 	return strings.Split(s, "\n")
 }
 
-var (
-	fileLine = regexp.MustCompile(`^(?:[0-9a-f]{32,128}  ?\*?)?[^\s=:]*(?:/|\.[A-Za-z0-9]{1,8}$|\.so\.)[^\s=]*$|^[^\s=:]+$`)
-	pathLine = regexp.MustCompile(`/|\.[A-Za-z0-9]{1,8}$`)
-	keyLine  = regexp.MustCompile(`^\s*["']?[\w.-]+["']?\s*[=:]`)
-)
-
-// sameLines judges two texts of equal lines in another order.
-func sameLines(a, b []byte) (claim, bool) {
-	x, y := splitLines(a), splitLines(b)
-	if len(x) != len(y) || len(x) < 2 || slices.Equal(x, y) {
-		return claim{}, false
-	}
-	sx, sy := slices.Sorted(slices.Values(x)), slices.Sorted(slices.Values(y))
-	if !slices.Equal(sx, sy) {
-		return claim{}, false
-	}
-	c := claim{confidence: 1, a: firstLines(x, y), b: firstLines(y, x)}
-	files, paths, keys := 0, 0, 0
-	for _, l := range x {
-		switch {
-		case keyLine.MatchString(l):
-			keys++
-		case fileLine.MatchString(l):
-			files++
-			if pathLine.MatchString(l) {
-				paths++
-			}
-		}
-	}
-	byLocale := slices.Equal(x, sx) && slices.IsSortedFunc(y, collate) || slices.Equal(y, sx) && slices.IsSortedFunc(x, collate)
-	switch {
-	case byLocale:
-		c.entry, c.fact = "16-locale", "the same lines, sorted by bytes on one side and by a locale's rules on the other"
-	case files*10 >= len(x)*9 && paths*2 >= len(x):
-		c.entry, c.fact = "6-file-order", "the same names in another order"
-		if !slices.Equal(x, sx) && !slices.Equal(y, sx) {
-			c.fact += ", sorted on neither side"
-		}
-	case keys*10 >= len(x)*9:
-		c.entry, c.fact = "7-hash-order", "the same keys and values in another order"
-	default:
-		c.entry, c.fact, c.confidence = "7-hash-order", "the same lines in another order", 0.7
-		c.why = "the lines are no names of files, so a hash or set is likelier than the file system; jobs run in parallel could do it too"
-		c.confirm = "run the step twice on one host with one CPU"
-	}
-	return c, true
-}
-
-// collate compares as locales do in the first place: letters without case,
-// punctuation not at all, lower case first among equals.
-func collate(a, b string) int {
-	strip := func(s string) string {
-		return strings.Map(func(r rune) rune {
-			if r < 0x80 && !word(byte(r)) {
-				return -1
-			}
-			return r
-		}, strings.ToLower(s))
-	}
-	return strings.Compare(strip(a), strip(b))
-}
-
-func firstLines(x, y []string) string {
-	for i := range x {
-		if x[i] != y[i] {
-			return clip(strings.Join(x[i:min(i+3, len(x))], " ⏎ "))
-		}
-	}
-	return ""
-}
-
 // maxJSON bounds the texts that are parsed twice to compare their meaning.
 const maxJSON = 2 << 20
 
-func sameJSON(a, b []byte) bool {
+// sameJSON reports whether two documents say the same, keys and lists of strings in any order; whether keys are in
+// another order, and which strings of lists are.
+func sameJSON(a, b []byte) (keys bool, lists []string, ok bool) {
 	trim := bytes.TrimSpace(a)
 	if len(a) > maxJSON || len(b) > maxJSON || len(trim) == 0 || trim[0] != '{' && trim[0] != '[' || nested(a) || nested(b) {
-		return false
+		return false, nil, false
 	}
-	x, ok1 := canonical(a)
-	y, ok2 := canonical(b)
-	return ok1 && ok2 && bytes.Equal(x, y)
+	x, ok1 := decoded(a)
+	y, ok2 := decoded(b)
+	if !ok1 || !ok2 {
+		return false, nil, false
+	}
+	lists = movedStrings(x, y)
+	u, err1 := json.Marshal(sortSets(x)) // objects come sorted by key
+	v, err2 := json.Marshal(sortSets(y))
+	return !slices.Equal(keysIn(a), keysIn(b)), lists, err1 == nil && err2 == nil && bytes.Equal(u, v)
+}
+
+// movedStrings are strings in lists of x that stand at another place in the same list of y.
+func movedStrings(x, y any) (out []string) {
+	switch x := x.(type) {
+	case map[string]any:
+		if y, ok := y.(map[string]any); ok {
+			for _, k := range slices.Sorted(maps.Keys(x)) {
+				out = append(out, movedStrings(x[k], y[k])...)
+			}
+		}
+	case []any:
+		y, ok := y.([]any)
+		for i := range x {
+			if !ok || i >= len(y) {
+				break
+			}
+			if s, ok := x[i].(string); ok && x[i] != y[i] {
+				out = append(out, s)
+			}
+			out = append(out, movedStrings(x[i], y[i])...)
+		}
+	}
+	return out
+}
+
+// keysIn are the keys of a document, as they stand.
+func keysIn(b []byte) (out []string) {
+	d := json.NewDecoder(bytes.NewReader(b))
+	type open struct{ object, value bool } // value: a key was read, what it stands for comes next
+	var stack []open
+	for {
+		t, err := d.Token()
+		if err != nil {
+			return out
+		}
+		switch t {
+		case json.Delim('{'), json.Delim('['):
+			stack = append(stack, open{object: t == json.Delim('{')})
+			continue
+		case json.Delim('}'), json.Delim(']'):
+			stack = stack[:len(stack)-1]
+		}
+		if len(stack) == 0 {
+			continue
+		}
+		top := &stack[len(stack)-1]
+		if key, ok := t.(string); ok && top.object && !top.value {
+			out = append(out, key)
+			top.value = true
+			continue
+		}
+		top.value = false
+	}
 }
 
 // maxDepth of JSON: no configuration is deeper, and each level costs a stack frame.
@@ -133,15 +136,12 @@ func nested(b []byte) bool {
 	return false
 }
 
-func canonical(b []byte) ([]byte, bool) {
+func decoded(b []byte) (any, bool) {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber()
 	var v any
-	if d.Decode(&v) != nil {
-		return nil, false
-	}
-	out, err := json.Marshal(sortSets(v)) // objects come sorted by key
-	return out, err == nil
+	err := d.Decode(&v)
+	return v, err == nil
 }
 
 // sortSets sorts lists of plain strings, which sets become.
