@@ -236,7 +236,7 @@ func (l *packageLock) pins(platforms []definition.Platform) ([]lockfile.Pin, []i
 		lockfile.Pin
 		line int
 	}
-	by := l.needers()
+	by := l.needers(platforms)
 	registry := l.registry()
 	byPlace := map[[2]string]pinned{} // path and platform
 	for _, where := range slices.Sorted(maps.Keys(l.packages)) {

@@ -163,6 +163,36 @@ func TestPins(t *testing.T) {
 	}
 }
 
+// What needs a package is named as it is locked itself: not by an alias, and not
+// when it is left out on the platforms that are asked for.
+func TestPinsOfNeeders(t *testing.T) {
+	text := lockText(root,
+		strings.Replace(plain("alias", "3.0.0", `, "name": "real", "dependencies": {"deep": "1"}`), integrity("alias", "3.0.0"), integrity("real", "3.0.0"), 1),
+		plain("deep", "1.0.0", ""),
+		plain("fsevents", "1.2.13", `, "os": ["darwin"], "optional": true, "dependencies": {"nan": "2", "bindings": "1"}`),
+		plain("nan", "2.0.0", `, "optional": true`),
+		plain("bindings", "1.5.0", `, "optional": true`),
+		plain("left", "1.2.3", `, "dependencies": {"bindings": "1"}`),
+		`"node_modules/left/node_modules/bundled": {"version": "9.0.0", "inBundle": true, "dependencies": {"last": "1"}}`,
+		plain("last", "1.0.0", ""),
+	)
+	l, err := parse(FileName, []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pins, _, err := l.pins(platforms)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, p := range pins {
+		got = append(got, p.Name+" by "+p.By)
+	}
+	if want := []string{"bindings by left", "deep by real", "last by ", "left by requested", "nan by ", "real by "}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestPlaces(t *testing.T) {
 	c := &Config{Registries: Registries{"": "https://mirror.example/", "@corp": "https://corp.example/npm/"}}
 	for _, test := range []struct{ summary, name, path, url, want string }{

@@ -2,6 +2,7 @@ package npm
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"path"
@@ -219,13 +220,17 @@ func allows(list words, value string) bool {
 }
 
 // needers says of each place which package brought it there: ByRequest for
-// what the project or a workspace asks for, else the first by name.
-func (l *packageLock) needers() map[string]string {
+// what the project or a workspace asks for, else the first by name. What is for
+// none of the platforms needs nothing here.
+func (l *packageLock) needers(platforms []definition.Platform) map[string]string {
 	by := map[string]string{}
 	for from, e := range l.packages {
 		needer := lockfile.ByRequest
 		if i := strings.LastIndex(from, "node_modules/"); i >= 0 {
-			needer = from[i+len("node_modules/"):]
+			if !e.brought(from) || len(e.platforms(platforms)) == 0 {
+				continue
+			}
+			needer = cmp.Or(e.Name, from[i+len("node_modules/"):])
 		}
 		for _, list := range []map[string]string{e.Dependencies, e.DevDependencies, e.OptionalDependencies, e.PeerDependencies} {
 			for name := range list {
