@@ -204,6 +204,18 @@ func (o *oneOpen) close() {
 	}
 }
 
+func (o *oneOpen) file(path string) (*os.File, error) {
+	if o.f == nil || o.path != path {
+		o.close()
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		o.path, o.f = path, f
+	}
+	return o.f, nil
+}
+
 // lazyFile is a file that is opened when it is read.
 type lazyFile struct {
 	path string
@@ -211,15 +223,11 @@ type lazyFile struct {
 }
 
 func (l lazyFile) ReadAt(p []byte, off int64) (int, error) {
-	if l.open.f == nil || l.open.path != l.path {
-		l.open.close()
-		f, err := os.Open(l.path)
-		if err != nil {
-			return 0, err
-		}
-		l.open.path, l.open.f = l.path, f
+	f, err := l.open.file(l.path)
+	if err != nil {
+		return 0, err
 	}
-	return l.open.f.ReadAt(p, off)
+	return f.ReadAt(p, off)
 }
 
 func (b *build) isUnpacked(name string) bool {
@@ -313,18 +321,27 @@ func respool(dir, stream string, entries []archive.Entry) error {
 }
 
 // spool writes sorted entries as a spooled tree, and removes the stream that
-// some of their contents stood in.
+// some of their contents stood in. Contents are those of blobs that were just
+// checked, or were hashed as they were made, and whoever reads the spooled tree
+// holds them against their digests; so the kernel may copy them here, unseen.
 func spool(dir, stream string, sorted []tree.Entry) error {
 	data, err := os.Create(filepath.Join(dir, spoolData))
 	if err != nil {
 		return err
 	}
 	defer data.Close()
+	var from oneOpen
+	defer from.close()
 	for _, e := range sorted {
 		if e.Content == nil {
 			continue
 		}
-		if err := copyContent(data, e); err != nil {
+		if s, ok := e.Content.(tree.Section); ok {
+			err = copySection(data, s, &from)
+		} else {
+			err = copyContent(data, e)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -332,6 +349,23 @@ func spool(dir, stream string, sorted []tree.Entry) error {
 		return err
 	}
 	return os.Remove(stream)
+}
+
+// copySection copies a range of a file. Both ends are files to io.Copy, for
+// which it asks copy_file_range(2).
+func copySection(w *os.File, s tree.Section, from *oneOpen) error {
+	f, err := from.file(s.File)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Seek(s.Offset, io.SeekStart); err != nil {
+		return err
+	}
+	n, err := io.Copy(w, io.LimitReader(f, s.Size))
+	if err == nil && n != s.Size {
+		err = fmt.Errorf("%q: %w", s.File, io.ErrUnexpectedEOF)
+	}
+	return err
 }
 
 func copyContent(w io.Writer, e tree.Entry) error {
