@@ -21,6 +21,18 @@ type Explanation struct {
 	Text        []byte            // the first screen, for a terminal
 	Files       map[string][]byte // further files of the results folder, by slash-separated path
 	Notes       []Note            // the causes, for whoever shows them beside the definition
+	First       *FirstStep        // nil when it is not known
+}
+
+// FirstStep is the first step whose output differs.
+type FirstStep struct {
+	Name     string   `json:"name"`
+	Platform string   `json:"platform,omitempty"` // where the images have several
+	Number   int      `json:"number"`             // from 1
+	Of       int      `json:"of"`
+	Differ   int      `json:"differ,omitempty"`  // paths of what it left that differ
+	Paths    []string `json:"paths,omitempty"`   // the first of them; report.json says more
+	Unknown  string   `json:"unknown,omitempty"` // why no path is known
 }
 
 // Note is one cause of a difference, in a line.
@@ -56,7 +68,7 @@ func (r *run) explain(ctx context.Context, out *Outcome) (bool, error) {
 		out.Warnings = append(out.Warnings, fmt.Sprintf("cannot explain what differs: %v", err))
 		return false, nil
 	}
-	out.Differences, out.Explanation, out.Notes = e.Differences, e.Text, e.Notes
+	out.Differences, out.Explanation, out.Notes, out.First = e.Differences, e.Text, e.Notes, e.First
 	for name, b := range e.Files {
 		if err := r.results.write(name, b); err != nil {
 			return false, err

@@ -24,7 +24,8 @@ func TestExplain(t *testing.T) {
 			}
 		}
 		return &Explanation{
-			Text: []byte("because\n"), Files: map[string][]byte{"report.html": []byte("page")},
+			First: &FirstStep{Name: "make", Number: 2, Of: 3, Differ: 1, Paths: []string{"token"}},
+			Text:  []byte("because\n"), Files: map[string][]byte{"report.html": []byte("page")},
 			Differences: []Differences{{A: built[0].Rebuilder, B: built[1].Rebuilder, Paths: []string{"x"}, Text: []byte("x differs")}},
 		}, nil
 	}
@@ -35,7 +36,15 @@ func TestExplain(t *testing.T) {
 	if slices.Sort(asked); len(asked) < 2 || string(out.Explanation) != "because\n" || len(out.Differences) != 1 {
 		t.Errorf("asked of %q, got %q, %+v", asked, out.Explanation, out.Differences)
 	}
-	for name, want := range map[string]string{"report.html": "page", "differences.txt": "x differs"} {
+	for name, want := range map[string]string{"report.html": "page", "differences.txt": "x differs", "verdict.json": `"firstStep": {
+    "name": "make",
+    "number": 2,
+    "of": 3,
+    "differ": 1,
+    "paths": [
+      "token"
+    ]
+  },`} {
 		if b, err := os.ReadFile(filepath.Join(out.Results, name)); err != nil || !strings.Contains(string(b), want) {
 			t.Errorf("%s is %q, %v", name, b, err)
 		}

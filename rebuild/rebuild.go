@@ -146,10 +146,11 @@ type Outcome struct {
 	Nonce       string
 	Attempts    map[string][]Attempt // by rebuilder
 	Differences []Differences
-	Explanation []byte   // on disagreement: the first screen of what Options.Explain says; nil for none
-	Notes       []Note   // on disagreement: its causes, of Options.Explain
-	Warnings    []string // what could not be done and changes no verdict
-	Results     string   // the folder
+	Explanation []byte     // on disagreement: the first screen of what Options.Explain says; nil for none
+	Notes       []Note     // on disagreement: its causes, of Options.Explain
+	First       *FirstStep // on disagreement: of Options.Explain; nil when it is not known
+	Warnings    []string   // what could not be done and changes no verdict
+	Results     string     // the folder
 }
 
 // Bundle is the path of the signed bundle, "" without agreement.

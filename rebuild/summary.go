@@ -15,6 +15,7 @@ type Summary struct {
 	Subjects    []SubjectSummary    `json:"subjects,omitempty"` // agreed on
 	Rebuilders  []RebuilderSummary  `json:"rebuilders"`         // every one of the policy, sorted by name
 	Reasons     []string            `json:"reasons,omitempty"`
+	FirstStep   *FirstStep          `json:"firstStep,omitempty"` // whose output differs
 	Differences []DifferenceSummary `json:"differences,omitempty"`
 	Operators   int                 `json:"independentOperators,omitempty"` // behind the agreement
 	Warnings    []string            `json:"warnings,omitempty"`
@@ -54,7 +55,7 @@ type DifferenceSummary struct {
 
 // Summary returns the outcome for programs.
 func (o *Outcome) Summary() Summary {
-	s := Summary{Decision: string(o.Verdict.Decision), Nonce: o.Nonce, Reasons: o.Verdict.Reasons, Warnings: o.Warnings, Results: o.Results, Bundle: o.Bundle(), Refusal: o.Refusal()}
+	s := Summary{Decision: string(o.Verdict.Decision), Nonce: o.Nonce, Reasons: o.Verdict.Reasons, FirstStep: o.First, Warnings: o.Warnings, Results: o.Results, Bundle: o.Bundle(), Refusal: o.Refusal()}
 	if o.Agreement != nil {
 		s.Subjects = subjects(o.Agreement.Subjects())
 		s.Operators = o.Agreement.IndependentOperators()

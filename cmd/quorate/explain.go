@@ -61,7 +61,7 @@ func explainer(p *project, command func([]rebuild.Built) string) func(context.Co
 		found := cause.Find(res, c)
 		e, err := explanation(res, found)
 		if err == nil {
-			e.Notes = notesOf(found, p.DefinitionBytes)
+			e.Notes, e.First = notesOf(found, p.DefinitionBytes), firstStepOf(found)
 		}
 		return e, err
 	}
@@ -127,7 +127,7 @@ func stepNames(d *definition.Definition) []string {
 // order, then the maintainer scripts, which run beside them. A report sorts them by name, so that of two
 // of one name (a step may be called "scripts", too) nobody knows which is which.
 func stepsInOrder(r *agreement.Report, names []string) []agreement.StepDigest {
-	if len(names) > 0 && !slices.Contains(names, builder.ScriptsStep) {
+	if !slices.Contains(names, builder.ScriptsStep) {
 		names = append(slices.Clone(names), builder.ScriptsStep)
 	}
 	platforms := map[string]bool{}
@@ -149,6 +149,25 @@ func stepsInOrder(r *agreement.Report, names []string) []agreement.StepDigest {
 		}
 	}
 	return all
+}
+
+// summaryPaths is how many paths of the first step a summary names: report.json has them all.
+const summaryPaths = 100
+
+// firstStepOf is the first step that differs in short, with what the first pair that differs there has.
+func firstStepOf(found *cause.Report) *rebuild.FirstStep {
+	f := found.First
+	if f == nil {
+		return nil
+	}
+	first := &rebuild.FirstStep{Name: f.Name, Platform: f.Platform, Number: f.Number, Of: f.Of}
+	if len(f.Pairs) > 0 {
+		first.Differ, first.Unknown = f.Pairs[0].Differ, f.Pairs[0].Unknown
+		for _, p := range f.Pairs[0].Paths[:min(summaryPaths, len(f.Pairs[0].Paths))] {
+			first.Paths = append(first.Paths, p.Path)
+		}
+	}
+	return first
 }
 
 // stepsLeft is what one side's steps left: by digest, and where their lists are kept.

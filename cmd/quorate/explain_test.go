@@ -45,6 +45,9 @@ func TestReportFacts(t *testing.T) {
 	if got := stepsInOrder(&agreement.Report{Steps: []agreement.StepDigest{{Step: "a"}, {Step: "scripts"}, {Step: "scripts"}}}, []string{"scripts", "a"}); len(got) != 1 || got[0].Step != "a" {
 		t.Errorf("two of one name: %v", got)
 	}
+	if got := stepsInOrder(&agreement.Report{Steps: []agreement.StepDigest{{Step: "scripts"}}}, nil); len(got) != 1 {
+		t.Errorf("scripts alone: %v", got)
+	}
 	var steps []string
 	for _, s := range f.Steps {
 		steps = append(steps, s.Platform+" "+s.Name)

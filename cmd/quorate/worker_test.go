@@ -3,6 +3,8 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"quorate.dev/builder"
+	"quorate.dev/builder/store"
 	"quorate.dev/lockfile/digest"
 	"quorate.dev/lockfile/source/local"
 	"quorate.dev/rebuild/host"
@@ -113,5 +116,41 @@ func TestWorkerTells(t *testing.T) {
 		if !strings.Contains(log.String(), text) {
 			t.Errorf("log lacks %q:\n%s", text, &log)
 		}
+	}
+}
+
+// TestWriteLists packs what the store has, each list once; one that cannot be had is warned of.
+func TestWriteLists(t *testing.T) {
+	var log bytes.Buffer
+	s, err := store.Open(t.TempDir(), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	listing := []byte("#quorate-tree 1\netc type=d mode=0755 uid=0 gid=0 time=0\n")
+	d, missing := digest.Of(listing), digest.Of([]byte("missing"))
+	if err := s.Put(bytes.NewReader(listing), d, int64(len(listing))); err != nil {
+		t.Fatal(err)
+	}
+	w := &worker{job: host.Job{WorkDir: t.TempDir()}, machine: &machine{ui: &terminal{out: &log, err: &log}, store: s}}
+	w.writeLists(t.Context(), &builder.Result{Steps: []builder.StepResult{{Step: "a", Tree: d}, {Step: "gone", Tree: missing}, {Step: "b", Tree: d}}})
+	found, err := os.ReadDir(filepath.Join(w.job.WorkDir, host.ListsDir))
+	if err != nil || len(found) != 1 || found[0].Name() != host.ListName(d) {
+		t.Fatalf("found %v, %v", found, err)
+	}
+	f, err := os.Open(filepath.Join(w.job.WorkDir, host.ListsDir, found[0].Name()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(z); err != nil || !bytes.Equal(got, listing) {
+		t.Errorf("unpacked %q, %v", got, err)
+	}
+	if want := `cannot keep the list of what step "gone" left: cannot open blob ` + missing.String(); strings.Count(log.String(), "warning") != 1 || !strings.Contains(log.String(), want) {
+		t.Errorf("said %s", &log)
 	}
 }

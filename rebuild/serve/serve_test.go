@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -29,6 +30,7 @@ import (
 type slowHost struct {
 	begun chan host.Job
 	go_   chan error
+	lists []string // names of files that its workers leave as lists
 }
 
 func newSlowHost() *slowHost {
@@ -51,6 +53,12 @@ func (h *slowHost) Start(ctx context.Context, job host.Job, events func(host.Eve
 	}
 	if err := os.WriteFile(filepath.Join(job.Results, "image", "index.json"), []byte("{}"), 0o600); err != nil {
 		return host.Result{}, err
+	}
+	for _, name := range h.lists {
+		path := filepath.Join(job.Results, host.ListsDir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(name), 0o600)); err != nil {
+			return host.Result{}, err
+		}
 	}
 	return host.Result{ReportEnvelope: []byte("report"), LinkEnvelope: []byte("link")}, nil
 }
@@ -559,6 +567,43 @@ func TestOthers(t *testing.T) {
 	l.refused(l.ask("other", "PUT", send, []byte("Secret archive")), 422, remote.CodeSent, "what was sent is not sha256:")
 	if a := l.ask("other", "PUT", send, archive); a.status != 204 {
 		t.Errorf("another sends it: %d %s", a.status, a.body)
+	}
+}
+
+// TestLists: lists of what steps left are told of only to those who ask for them, since older clients
+// refuse files that they do not know; and nothing else passes for one.
+func TestLists(t *testing.T) {
+	l := newLab(t, nil)
+	name := host.ListName(digest.Of([]byte("tree")))
+	l.host.lists = []string{name}
+	job := l.submit("acme", nil)
+	<-l.host.begun
+	l.host.go_ <- nil
+	paths := func(s remote.Status) string {
+		var all []string
+		for _, f := range s.Ending.Files {
+			all = append(all, f.Path)
+		}
+		return strings.Join(all, " ")
+	}
+	if got, want := paths(l.until("acme", job, remote.StateEnded)), "image/index.json link log report"; got != want {
+		t.Errorf("who does not ask is told of %s, expected %s", got, want)
+	}
+	all := l.ask("acme", "GET", "/v1/jobs/"+job+"?lists=1", nil)
+	if got, want := paths(all.st), "image/index.json link lists/"+name+" log report"; got != want {
+		t.Errorf("who asks is told of %s, expected %s", got, want)
+	}
+	if a := l.ask("acme", "GET", "/v1/jobs/"+job+"/files/"+digest.Of([]byte(name)).String(), nil); a.status != 200 || string(a.body) != name {
+		t.Errorf("the list is %d %s", a.status, a.body)
+	}
+	for _, bad := range []string{"x.gz", "deep/" + name, strings.ToUpper(name)} {
+		l.host.lists = []string{bad}
+		job := l.submit("acme", nil)
+		<-l.host.begun
+		l.host.go_ <- nil
+		if s := l.until("acme", job, remote.StateEnded); s.Ending.Kind != remote.EndFailed || !strings.Contains(s.Ending.Message, "which is no result") {
+			t.Errorf("%s: %+v", bad, s.Ending)
+		}
 	}
 }
 
