@@ -233,6 +233,8 @@ func (c *Comparison) HoldsContents(b []byte) bool {
 		return false
 	}
 	c.names.ready()
-	_, ok := c.names.sums[sum128(b)]
+	h := newHasher128()
+	h.Write(b)
+	_, ok := c.names.sums[h.sum()]
 	return ok
 }

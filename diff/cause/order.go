@@ -156,16 +156,12 @@ func (p *pair) areFiles(lines []string) bool {
 
 // fileIn finds the file that a line names.
 func (p *pair) fileIn(line string) (string, bool) {
-	whole := sumLead.ReplaceAllString(strings.TrimSpace(line), "") // names may have spaces
-	if named, ok := p.file(whole); ok {
-		return named, true
-	}
 	for _, w := range strings.FieldsFunc(line, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(`"'`+"`"+`,;:()<>[]{}|=*`, r) }) {
 		if named, ok := p.file(w); ok {
 			return named, true
 		}
 	}
-	return "", false
+	return p.file(sumLead.ReplaceAllString(strings.TrimSpace(line), "")) // names may have spaces
 }
 
 var sumLead = regexp.MustCompile(`^[0-9a-f]{32,128} [ *]?`)
