@@ -32,7 +32,9 @@
 // paths that they are set for and nowhere else: not to other hosts that a
 // registry redirects to, and not over http unless the registry is configured so.
 // They are never in a lock, a store, a message or a build. Client certificates
-// (certfile, keyfile) and tokens that are for no registry in particular are not used.
+// (certfile, keyfile) and tokens that are for no registry in particular are not
+// used, and ways and roots of trust (proxy, cafile) are not npm's but those of
+// all our traffic: HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE.
 //
 // # What registries sign
 //

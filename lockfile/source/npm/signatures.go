@@ -195,7 +195,7 @@ func (c *checking) all(ctx context.Context, pins []lockfile.Pin, lines, open []i
 		}
 		ring, asked := rings[registry]
 		if !asked {
-			if ring, err = c.keysOf(ctx, registry, pins[i]); err != nil {
+			if ring, err = c.keysOf(ctx, registry); err != nil {
 				return err
 			}
 			rings[registry] = ring
@@ -252,25 +252,27 @@ func (s *Source) registryOf(p lockfile.Pin) (string, error) {
 }
 
 // keysOf returns the keys that count for a registry; none when it offers none
-// and need not. p is a pin of it.
-func (c *checking) keysOf(ctx context.Context, registry string, p lockfile.Pin) (keyring, error) {
+// and need not.
+func (c *checking) keysOf(ctx context.Context, registry string) (keyring, error) {
 	if c.own != nil {
 		return c.own, nil
 	}
 	text, err := c.s.ask(ctx, registry, "/-/npm/v1/keys", c.q.Fetch)
 	var denied *DeniedError
 	switch {
-	case errors.Is(err, fs.ErrNotExist), p.URL != "" && errors.As(err, &denied): // a server of files may say so, too
-		return nil, c.without(registry)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, c.without(registry, "")
+	case errors.As(err, &denied): // it gave the tarballs; some registries say so of whatever they do not have
+		return nil, c.without(registry, " ("+denied.Error()+")")
 	case err != nil:
 		return nil, fmt.Errorf("cannot ask the registry for its keys: %w", err)
 	}
 	ring, err := parseKeys(text)
 	if err != nil {
-		return nil, fmt.Errorf("the keys of the registry %s cannot be read: %w", redacted(registry), err)
+		return nil, &KeysError{fmt.Sprintf("the keys of the registry %s cannot be read: %v", redacted(registry), err)}
 	}
 	if len(ring) == 0 {
-		return nil, c.without(registry)
+		return nil, c.without(registry, "")
 	}
 	for _, id := range slices.Sorted(maps.Keys(ring)) {
 		if was := c.locked[id]; was != "" && was != ring[id].fingerprint {
@@ -282,13 +284,13 @@ func (c *checking) keysOf(ctx context.Context, registry string, p lockfile.Pin) 
 
 // without refuses a registry without keys where there have to be some: where
 // they are asked for, or where there were some when the input was locked before.
-func (c *checking) without(registry string) error {
+func (c *checking) without(registry, why string) error {
 	if c.q.Request.Ask["signatures"] == required {
-		return &KeysError{fmt.Sprintf("the registry %s offers no keys, and the input has signatures: required", redacted(registry))}
+		return &KeysError{fmt.Sprintf("the registry %s offers no keys%s, and the input has signatures: required", redacted(registry), why)}
 	}
 	for _, p := range c.q.Pins {
 		if at, err := c.s.registryOf(p); err == nil && at == registry && p.SignedBy != "" {
-			return &KeysError{fmt.Sprintf("the registry %s offers no keys, and %s %s was locked with a signature of %s: signatures would be lost", redacted(registry), p.Name, p.Version, p.SignedBy)}
+			return &KeysError{fmt.Sprintf("the registry %s offers no keys%s, and %s %s was locked with a signature of %s: signatures would be lost", redacted(registry), why, p.Name, p.Version, p.SignedBy)}
 		}
 	}
 	return nil

@@ -258,6 +258,11 @@ func TestRegistryWithoutKeys(t *testing.T) {
 	if _, err := w.lock(nil, lockfile.Facts{"signatures": "required"}); err == nil || !strings.Contains(err.Error(), "offers no keys, and the input has signatures: required") {
 		t.Errorf("got %v", err)
 	}
+	w.Denies = true
+	w.mustLock(nil, nil)
+	if _, err := w.lock(nil, lockfile.Facts{"signatures": "required"}); err == nil || !strings.Contains(err.Error(), "offers no keys (server answered 403 Forbidden: npm's configuration has no token for it), and the input has signatures: required") {
+		t.Errorf("got %v", err)
+	}
 	// It begins to sign: what is locked stays until something is new, and then all of it counts.
 	w.Keys = []*npmtest.Key{w.key}
 	w.left.Signatures = []npmtest.Signature{w.key.Sign(w.left)}

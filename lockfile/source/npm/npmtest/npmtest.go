@@ -38,6 +38,7 @@ type Registry struct {
 	Keys     []*Key
 	Token    string                     // that it demands, as "Bearer TOKEN"; "" for none
 	Whole    bool                       // it answers for packages, and not for single versions
+	Denies   bool                       // it answers 403 where it has no keys, as some do
 	Upstream string                     // has what is not published here
 	Sign     func(*Release) []Signature // of what Upstream has
 
@@ -193,7 +194,11 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 	at := strings.TrimPrefix(req.URL.Path, "/")
 	if at == "-/npm/v1/keys" {
 		if len(r.Keys) == 0 {
-			http.NotFound(w, req)
+			status := http.StatusNotFound
+			if r.Denies {
+				status = http.StatusForbidden
+			}
+			w.WriteHeader(status)
 			return
 		}
 		_, _ = w.Write(Document(r.Keys...))
