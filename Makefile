@@ -27,7 +27,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 TOOLS := skopeo=skopeo umoci=umoci newuidmap=uidmap dockerd=docker.io ip=iproute2 sshd=openssh-server pgrep=procps \
 	mmdebstrap=mmdebstrap diffoscope=diffoscope-minimal chromium=chromium npm=npm git=git jq=jq \
 	qemu-aarch64-static=qemu-user-static in-toto-verify=in-toto softhsm2-util=softhsm2 pkcs11-tool=opensc openssl=openssl \
-	gpg=gnupg ssh-keygen=openssh-client cargo=cargo pip3=python3-pip
+	gpg=gnupg ssh-keygen=openssh-client cargo=cargo pip3=python3-pip dpkg-source=dpkg-dev
 
 # What makes the pairs of testdata/pairs, the same way.
 TOOLS += gcc=gcc ar=binutils zip=zip cpio=cpio sqlite3=sqlite3 javac=default-jdk-headless perl=perl pigz=pigz \

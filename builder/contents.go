@@ -262,7 +262,10 @@ func (v *inventory) pinned(in lockfile.Input, users map[string][]string) {
 	request := v.job.Lock.RequestOf(in.Name)
 	whole := sbom.Part{Key: in.Kind + "/" + in.Name, Kind: in.Kind, Name: in.Name, Archive: true}
 	pins := v.job.Lock.PinsOf(in.Name, v.platform.String())
-	if len(pins) == 1 { // git, images: the input is its pin
+	if in.Kind == lockfile.KindSource && len(pins) > 0 { // people know it by its own name
+		whole.Name, whole.Version = pins[0].Name, pins[0].Version
+	}
+	if len(pins) == 1 { // git, images, upstream tarballs: the input is its pin
 		p := pins[0]
 		whole.Version, whole.URI, whole.Digest, whole.Size = p.Version, p.URI(request), p.SHA256, p.Size
 		v.add(whole, users)

@@ -60,6 +60,11 @@ func RequestsOf(d *definition.Definition) Requests {
 // locked as Input and Pin.
 func inputRequests(d *definition.Definition) []InputRequest {
 	var all []InputRequest
+	for _, s := range d.Inputs.Sources {
+		ask := Facts{"package": s.Package, "unpack": string(s.Unpack)}
+		ask.word("version", s.Version)
+		all = append(all, InputRequest{Name: s.Name, Kind: KindSource, Ask: ask})
+	}
 	for _, g := range d.Inputs.Git {
 		ask := Facts{"url": g.URL, "ref": g.Ref}
 		if g.Submodules {

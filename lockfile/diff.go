@@ -27,8 +27,9 @@ const (
 	ChangeRead      = "read"   // a file that an input was locked from, when nothing else of the input changed
 )
 
-// Changes of what inputs are made of have the input's kind. A commit and a base
-// image are one change each, named as the input; of all other kinds every pin is.
+// Changes of what inputs are made of have the input's kind. A commit, a base
+// image and a version of a source package are one change each, named as the
+// input; of all other kinds every pin is.
 
 // Change is one difference between two locks.
 type Change struct {
@@ -151,8 +152,9 @@ func (d *difference) file(old, new *File) {
 
 // factsOf are those that say what an input of a kind is; the others follow from the first.
 var factsOf = map[string][]string{
-	KindGit:   {"commit", "time", "tree", "tag"},
-	KindImage: {"digest"},
+	KindGit:    {"commit", "time", "tree", "tag"},
+	KindImage:  {"digest"},
+	KindSource: {"version", "archive", "format", "unpack"},
 }
 
 func (d *difference) input(old, new *Input) {
@@ -179,21 +181,22 @@ func (d *difference) input(old, new *Input) {
 	}
 }
 
-// whatItIs is the digest of a base image, or a commit with its time.
+// whatItIs is the digest of a base image, the version of a source package, or a
+// commit with its time.
 func whatItIs(in Input) string {
 	if t := in.Facts["time"]; t != "" {
 		return in.Facts["commit"] + " (" + t + ")"
 	}
-	return in.Facts["digest"]
+	return cmp.Or(in.Facts["digest"], in.Facts["version"])
 }
 
-// asked says what was asked of a git or image input.
+// asked says what was asked of a git, image or source input.
 func (d *difference) asked(name string) string {
 	r := d.new.RequestOf(name)
 	if r.Name == "" {
 		r = d.old.RequestOf(name)
 	}
-	return ByRequest + " as " + cmp.Or(r.Ask["ref"], r.Ask["image"])
+	return ByRequest + " as " + cmp.Or(r.Ask["ref"], r.Ask["image"], r.Ask["package"])
 }
 
 // pins compares what inputs are made of. Of one name there may be several
@@ -218,6 +221,9 @@ func (d *difference) pins() {
 			n = *b
 		}
 		gone, come := alike(withoutPins(o, n), withoutPins(n, o))
+		if in, ok := d.new.Input(cmp.Or(slices.Concat(o, n)...).Input); ok && in.Kind == KindSource {
+			gone, come = inBoth(gone, come), inBoth(come, gone)
+		}
 		for i := range max(len(gone), len(come)) {
 			var from, to *Pin
 			if i < len(gone) {
@@ -257,6 +263,15 @@ func alike(gone, come []Pin) (a, b []Pin) {
 		}
 	}
 	return append(a, withoutPins(gone, a)...), append(b, come...)
+}
+
+// inBoth leaves the pins that the others have, too, with other bytes: of a
+// source package, another way to show it has other files, which is no change of
+// the package.
+func inBoth(pins, others []Pin) []Pin {
+	return slices.DeleteFunc(slices.Clone(pins), func(p Pin) bool {
+		return !slices.ContainsFunc(others, func(o Pin) bool { return o.Path == p.Path })
+	})
 }
 
 func (d *difference) inputPin(old, new *Pin) {

@@ -5,7 +5,7 @@
 // A [Lock] holds pins, each by sha256: the Debian packages of each platform,
 // the files brought by https, the signed archive indexes that packages
 // were chosen from, and for every other kind of input (git, images, Go modules,
-// npm packages …) an [Input] with the [Pin]s that it is made of. Beside them it keeps the [Requests] they answer, so that
+// npm packages, Debian source packages …) an [Input] with the [Pin]s that it is made of. Beside them it keeps the [Requests] they answer, so that
 // [Lock.Covers] can tell whether the lock still fits the definition, and if
 // not, why. [Diff] says what changed between two locks and [Why] by which
 // chain of needs a package came in.
@@ -104,10 +104,11 @@ const (
 	KindNpm    = "npm"
 	KindPython = "python"
 	KindCargo  = "cargo"
+	KindSource = "source" // a Debian source package
 )
 
 // Kinds are all of them.
-var Kinds = []string{KindGit, KindImage, KindGo, KindNpm, KindPython, KindCargo}
+var Kinds = []string{KindGit, KindImage, KindGo, KindNpm, KindPython, KindCargo, KindSource}
 
 // Facts are short texts by name: what is asked of an input of some kind, or
 // what was found. Each kind says in its package which there are.

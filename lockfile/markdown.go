@@ -177,6 +177,7 @@ func countKinds(list []change) string {
 var nouns = map[string]string{
 	ChangePackage: "package", ChangeFile: "file",
 	KindGit: "commit", KindImage: "base image", KindGo: "Go module", KindNpm: "npm package", KindPython: "Python package", KindCargo: "crate",
+	KindSource: "source package",
 }
 
 // Count is a number of what inputs of a kind are made of: "1 package", "3 Go modules".

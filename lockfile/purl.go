@@ -25,6 +25,8 @@ func (p Pin) URI(in InputRequest) string {
 			name = name[:i]
 		}
 		return "oci://" + name + "@" + p.SHA256.String()
+	case KindSource: // purl-spec, "types/deb"
+		return packageURL("deb", "debian/"+p.Name, p.Version) + "?arch=source"
 	}
 	typ := purlTypes[in.Kind]
 	if typ == "" {

@@ -168,6 +168,7 @@ func (v *validation) inputs() {
 	v.files()
 	v.kinds()
 	v.pins()
+	v.sources()
 }
 
 // kinds holds what was found against what was asked for.
@@ -251,6 +252,32 @@ func (v *validation) pins() {
 			v.add(at, "pin %q has the path of another one, %s", p.Name, strictyaml.Quote(p.Path))
 		}
 		taken[own] = true
+	}
+}
+
+// sources holds source inputs against the archives that they come from.
+func (v *validation) sources() {
+	for i, in := range v.lock.Inputs {
+		if in.Kind != KindSource {
+			continue
+		}
+		at := []any{"inputs", i}
+		asked := v.lock.RequestOf(in.Name).Ask
+		if !v.archives[in.Facts["archive"]] {
+			v.add(at, "source package %q comes from archive %q, which the lock does not have", in.Name, in.Facts["archive"])
+		}
+		if in.Facts["unpack"] != asked["unpack"] {
+			v.add(at, "source package %q is unpacked as %q, and %q was asked for", in.Name, in.Facts["unpack"], asked["unpack"])
+		}
+		pins := v.lock.PinsOf(in.Name, "")
+		if len(pins) == 0 {
+			v.add(at, "source package %q has no file", in.Name)
+		}
+		for _, p := range pins {
+			if p.Name != asked["package"] || p.Version != in.Facts["version"] || asked["version"] != "" && p.Version != asked["version"] || definition.CheckVersion(p.Version) != nil {
+				v.add(at, "source package %q has a file of %s %s, which was not asked for", in.Name, p.Name, p.Version)
+			}
+		}
 	}
 }
 

@@ -79,8 +79,12 @@ func Why(l *Lock, name string) ([]Chain, error) {
 	}
 	for _, in := range l.Inputs {
 		known = append(known, in.Name)
-		if in.Name == name {
+		what := l.RequestOf(in.Name).Ask["package"] // of a source package
+		switch name {
+		case in.Name:
 			chains = append(chains, Chain{Set: section(in.Kind), Reason: ByRequest, Packages: []string{name}})
+		case what:
+			chains = append(chains, Chain{Set: section(in.Kind), Reason: ByRequest, Packages: []string{in.Name, what}})
 		}
 	}
 	chains = append(chains, whyPin(l, name)...)
@@ -95,8 +99,11 @@ func Why(l *Lock, name string) ([]Chain, error) {
 
 // section is where the definition asks for inputs of a kind.
 func section(kind string) string {
-	if kind == KindImage {
+	switch kind {
+	case KindImage:
 		return "inputs.images"
+	case KindSource:
+		return "inputs.sources"
 	}
 	return "inputs." + kind
 }
@@ -113,7 +120,7 @@ func whyPin(l *Lock, name string) []Chain {
 				there = there || p.Name == name
 			}
 		}
-		if !there {
+		if !there || in.Kind == KindSource {
 			continue
 		}
 		c := Chain{Set: in.Kind + "/" + in.Name, Packages: []string{name}}

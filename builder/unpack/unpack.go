@@ -123,7 +123,7 @@ func (f *Files) AddSymlink(name, target string) error {
 // be opened; none is added yet.
 func (f *Files) Spool(b Blob) ([]archive.Entry, error) {
 	start := f.offset
-	a, err := archive.Unpack(b, b.Pin.Size, f.stream, archive.Options{Limits: archive.Limits{Bytes: max(1, MaxBytes-f.bytes)}})
+	a, err := archive.Unpack(b, b.Pin.Size, f.stream, archive.Options{Limits: archive.Limits{Bytes: max(1, MaxBytes-max(f.bytes, f.offset))}})
 	if err != nil {
 		return nil, err
 	}
@@ -136,17 +136,32 @@ func (f *Files) Spool(b Blob) ([]archive.Entry, error) {
 	return a.Entries, nil
 }
 
-// AddArchive unpacks a tar or zip blob below a folder, "" for the top. rename
-// turns a member's path into one below the folder, or says that it is left out;
-// nil keeps all. Hard links become files of their own.
-func (f *Files) AddArchive(folder string, b Blob, rename func(string) (string, bool)) error {
+// Members is Spool for those who take files only: hard links are files of their own.
+func (f *Files) Members(b Blob) ([]archive.Entry, error) {
 	entries, err := f.Spool(b)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	byPath := make(map[string]archive.Entry, len(entries))
 	for _, e := range entries {
 		byPath[e.Path] = e
+	}
+	for i, e := range entries {
+		if e.Kind == tree.Hardlink {
+			entries[i] = byPath[e.Link]
+			entries[i].Path = e.Path
+		}
+	}
+	return entries, nil
+}
+
+// AddArchive unpacks a tar or zip blob below a folder, "" for the top. rename
+// turns a member's path into one below the folder, or says that it is left out;
+// nil keeps all. Hard links become files of their own.
+func (f *Files) AddArchive(folder string, b Blob, rename func(string) (string, bool)) error {
+	entries, err := f.Members(b)
+	if err != nil {
+		return err
 	}
 	for _, e := range entries {
 		name, ok := e.Path, true
@@ -156,19 +171,16 @@ func (f *Files) AddArchive(folder string, b Blob, rename func(string) (string, b
 		if !ok || name == "" {
 			continue
 		}
-		if e.Kind == tree.Hardlink {
-			first := byPath[e.Link]
-			first.Path = e.Path
-			e = first
-		}
-		if err := f.addMember(path.Join(folder, name), e); err != nil {
+		if err := f.AddMember(path.Join(folder, name), e); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (f *Files) addMember(name string, e archive.Entry) error {
+// AddMember adds a member of an archive, as Members lists it, under a name of
+// its own. Of its mode, only whether it can be executed is kept.
+func (f *Files) AddMember(name string, e archive.Entry) error {
 	switch e.Kind {
 	case tree.Dir:
 		if _, there := f.paths[name]; there {

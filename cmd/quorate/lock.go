@@ -18,6 +18,7 @@ import (
 	"quorate.dev/builder"
 	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/definition"
+	"quorate.dev/lockfile/source/deb"
 	"quorate.dev/lockfile/strictyaml"
 )
 
@@ -49,10 +50,10 @@ for, and writes quorate.lock: each package and file by digest, with the reason
 why it is there. It is the only verb that chooses. A lock that says the same
 already is left as it is. Commit it beside quorate.yaml.
 
-Packages come from signed Debian archives, found in this order: --mirror,
-$QUORATE_DEBIAN_MIRROR, the user's configuration, this machine's own apt
-configuration, the public snapshot service. Where bytes come from is not part of
-the lock; what they are is. No archive may be older than the one locked before,
+Packages, and source packages, come from signed Debian archives, found in this
+order: --mirror, $QUORATE_DEBIAN_MIRROR, the user's configuration, this machine's
+own apt configuration, the public snapshot service. Where bytes come from is not
+part of the lock; what they are is. No archive may be older than the one locked before,
 unless --allow-older says so.
 
   --check     only say whether the lock still fits the definition; no network
@@ -199,9 +200,22 @@ func freshLock(ctx context.Context, ui *terminal, dir string, flags lockFlags) (
 	}
 	ui.report(choosing)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, p.placed(err)
 	}
 	return p, fresh, nil
+}
+
+// placed says where in the definition something stands that cannot be had.
+func (p *project) placed(err error) error {
+	missing, ok := errors.AsType[*deb.SourceNotFoundError](err)
+	if !ok {
+		return err
+	}
+	field := "package"
+	if missing.Version != "" && missing.Problem == "" {
+		field = "version"
+	}
+	return definition.ErrorAt(filepath.Join(p.Dir, definition.FileName), p.DefinitionBytes, missing.Error(), "inputs", "sources", missing.Input, field)
 }
 
 // changes is lockfile.Diff, never nil.
@@ -254,7 +268,7 @@ func holdings(l *lockfile.Lock) string {
 	}
 	for _, in := range l.Inputs {
 		switch in.Kind {
-		case lockfile.KindGit, lockfile.KindImage: // one thing, whatever it is made of
+		case lockfile.KindGit, lockfile.KindImage, lockfile.KindSource: // one thing, whatever it is made of
 			byKind[in.Kind]++
 		default:
 			for _, p := range l.Pins {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -23,6 +24,7 @@ import (
 	"quorate.dev/builder/store"
 	"quorate.dev/builder/unpack"
 	cargofiles "quorate.dev/builder/unpack/cargo"
+	sourcefiles "quorate.dev/builder/unpack/debsource"
 	gitfiles "quorate.dev/builder/unpack/git"
 	gomodfiles "quorate.dev/builder/unpack/gomod"
 	npmfiles "quorate.dev/builder/unpack/npm"
@@ -147,7 +149,8 @@ type inputKind struct {
 	files  unpack.Kind                       // what steps see of it
 }
 
-// inputKinds is the list of all kinds, Debian's packages, files and local trees aside.
+// inputKinds is the list of all kinds, Debian's packages, files and local trees
+// aside. Source packages are chosen and brought as packages are.
 var inputKinds = map[string]inputKind{
 	lockfile.KindGit:    {func(m *machine) inputsource.Kind { return git.New(git.Options{Key: m.keyFile, Scratch: m.scratch}) }, gitfiles.Unpack},
 	lockfile.KindCargo:  {func(m *machine) inputsource.Kind { return cargo.New(cargo.MachineIndex()) }, cargofiles.Unpack},
@@ -155,6 +158,7 @@ var inputKinds = map[string]inputKind{
 	lockfile.KindPython: {func(*machine) inputsource.Kind { return python.New(python.MachineIndexes()...) }, pythonfiles.Unpack},
 	lockfile.KindImage:  {imageSource, imagefiles.Unpack},
 	lockfile.KindGo:     {func(*machine) inputsource.Kind { return gomod.New(goConfig) }, gomodfiles.Unpack},
+	lockfile.KindSource: {nil, sourcefiles.Unpack},
 }
 
 func npmSource(m *machine) inputsource.Kind {
@@ -176,7 +180,9 @@ func (m *machine) scratch() (string, func(), error) { return m.store.Scratch(con
 func (m *machine) kinds() map[string]inputsource.Kind {
 	all := make(map[string]inputsource.Kind, len(inputKinds))
 	for name, k := range inputKinds {
-		all[name] = k.source(m)
+		if k.source != nil {
+			all[name] = k.source(m)
+		}
 	}
 	return all
 }
@@ -356,6 +362,11 @@ func (m *machine) items(lock *lockfile.Lock, platforms []definition.Platform, f 
 			}
 			items = append(items, list...)
 		}
+		list, err := sourceItems(source, lock)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, list...)
 	}
 	for _, file := range lock.Files {
 		src, err := httpfile.New(file.URL)
@@ -380,6 +391,9 @@ func (m *machine) pinItems(lock *lockfile.Lock, pins []lockfile.Pin, platforms [
 			continue
 		}
 		request := lock.RequestOf(pin.Input)
+		if request.Kind == lockfile.KindSource {
+			continue // sourceItems
+		}
 		kind := kinds[request.Kind]
 		if kind == nil {
 			return nil, fmt.Errorf("input %q is of kind %q, which this quorate cannot fetch", pin.Input, request.Kind)
@@ -415,17 +429,42 @@ func wanted(p definition.Platform, platforms []definition.Platform) bool {
 func packageItems(source *deb.Source, pins []lockfile.Package, archives []lockfile.Archive) ([]fetch.Item, error) {
 	var items []fetch.Item
 	for _, pin := range pins {
-		it := fetch.Item{Name: pin.Name + " " + pin.Version + " " + pin.Arch, Size: pin.Size, Digest: pin.SHA256}
-		for _, url := range source.Locations(pin, archives) {
-			src, err := httpfile.New(url)
-			if err != nil {
-				return nil, err
-			}
-			it.Sources = append(it.Sources, src)
+		it, err := archiveItem(pin.Name+" "+pin.Version+" "+pin.Arch, pin.Size, pin.SHA256, source.Locations(pin, archives))
+		if err != nil {
+			return nil, err
 		}
 		items = append(items, it)
 	}
 	return items, nil
+}
+
+// sourceItems lists the files of a lock's source packages.
+func sourceItems(source *deb.Source, lock *lockfile.Lock) ([]fetch.Item, error) {
+	var items []fetch.Item
+	for _, pin := range lock.Pins {
+		in, _ := lock.Input(pin.Input)
+		if in.Kind != lockfile.KindSource {
+			continue
+		}
+		it, err := archiveItem(pin.Name+" "+pin.Version+" "+path.Base(pin.Path), pin.Size, pin.SHA256, source.SourceLocations(in, pin, lock.Archives))
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, it)
+	}
+	return items, nil
+}
+
+func archiveItem(name string, size int64, sum digest.Digest, urls []string) (fetch.Item, error) {
+	it := fetch.Item{Name: name, Size: size, Digest: sum}
+	for _, url := range urls {
+		src, err := httpfile.New(url)
+		if err != nil {
+			return it, err
+		}
+		it.Sources = append(it.Sources, src)
+	}
+	return it, nil
 }
 
 // fetchInputs brings everything that a lock names into the store.

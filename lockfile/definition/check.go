@@ -20,6 +20,7 @@ type checker struct {
 func (c *checker) check() {
 	c.defaults()
 	inputs := c.inputNames()
+	c.sources()
 	c.projects(inputs)
 	c.epoch(inputs)
 	c.steps(inputs)
@@ -61,7 +62,7 @@ func (n *names) add(name, what string) {
 // kinds are the fields of inputs, besides debian, in the order of the table,
 // each with what messages call one of them.
 var kinds = []struct{ field, what string }{
-	{"local", "a local input"}, {"files", "a file"}, {"git", "a git input"}, {"images", "an image input"},
+	{"local", "a local input"}, {"files", "a file"}, {"sources", "a source package"}, {"git", "a git input"}, {"images", "an image input"},
 	{"go", "an input of Go modules"}, {"npm", "an input of npm packages"}, {"python", "an input of Python packages"}, {"cargo", "an input of crates"},
 }
 
@@ -86,7 +87,7 @@ func (c *checker) inputNames() *names {
 // names lists the inputs' names, kind by kind in the order of kinds.
 func (in *Inputs) names() [][]string {
 	return [][]string{
-		namesOf(in.Local, func(l Local) string { return l.Name }), namesOf(in.Files, func(f File) string { return f.Name }),
+		namesOf(in.Local, func(l Local) string { return l.Name }), namesOf(in.Files, func(f File) string { return f.Name }), namesOf(in.Sources, func(s SourcePackage) string { return s.Name }),
 		namesOf(in.Git, func(g Git) string { return g.Name }), namesOf(in.Images, func(b BaseImage) string { return b.Name }),
 		namesOf(in.Go, Project.name), namesOf(in.Npm, Project.name), namesOf(in.Python, Project.name), namesOf(in.Cargo, Project.name),
 	}
@@ -100,6 +101,13 @@ func namesOf[T any](list []T, name func(T) string) []string {
 		out[i] = name(v)
 	}
 	return out
+}
+
+// sources wants the archive that source packages come from.
+func (c *checker) sources() {
+	if len(c.def.Inputs.Sources) > 0 && c.lacksDebian() {
+		c.doc.Errorf(c.doc.Key("inputs", "sources"), "source packages come from the Debian archive, but there is no inputs.debian; add inputs: {debian: {suite: bookworm}}")
+	}
 }
 
 // projects looks for the trees that ecosystems' lock files lie in.

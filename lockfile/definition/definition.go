@@ -62,15 +62,16 @@ type Epoch struct {
 
 // Inputs is everything that comes from outside.
 type Inputs struct {
-	Debian *Debian     // nil when no Debian archive is asked for
-	Local  []Local     // sorted by Name, as all that follow
-	Files  []File      //
-	Git    []Git       //
-	Images []BaseImage //
-	Go     []Project   // modules of go.mod and go.sum, or of go.work
-	Npm    []Project   // packages of package-lock.json
-	Python []Project   // distributions of requirements.txt or pylock.toml
-	Cargo  []Project   // crates of Cargo.lock
+	Debian  *Debian         // nil when no Debian archive is asked for
+	Local   []Local         // sorted by Name, as all that follow
+	Files   []File          //
+	Sources []SourcePackage // only with Debian
+	Git     []Git           //
+	Images  []BaseImage     //
+	Go      []Project       // modules of go.mod and go.sum, or of go.work
+	Npm     []Project       // packages of package-lock.json
+	Python  []Project       // distributions of requirements.txt or pylock.toml
+	Cargo   []Project       // crates of Cargo.lock
 }
 
 // Debian names the suite that packages come from.
@@ -93,6 +94,25 @@ type File struct {
 	URL    string
 	Unpack bool // a tar (gz, xz, zst, bz2) or zip archive, shown unpacked
 }
+
+// SourcePackage is what a Debian package was made from: an upstream tarball,
+// as the archive of inputs.debian has it.
+type SourcePackage struct {
+	Name    string
+	Package string // name of the source package: "jansson", which libjansson4 was made from
+	Version string // Debian's, "2.14-2"; "" for the archive's newest
+	Unpack  Unpack
+}
+
+// Unpack says what a step sees of a source package.
+type Unpack string
+
+// The ways to show a source package.
+const (
+	UnpackUpstream Unpack = "upstream" // the tarball as its authors published it, unpacked; the default
+	UnpackDebian   Unpack = "debian"   // the same with Debian's folder debian/; its patches lie there, not applied
+	UnpackNone     Unpack = "none"     // all files as the archive has them, the .dsc among them
+)
 
 // Git is the tree of one commit of a git repository.
 type Git struct {

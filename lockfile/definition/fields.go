@@ -43,6 +43,12 @@ func inputs() y.Shape[Inputs] {
 		y.Optional("signed-by", "Files of OpenPGP keys, relative to this file, that may sign the archive instead of the keys shipped with Quorate.",
 			y.NonEmpty(y.Unique("key file", y.Convert(y.Text(), relativePath), self)), func(d *Debian, v []string) { d.SignedBy = v }),
 	)
+	source := y.Object(
+		y.Required("package", "Name of the source package.", y.Matching(packagePattern, CheckPackageName), func(s *SourcePackage, v string) { s.Package = v }),
+		y.Optional("version", "Debian's version of it; the newest of the suite without it.", y.Matching(versionPattern, CheckVersion), func(s *SourcePackage, v string) { s.Version = v }),
+		y.Default("unpack", "What steps see: the upstream tarball unpacked, the same with Debian's folder debian/ (patches not applied), or the files as they are.",
+			y.Word(UnpackUpstream, UnpackDebian, UnpackNone), string(UnpackUpstream), func(s *SourcePackage, v Unpack) { s.Unpack = v }),
+	)
 	local := y.Object(
 		y.Required("path", "Folder or file beside this file; .quorateignore in it says what to leave out.", y.Convert(y.Text(), relativePath),
 			func(l *Local, v string) { l.Path = v }),
@@ -86,6 +92,8 @@ func inputs() y.Shape[Inputs] {
 			func(i *Inputs, v []Local) { i.Local = v }),
 		y.Optional("files", "Files brought by https, by name.", named("input", file, func(f *File, name string) { f.Name = name }),
 			func(i *Inputs, v []File) { i.Files = v }),
+		y.Optional("sources", "Source packages of the Debian archive, by name: upstream tarballs.", named("input", source, func(s *SourcePackage, name string) { s.Name = name }),
+			func(i *Inputs, v []SourcePackage) { i.Sources = v }),
 		y.Optional("git", "Trees of commits of git repositories, by name.", named("input", git, func(g *Git, name string) { g.Name = name }),
 			func(i *Inputs, v []Git) { i.Git = v }),
 		y.Optional("images", "Images to build on, by name.", image, func(i *Inputs, v []BaseImage) { i.Images = v }),

@@ -94,3 +94,79 @@ func TestEveryInputRefuses(t *testing.T) {
 		}
 	}
 }
+
+// withSources uses every field of source packages, which everyInput cannot have
+// without Debian.
+const withSources = `apiVersion: quorate/v1
+name: greeter
+platforms: [linux/amd64]
+epoch: 2026-11-01T00:00:00Z
+inputs:
+  debian: {suite: bookworm}
+  sources:
+    jansson: {package: jansson}
+    yaml:
+      package: libyaml
+      version: 0.2.5-1
+      unpack: debian
+steps:
+  - {name: compile, packages: [gcc], inputs: [jansson, yaml], run: "true"}
+image:
+  copy: [{from: compile, to: /}]
+`
+
+func TestSources(t *testing.T) {
+	d, err := Parse("quorate.yaml", []byte(withSources))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []SourcePackage{
+		{Name: "jansson", Package: "jansson", Unpack: UnpackUpstream},
+		{Name: "yaml", Package: "libyaml", Version: "0.2.5-1", Unpack: UnpackDebian},
+	}
+	if !reflect.DeepEqual(d.Inputs.Sources, want) {
+		t.Errorf("got\n%+v\nwant\n%+v", d.Inputs.Sources, want)
+	}
+}
+
+func TestSourcesRefuses(t *testing.T) {
+	for _, test := range []struct{ summary, old, new, want string }{
+		{"no Debian", "  debian: {suite: bookworm}\n", "", `6:3: source packages come from the Debian archive, but there is no inputs.debian; add inputs: {debian: {suite: bookworm}}
+12:1: steps run in a root of Debian packages, but there is no inputs.debian; add inputs: {debian: {suite: bookworm}}`},
+		{"no package", "{package: jansson}", "{}", `8:14: missing field "package" in inputs.sources.jansson`},
+		{"no fields", "{package: jansson}", "jansson", `8:14: inputs.sources.jansson must be a mapping with package, not text "jansson"`},
+		{"a mistyped field", "{package: jansson}", "{pakage: jansson}", `8:14: missing field "package" in inputs.sources.jansson
+8:15: unknown field "pakage" in inputs.sources.jansson; did you mean "package"?`},
+		{"a mistyped kind", "  sources:", "  source:", `7:3: unknown field "source" in inputs; did you mean "sources"?`},
+		{"a package in capitals", "package: libyaml", "package: LibYAML", `10:16: "LibYAML" is not a package name: lower-case letters, digits, "+", "-" and ".", at least two`},
+		{"a package with its version", "package: libyaml", "package: libyaml=0.2.5-1", `10:16: "libyaml=0.2.5-1" is not a package name: lower-case letters, digits, "+", "-" and ".", at least two`},
+		{"a version that YAML takes for a number", "version: 0.2.5-1", "version: 1.0", `11:16: inputs.sources.yaml.version is text, but YAML reads 1.0 as a number; quote it: "1.0"`},
+		{"no version", "version: 0.2.5-1", "version: v0.2.5", `11:16: "v0.2.5" is not a Debian version`},
+		{"unpacked somehow", "unpack: debian", "unpack: debain", `12:15: inputs.sources.yaml.unpack cannot be "debain", only "upstream", "debian" or "none"; did you mean "debian"?`},
+		{"unpacked or not", "unpack: debian", "unpack: true", `12:15: inputs.sources.yaml.unpack must be "upstream", "debian" or "none", not true`},
+		{"a name twice", "  sources:", "  local: {yaml: {path: .}}\n  sources:", `10:5: input "yaml" has the same name as a local input; /inputs/yaml can be only one`},
+		{"an unknown one", "inputs: [jansson, yaml]", "inputs: [janson, yaml]", `14:47: step "compile" uses unknown input "janson"; did you mean "jansson"?`},
+		{"a project in one", "  sources:", "  cargo: {crates: {from: yaml}}\n  sources:", `7:26: input "crates" is in "yaml", which is a source package; its lock file is read from a local or a git input`},
+	} {
+		d, err := Parse("quorate.yaml", []byte(strings.Replace(withSources, test.old, test.new, 1)))
+		if got := heads(err); got != test.want || d != nil {
+			t.Errorf("%s:\n got %s\nwant %s", test.summary, got, test.want)
+		}
+	}
+}
+
+func TestErrorAt(t *testing.T) {
+	for _, test := range []struct {
+		summary string
+		path    []any
+		want    string
+	}{
+		{"a value", []any{"inputs", "sources", "yaml", "package"}, "10:16: cannot find it"},
+		{"what is not there", []any{"inputs", "sources", "jansson", "version"}, "8:14: cannot find it"},
+		{"in a list", []any{"steps", 0, "inputs", 1}, "14:56: cannot find it"},
+	} {
+		if got := heads(ErrorAt("quorate.yaml", []byte(withSources), "cannot find it", test.path...)); got != test.want {
+			t.Errorf("%s: got %s, want %s", test.summary, got, test.want)
+		}
+	}
+}

@@ -31,6 +31,19 @@ func Parse(file string, data []byte) (*Definition, error) {
 	return &d, nil
 }
 
+// ErrorAt makes an error of something that turned out to be wrong with a
+// definition that was read before: at the value that path leads to (names of
+// fields and indexes), or at the nearest thing above it that is there. The error
+// is an *Errors.
+func ErrorAt(file string, data []byte, message string, path ...any) error {
+	doc, err := strictyaml.Open(file, data, limits)
+	if err != nil {
+		return err
+	}
+	doc.Errorf(doc.At(path...), "%s", message)
+	return doc.Err()
+}
+
 // Nearest returns up to three of the candidates that a mistyped word was
 // probably meant to be, best first.
 func Nearest(word string, candidates []string) []string {

@@ -148,7 +148,7 @@ func asJSON(t *testing.T, text string) any {
 func TestSchemaAcceptsWhatParseAccepts(t *testing.T) {
 	schema := parsedSchema(t)
 	texts := []string{
-		base, everyInput, minimal + "image: {}\n",
+		base, everyInput, withSources, minimal + "image: {}\n",
 		minimal + "inputs: {debian: {suite: trixie, pockets: []}}\nimage: {packages: [a.b+c]}\n",
 		minimal + "image: {config: {stop-signal: SIGRTMIN+3, ports: [1/sctp]}}\n",
 		minimal + "inputs: {local: {all: {path: .}}}\nimage: {copy: [{from: all, to: /, mode: 0755}]}\n",
@@ -174,7 +174,7 @@ func TestSchemaAcceptsWhatParseAccepts(t *testing.T) {
 	}
 }
 
-// Both must know the same fields: base and everyInput use every field of the schema, and a
+// Both must know the same fields: base, everyInput and withSources use every field of the schema, and a
 // field that is too much in any mapping of base is unknown to both.
 func TestSchemaAndParseKnowTheSameFields(t *testing.T) {
 	schema := parsedSchema(t)
@@ -182,6 +182,7 @@ func TestSchemaAndParseKnowTheSameFields(t *testing.T) {
 	schemaFields(schema, "", want)
 	valueFields(schema, asJSON(t, base), "", got)
 	valueFields(schema, asJSON(t, everyInput), "", got)
+	valueFields(schema, asJSON(t, withSources), "", got)
 	if a, b := slices.Sorted(maps.Keys(want)), slices.Sorted(maps.Keys(got)); !slices.Equal(a, b) {
 		t.Errorf("the schema has fields\n%v\nthe texts use\n%v", a, b)
 	}

@@ -13,6 +13,7 @@ import (
 	"quorate.dev/lockfile/digest"
 	"quorate.dev/lockfile/fetch"
 	"quorate.dev/lockfile/source"
+	"quorate.dev/lockfile/source/deb/debtest"
 	"quorate.dev/lockfile/source/sourcetest"
 )
 
@@ -121,5 +122,76 @@ func TestInputsFail(t *testing.T) {
 	o.Kinds = nil
 	if _, err := Resolve(t.Context(), o); err == nil || err.Error() != `input "src" is of kind "git", which this quorate cannot lock` {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A source package is chosen with the packages, from the same signed indexes;
+// what an update does not name stays.
+func TestResolveSources(t *testing.T) {
+	const text = `
+-- base/control --
+Package: base
+Version: 1
+Essential: yes
+-- hello.src/source --
+Version: 1.0-1
+-- hello.src/orig/hello-1.0/configure --
+#!/bin/sh
+`
+	const newer = text + `
+-- more.src@updates/source --
+Package: hello
+Version: 1.1-1
+-- more.src@updates/orig/hello-1.1/configure --
+#!/bin/sh
+`
+	dir := t.TempDir()
+	a, err := debtest.Build(dir, text, debtest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := options(t, `apiVersion: quorate/v1
+name: greeter
+platforms: [linux/amd64]
+epoch: 2026-11-01T00:00:00Z
+inputs:
+  debian: {suite: bookworm}
+  sources: {hello: {package: hello}, other: {package: hello}}
+image: {scripts: none, copy: [{from: hello, to: /}]}
+`, a)
+	versions := func(l *lockfile.Lock) string {
+		var b strings.Builder
+		for _, p := range l.Pins {
+			fmt.Fprintf(&b, "%s %s %s; ", p.Input, p.Name, p.Version)
+		}
+		return b.String()
+	}
+	old, err := Resolve(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := versions(old), "hello hello 1.0-1; other hello 1.0-1; "; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if _, err := debtest.Build(dir, newer, debtest.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	o.Previous = old
+	for _, test := range []struct {
+		update []string
+		want   string
+	}{
+		{nil, "hello hello 1.1-1; other hello 1.1-1; "},
+		{[]string{"other"}, "hello hello 1.0-1; other hello 1.1-1; "},
+		{[]string{"hello", "other"}, "hello hello 1.1-1; other hello 1.1-1; "},
+	} {
+		o.Update = test.update
+		lock, err := Resolve(context.Background(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := versions(lock); got != test.want {
+			t.Errorf("update of %v: got %s, want %s", test.update, got, test.want)
+		}
 	}
 }

@@ -136,6 +136,11 @@ func (o Options) packages(ctx context.Context, lock *lockfile.Lock) error {
 		Sets:       lock.Requests.Sets,
 		AllowOlder: o.AllowOlder,
 	}
+	for _, r := range sourceRequests(lock) {
+		q.Sources = append(q.Sources, deb.SourceRequest{
+			Input: r.Name, Package: r.Ask["package"], Version: r.Ask["version"], Unpack: definition.Unpack(r.Ask["unpack"]), Stay: o.stay(r),
+		})
+	}
 	// What was locked of another suite says nothing about this one.
 	if p := o.Previous; p != nil && p.Requests.Suite == q.Suite {
 		q.Previous = deb.Previous{Archives: p.Archives, Platforms: p.Platforms}
@@ -147,6 +152,7 @@ func (o Options) packages(ctx context.Context, lock *lockfile.Lock) error {
 		return err
 	}
 	lock.Resolver, lock.Archives, lock.Platforms = answer.Resolver, answer.Archives, answer.Platforms
+	lock.Inputs, lock.Pins = append(lock.Inputs, answer.Inputs...), append(lock.Pins, answer.Pins...)
 	told := map[string]bool{} // platforms nearly always move alike
 	for _, m := range answer.Moved {
 		if text := m.String(); !told[text] {
@@ -155,6 +161,32 @@ func (o Options) packages(ctx context.Context, lock *lockfile.Lock) error {
 		}
 	}
 	return nil
+}
+
+// sourceRequests are the requests for source packages, which the Debian source
+// answers with the packages, from the same signed indexes.
+func sourceRequests(lock *lockfile.Lock) []lockfile.InputRequest {
+	var all []lockfile.InputRequest
+	for _, r := range lock.Requests.Inputs {
+		if r.Kind == lockfile.KindSource {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// stay returns the version at which a source package stays when Update names
+// other things; "" when it is to be chosen anew.
+func (o Options) stay(r lockfile.InputRequest) string {
+	if len(o.Update) == 0 || slices.Contains(o.Update, r.Name) || o.Previous.Requests.Suite != o.Definition.Inputs.Debian.Suite {
+		return ""
+	}
+	was := o.Previous.RequestOf(r.Name)
+	pins := o.Previous.PinsOf(r.Name, "")
+	if was.Kind != r.Kind || was.Ask["package"] != r.Ask["package"] || len(pins) == 0 {
+		return ""
+	}
+	return pins[0].Version
 }
 
 // files pins every file, or with Update, those that it names or that the
@@ -193,7 +225,7 @@ func (o Options) inputs(ctx context.Context, lock *lockfile.Lock) error {
 	for _, second := range []bool{false, true} {
 		for _, r := range lock.Requests.Inputs {
 			from := r.Ask["from"]
-			if (from != "") != second {
+			if (from != "") != second || r.Kind == lockfile.KindSource {
 				continue
 			}
 			if from != "" && trees[from] == nil {

@@ -31,8 +31,8 @@ func (p Paragraph) append(b []byte) []byte {
 	return b
 }
 
-// parseParagraph reads one paragraph; line is the number of its first line, for errors.
-func parseParagraph(text []byte, line int) (Paragraph, error) {
+// ParseParagraph reads one paragraph; line is the number of its first line, for errors.
+func ParseParagraph(text []byte, line int) (Paragraph, error) {
 	var p Paragraph
 	for raw := range bytes.Lines(text) {
 		s := strings.TrimRight(string(raw), " \t\r\n")
@@ -88,7 +88,7 @@ func validFieldName(s string) bool {
 
 // parseControl reads the control file of a package and checks the fields that everything else relies on.
 func parseControl(text []byte) (Paragraph, error) {
-	p, err := parseParagraph(bytes.TrimRight(text, " \t\r\n"), 1)
+	p, err := ParseParagraph(bytes.TrimRight(text, " \t\r\n"), 1)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +163,7 @@ func validArch(s string) bool {
 func ParseStatus(status []byte) ([]Paragraph, error) {
 	var list []Paragraph
 	err := eachStanza(status, func(text []byte, line int) error {
-		p, err := parseParagraph(text, line)
+		p, err := ParseParagraph(text, line)
 		if err == nil && p.Get("Package") == "" {
 			err = fmt.Errorf("line %d: paragraph without a Package field", line)
 		}
@@ -180,7 +180,7 @@ func ParseStatus(status []byte) ([]Paragraph, error) {
 func FilterStatus(status []byte, keep func(name, arch string) bool) ([]byte, error) {
 	var out []byte
 	err := eachStanza(status, func(text []byte, line int) error {
-		p, err := parseParagraph(text, line)
+		p, err := ParseParagraph(text, line)
 		if err != nil {
 			return err
 		}

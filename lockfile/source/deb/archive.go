@@ -246,7 +246,12 @@ func (s *Source) packages(ctx context.Context, a *archive, component, arch strin
 	if !a.rel.has(component, arch) {
 		return "", fileRef{}, false, nil
 	}
-	name := component + "/binary-" + arch + "/Packages"
+	return s.listing(ctx, a, component+"/binary-"+arch+"/Packages")
+}
+
+// listing brings an index that InRelease names, as packages does; ok is false
+// where it names none.
+func (s *Source) listing(ctx context.Context, a *archive, name string) (file string, want fileRef, ok bool, err error) {
 	want, ok = a.rel.Files[name]
 	if !ok {
 		return "", fileRef{}, false, nil

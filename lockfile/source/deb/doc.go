@@ -35,6 +35,18 @@
 // its scripts ("configure"). Each member carries the reason why it is there,
 // found by walking the needs from what was asked for, breadth first.
 //
+// # Source packages
+//
+// A Sources index stands in InRelease like a Packages index, and names the
+// files of each source package: upstream tarballs, what Debian adds, a list of
+// them (.dsc). It is brought only when a [SourceRequest] wants a source package,
+// from the same signed file that packages are chosen from, and kept and
+// remembered as those are. The newest version in the view is chosen, but none of
+// an archive that must be asked for (NotAutomatic) and none that is only kept
+// since something was built with it (Extra-Source-Only); no dependency has a say.
+// What is not wanted of it (signatures of tarballs, unless all files are) is not
+// in the answer.
+//
 // # Mirrors
 //
 // Location is not identity: [Mirrors] finds where archive bytes come from, and

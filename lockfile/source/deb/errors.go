@@ -141,6 +141,30 @@ func (e *NotFoundError) Error() string {
 	return fmt.Sprintf("cannot find package %q in %s%s", e.Name, where, tail("; nearest: ", e.Nearest))
 }
 
+// SourceNotFoundError says that the source package which an input asks for
+// cannot be had as it is asked for.
+type SourceNotFoundError struct {
+	Input   string
+	Package string
+	Suite   string
+	Version string   // set when the package is there but not in this version
+	Nearest []string // the names (or versions) most like it, best first
+	Maker   string   // source package that makes a binary package of the name; "" for none
+	Problem string   // set when it is there and lacks what is asked for
+}
+
+func (e *SourceNotFoundError) Error() string {
+	switch {
+	case e.Problem != "":
+		return fmt.Sprintf("cannot use source package %q of %s: %s", strings.TrimSpace(e.Package+" "+e.Version), e.Suite, e.Problem)
+	case e.Version != "":
+		return fmt.Sprintf("cannot find version %q of source package %q in %s%s", e.Version, e.Package, e.Suite, tail("; there is: ", e.Nearest))
+	case e.Maker != "":
+		return fmt.Sprintf("cannot find source package %q in %s: a binary package has that name, and its source package is %q", e.Package, e.Suite, e.Maker)
+	}
+	return fmt.Sprintf("cannot find source package %q in %s%s", e.Package, e.Suite, tail("; nearest: ", e.Nearest))
+}
+
 // RequestError says that a package request cannot be read.
 type RequestError struct {
 	Request string

@@ -39,11 +39,11 @@ func newIndex(suite, arch string, foreign []string, archives []*archive) *Index 
 	}
 }
 
-// indexFile is one verified Packages file in the cache.
+// indexFile is one verified Packages or Sources file in the cache.
 type indexFile struct {
 	archive   int
 	component string
-	arch      string
+	arch      string // "" of Sources
 	path      string
 	want      fileRef
 }
@@ -70,24 +70,33 @@ func (s *Source) indexFiles(ctx context.Context, q Query, archives []*archive, a
 			}
 		}
 	}
-	errs := make([]error, len(all))
+	err := atOnce(len(all), func(i int) error {
+		f := &all[i]
+		path, want, ok, err := s.packages(ctx, archives[f.archive], f.component, f.arch)
+		if ok {
+			f.path, f.want = path, want
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(f indexFile) bool { return f.path == "" }), nil
+}
+
+// atOnce brings several indexes, all of them before it gives up.
+func atOnce(n int, bring func(i int) error) error {
+	errs := make([]error, n)
 	var g errgroup.Group
 	g.SetLimit(4) // files of a few megabytes from one server
-	for i := range all {
+	for i := range n {
 		g.Go(func() error {
-			f := &all[i]
-			path, want, ok, err := s.packages(ctx, archives[f.archive], f.component, f.arch)
-			if errs[i] = err; ok {
-				f.path, f.want = path, want
-			}
+			errs[i] = bring(i)
 			return nil
 		})
 	}
 	_ = g.Wait()
-	if err := firstError(errs); err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(all, func(f indexFile) bool { return f.path == "" }), nil
+	return firstError(errs)
 }
 
 // loadIndex reads the files into one view.

@@ -143,18 +143,28 @@ func (m Mirror) base(archive string) string {
 // lock (indexes name only files that were there on that date). URLs may have
 // scheme file. What they give must be verified by pkg.SHA256.
 func (s *Source) Locations(pkg lockfile.Package, archives []lockfile.Archive) []string {
+	return s.locations(pkg.Archive, pkg.Path, archives)
+}
+
+// SourceLocations lists URLs of a file of a source package, as Locations does
+// of a package. in is the input that the pin is of.
+func (s *Source) SourceLocations(in lockfile.Input, pin lockfile.Pin, archives []lockfile.Archive) []string {
+	return s.locations(in.Facts[factArchive], pin.Path, archives)
+}
+
+func (s *Source) locations(archive, path string, archives []lockfile.Archive) []string {
 	var urls []string
 	for _, m := range s.opts.Mirrors {
-		if base := m.base(pkg.Archive); base != "" {
-			urls = append(urls, join(base, pkg.Path))
+		if base := m.base(archive); base != "" {
+			urls = append(urls, join(base, path))
 		}
 	}
 	if s.opts.Snapshot == "" {
 		return urls
 	}
 	for _, a := range archives {
-		if a.Name == pkg.Archive && !a.Date.IsZero() {
-			urls = append(urls, join(snapshot(s.opts.Snapshot, a.Date).base(a.Name), pkg.Path))
+		if a.Name == archive && !a.Date.IsZero() {
+			urls = append(urls, join(snapshot(s.opts.Snapshot, a.Date).base(a.Name), path))
 		}
 	}
 	return urls

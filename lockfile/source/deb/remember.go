@@ -23,6 +23,7 @@ type question struct {
 	Pockets    []string
 	Platforms  []definition.Platform
 	Sets       []lockfile.SetRequest
+	Sources    []SourceRequest
 	Archives   []lockfile.Archive // by digest of the signed index
 }
 
@@ -32,7 +33,7 @@ func (r *resolution) remembered() string {
 	if r.opts.Rules == "" || r.q.Keep {
 		return ""
 	}
-	text, err := json.Marshal(question{r.opts.Rules, r.native, r.q.Suite, r.q.Components, r.q.Pockets, r.q.Platforms, r.q.Sets, r.answer.Archives})
+	text, err := json.Marshal(question{r.opts.Rules, r.native, r.q.Suite, r.q.Components, r.q.Pockets, r.q.Platforms, r.q.Sets, r.q.Sources, r.answer.Archives})
 	if err != nil {
 		return ""
 	}
@@ -51,7 +52,7 @@ func (r *resolution) recall() bool {
 	}
 	sum, body, ok := bytes.Cut(text, []byte("\n"))
 	var a Answer
-	if !ok || string(sum) != digest.Of(body).Hex() || json.Unmarshal(body, &a) != nil || len(a.Platforms) != len(r.q.Platforms) {
+	if !ok || string(sum) != digest.Of(body).Hex() || json.Unmarshal(body, &a) != nil || len(a.Platforms) != len(r.q.Platforms) || len(a.Inputs) != len(r.q.Sources) {
 		return false
 	}
 	now := time.Now()

@@ -74,6 +74,7 @@ type Query struct {
 	SignedBy   [][]byte // OpenPGP key files; nil for the keys shipped
 	Platforms  []definition.Platform
 	Sets       []lockfile.SetRequest
+	Sources    []SourceRequest
 	Previous   Previous // the lock to be replaced; zero for none
 	AllowOlder bool     // accept indexes older than Previous's
 	Keep       bool     // only packages of Update, and what they need, may change against Previous
@@ -91,6 +92,8 @@ type Answer struct {
 	Resolver  lockfile.Resolver
 	Archives  []lockfile.Archive
 	Platforms []lockfile.Platform // in the query's order
+	Inputs    []lockfile.Input    // of Query.Sources, in its order
+	Pins      []lockfile.Pin      // of Inputs
 	Moved     []Move              // only with Query.Keep
 }
 
@@ -109,6 +112,9 @@ func (s *Source) Resolve(ctx context.Context, q Query) (*Answer, error) {
 	}
 	if r.recall() {
 		return r.answer, nil
+	}
+	if err := r.sources(ctx); err != nil {
+		return nil, err
 	}
 	for _, p := range q.Platforms {
 		platform, err := r.platform(ctx, p)

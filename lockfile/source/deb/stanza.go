@@ -50,70 +50,99 @@ const (
 // Fields that Quorate does not use are skipped unread. Errors: *IndexError
 // with a line number and no URL.
 func ParsePackages(r io.Reader, each func(Stanza) error) error {
-	p := packagesParser{each: each}
+	return readParagraphs(r, &packagesParser{each: each})
+}
+
+// paragraphs takes an index apart, for readParagraphs. What it is handed is not
+// kept.
+type paragraphs interface {
+	field(name, value []byte) error // the first line of a field, value without blanks around it
+	more(text []byte) error         // a continuation line of the field before, without blanks around it
+	end() error                     // of a paragraph that has a field
+}
+
+// readParagraphs reads an index of paragraphs (deb822(5)) and hands it over
+// line by line.
+func readParagraphs(r io.Reader, p paragraphs) error {
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 0, 64<<10), maxLine)
+	at := indexPlace{}
+	some := false // the paragraph has a field
 	for s.Scan() {
-		p.line++
-		if err := p.take(s.Bytes()); err != nil {
-			return p.wrap(err)
+		at.line++
+		if err := takeLine(s.Bytes(), p, &some); err != nil {
+			return at.wrap(err)
 		}
 	}
 	if err := s.Err(); err != nil {
-		p.line++
+		at.line++
 		if err == bufio.ErrTooLong {
 			err = fmt.Errorf("line is longer than %d bytes", maxLine)
 		}
-		return p.wrap(err)
+		return at.wrap(err)
 	}
-	return p.wrap(p.end())
+	if some {
+		return at.wrap(p.end())
+	}
+	return nil
 }
 
-// callerError keeps an error of each apart from those of the parser.
+func takeLine(line []byte, p paragraphs, some *bool) error {
+	line = bytes.TrimSuffix(line, []byte("\r"))
+	if len(bytes.TrimRight(line, " \t")) == 0 {
+		if !*some {
+			return nil
+		}
+		*some = false
+		return p.end()
+	}
+	if line[0] == ' ' || line[0] == '\t' {
+		if !*some {
+			return fmt.Errorf("paragraph begins with a continuation line")
+		}
+		return p.more(bytes.TrimSpace(line))
+	}
+	colon := bytes.IndexByte(line, ':')
+	if colon <= 0 {
+		return fmt.Errorf("line is neither a field nor a continuation: %q", clip(line))
+	}
+	*some = true
+	return p.field(line[:colon], bytes.TrimSpace(line[colon+1:]))
+}
+
+// callerError keeps an error of whom paragraphs are handed to apart from those
+// of the parser.
 type callerError struct{ error }
 
-type packagesParser struct {
-	each func(Stanza) error
-	line int
-	cur  Stanza
-	some bool    // the paragraph has a field
-	seen uint32  // bits of the fields present
-	last *string // where a continuation line goes; nil to drop it
-}
+// indexPlace says where in an index something is wrong.
+type indexPlace struct{ line int }
 
-func (p *packagesParser) wrap(err error) error {
+func (at indexPlace) wrap(err error) error {
 	switch e := err.(type) {
 	case nil:
 		return nil
 	case callerError:
 		return e.error
 	}
-	return &IndexError{Line: p.line, Err: err}
+	return &IndexError{Line: at.line, Err: err}
 }
 
-func (p *packagesParser) take(line []byte) error {
-	line = bytes.TrimSuffix(line, []byte("\r"))
-	if len(bytes.TrimRight(line, " \t")) == 0 {
-		return p.end()
-	}
-	if line[0] == ' ' || line[0] == '\t' {
-		if !p.some {
-			return fmt.Errorf("paragraph begins with a continuation line")
-		}
-		if p.last != nil {
-			*p.last = strings.TrimSpace(*p.last + " " + string(bytes.TrimSpace(line)))
-			if len(*p.last) > maxLine {
-				return fmt.Errorf("field is longer than %d bytes", maxLine)
-			}
-		}
+type packagesParser struct {
+	each func(Stanza) error
+	cur  Stanza
+	seen uint32  // bits of the fields present
+	last *string // where a continuation line goes; nil to drop it
+}
+
+func (p *packagesParser) more(text []byte) error {
+	if p.last == nil {
 		return nil
 	}
-	colon := bytes.IndexByte(line, ':')
-	if colon <= 0 {
-		return fmt.Errorf("line is neither a field nor a continuation: %q", clip(line))
+	*p.last = strings.TrimSpace(*p.last + " " + string(text))
+	if len(*p.last) > maxLine {
+		return fmt.Errorf("field is longer than %d bytes", maxLine)
 	}
-	p.some = true
-	return p.field(line[:colon], bytes.TrimSpace(line[colon+1:]))
+	return nil
 }
 
 // field stores one field. Names are compared as Debian's archive writes them:
@@ -181,11 +210,8 @@ func (p *packagesParser) field(name, value []byte) error {
 }
 
 func (p *packagesParser) end() error {
-	if !p.some {
-		return nil
-	}
 	s := p.cur
-	p.cur, p.some, p.seen, p.last = Stanza{}, false, 0, nil
+	p.cur, p.seen, p.last = Stanza{}, 0, nil
 	if err := s.check(); err != nil {
 		return err
 	}

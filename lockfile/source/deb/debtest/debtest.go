@@ -19,6 +19,19 @@
 //	-- libhello1@security/control --
 //	…
 //
+// A label that ends in .src is a source package: "source" has the fields of its
+// paragraph, and the rest are files of its tarballs, by part:
+//
+//	-- hello.src/source --
+//	Version: 1.0-1
+//	Binary: hello
+//	-- hello.src/orig/hello-1.0/configure --     hello_1.0.orig.tar.gz
+//	-- hello.src/orig-data/data/words --         hello_1.0.orig-data.tar.gz
+//	-- hello.src/debian/control --               hello_1.0-1.debian.tar.gz
+//	-- hello.src/native/hello/configure --       hello_1.0-1.tar.gz
+//
+// With one of them the archive has a Sources index, and each has a signed .dsc.
+//
 // Every other file of a label ("postinst", "conffiles") becomes a member of
 // control.tar. Files of data are executable when they begin with "#!" or lie
 // in a bin folder. The result is a real archive: .deb files that dpkg reads,
@@ -42,6 +55,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -73,14 +87,16 @@ const (
 	WrongHash         Fault = "wrong-hash"         // Packages are not those that InRelease names
 	TruncatedPackages Fault = "truncated-packages" // compressed Packages cut in the middle
 	BadPackages       Fault = "bad-packages"       // Packages rightly signed, and no Packages file
-	WrongPackage      Fault = "wrong-package"      // one bit of every .deb flipped
-	MissingPackage    Fault = "missing-package"    // no .deb is there
+	WrongPackage      Fault = "wrong-package"      // one bit of every .deb and source file flipped
+	MissingPackage    Fault = "missing-package"    // no .deb and no source file is there
+	BadSources        Fault = "bad-sources"        // Sources rightly signed, and no Sources file
+	WrongControl      Fault = "wrong-control"      // every .dsc lists another tarball than the index
 )
 
 // Faults lists all of them.
 func Faults() []Fault {
 	return []Fault{Expired, Future, WrongKey, Unsigned, Tampered, Truncated, Trailing, WrongSuite,
-		WrongHash, TruncatedPackages, BadPackages, WrongPackage, MissingPackage}
+		WrongHash, TruncatedPackages, BadPackages, WrongPackage, MissingPackage, BadSources, WrongControl}
 }
 
 // Options vary an archive; the zero value is a good archive of today.
@@ -137,6 +153,7 @@ type builder struct {
 	dir      string
 	key      *signingKey
 	packages []*pkg
+	sources  []*src
 }
 
 // Build writes an archive into dir. A second Build into the same folder
@@ -183,14 +200,22 @@ func (b *builder) build(text string) (err error) {
 			return err
 		}
 	}
-	if b.packages, err = parsePackages(txtar.Parse([]byte(text)), b.Date); err != nil {
+	if b.packages, b.sources, err = parsePackages(txtar.Parse([]byte(text)), b.Date); err != nil {
 		return err
 	}
 	if err := b.addApt(); err != nil {
 		return err
 	}
+	if err := b.finishSources(); err != nil {
+		return err
+	}
 	for _, p := range b.packages {
 		if err := b.writeDeb(p); err != nil {
+			return err
+		}
+	}
+	for _, s := range b.sources {
+		if err := b.writeSource(s); err != nil {
 			return err
 		}
 	}
@@ -230,28 +255,13 @@ func (b *builder) writeSuite(pocket string) error {
 	dir := filepath.Join(b.root(pocket), "dists", name)
 	var sums strings.Builder
 	for _, arch := range b.Architectures {
-		text := b.packagesIndex(pocket, arch)
-		for _, suffix := range []string{"", ".xz", ".gz"} {
-			data, err := compress(text, suffix)
-			if err != nil {
-				return err
-			}
-			rel := "main/binary-" + arch + "/Packages" + suffix
-			sum := digest.Of(data)
-			fmt.Fprintf(&sums, " %s %8d %s\n", sum.Hex(), len(data), rel)
-			if suffix == "" {
-				continue // named, and not there: as on Debian's mirrors
-			}
-			if pocket == "" {
-				data = b.spoil(data)
-			}
-			if err := write(filepath.Join(dir, filepath.FromSlash(rel)), data); err != nil {
-				return err
-			}
-			byHash := filepath.Join(dir, "main", "binary-"+arch, "by-hash", "SHA256", sum.Hex())
-			if err := write(byHash, data); err != nil {
-				return err
-			}
+		if err := b.writeIndex(&sums, dir, pocket, "main/binary-"+arch+"/Packages", b.packagesIndex(pocket, arch)); err != nil {
+			return err
+		}
+	}
+	if len(b.sources) > 0 {
+		if err := b.writeIndex(&sums, dir, pocket, "main/source/Sources", b.sourcesIndex(pocket)); err != nil {
+			return err
 		}
 	}
 	signed, err := b.inRelease(pocket, name, sums.String())
@@ -259,6 +269,33 @@ func (b *builder) writeSuite(pocket string) error {
 		return err
 	}
 	return write(filepath.Join(dir, "InRelease"), signed)
+}
+
+// writeIndex writes an index in the forms that a mirror has, and the lines that
+// InRelease names them by.
+func (b *builder) writeIndex(sums *strings.Builder, dir, pocket, name string, text []byte) error {
+	for _, suffix := range []string{"", ".xz", ".gz"} {
+		data, err := compress(text, suffix)
+		if err != nil {
+			return err
+		}
+		sum := digest.Of(data)
+		fmt.Fprintf(sums, " %s %8d %s\n", sum.Hex(), len(data), name+suffix)
+		if suffix == "" {
+			continue // named, and not there: as on Debian's mirrors
+		}
+		if pocket == "" {
+			data = b.spoil(data)
+		}
+		if err := write(filepath.Join(dir, filepath.FromSlash(name+suffix)), data); err != nil {
+			return err
+		}
+		byHash := filepath.Join(dir, filepath.FromSlash(path.Dir(name)), "by-hash", "SHA256", sum.Hex())
+		if err := write(byHash, data); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *builder) spoil(packed []byte) []byte {
@@ -313,7 +350,7 @@ func (b *builder) inRelease(pocket, name, sums string) ([]byte, error) {
 		}
 		key = other
 	}
-	signed, err := key.clearsign([]byte(text), b.Date)
+	signed, err := key.clearsign([]byte(text), b.Date, true)
 	if err != nil || !main {
 		return signed, err
 	}

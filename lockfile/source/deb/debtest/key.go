@@ -82,9 +82,11 @@ func (k *signingKey) public() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-func (k *signingKey) clearsign(text []byte, at time.Time) ([]byte, error) {
+// clearsign signs a text. Signatures of one text are salted, and so never the
+// same; without salt they are, as those of files that nobody signs again.
+func (k *signingKey) clearsign(text []byte, at time.Time, salted bool) ([]byte, error) {
 	var out bytes.Buffer
-	w, err := clearsign.Encode(&out, k.entity.PrivateKey, &packet.Config{Time: func() time.Time { return at }})
+	w, err := clearsign.Encode(&out, k.entity.PrivateKey, &packet.Config{Time: func() time.Time { return at }, NonDeterministicSignaturesViaNotation: &salted})
 	if err != nil {
 		return nil, err
 	}

@@ -35,13 +35,27 @@ type member struct {
 	target string
 }
 
-func parsePackages(ar *txtar.Archive, date time.Time) ([]*pkg, error) {
+func parsePackages(ar *txtar.Archive, date time.Time) ([]*pkg, []*src, error) {
 	var list []*pkg
-	byLabel := map[string]*pkg{}
+	var sources []*src
+	byLabel, srcByLabel := map[string]*pkg{}, map[string]*src{}
 	for _, f := range ar.Files {
 		label, rest, ok := strings.Cut(f.Name, "/")
 		if !ok {
-			return nil, fmt.Errorf("file %q belongs to no package", f.Name)
+			return nil, nil, fmt.Errorf("file %q belongs to no package", f.Name)
+		}
+		if isSource(label) {
+			s := srcByLabel[label]
+			if s == nil {
+				s = &src{label: label, parts: map[string][]member{}}
+				_, s.pocket, _ = strings.Cut(label, "@")
+				srcByLabel[label] = s
+				sources = append(sources, s)
+			}
+			if err := s.take(rest, f.Data); err != nil {
+				return nil, nil, fmt.Errorf("source package %q: %w", label, err)
+			}
+			continue
 		}
 		p := byLabel[label]
 		if p == nil {
@@ -54,11 +68,11 @@ func parsePackages(ar *txtar.Archive, date time.Time) ([]*pkg, error) {
 	}
 	for _, p := range list {
 		if err := p.finish(date); err != nil {
-			return nil, fmt.Errorf("package %q: %w", p.label, err)
+			return nil, nil, fmt.Errorf("package %q: %w", p.label, err)
 		}
 	}
 	sort.SliceStable(list, func(i, j int) bool { return list[i].name < list[j].name })
-	return list, nil
+	return list, sources, nil
 }
 
 func (p *pkg) take(name string, data []byte) {
