@@ -29,7 +29,7 @@ func (w *world) testExamples(t *testing.T) {
 			})
 		}},
 		{"library", func(t *testing.T, e *engine) {
-			e.says(t, "3 words, counted by words 1.2.0\n", "library", "one two", "three")
+			e.says(t, "Good day, reader\n", "library", "--greeting", "Good day", "reader")
 		}},
 		{"zones", func(t *testing.T, e *engine) {
 			e.says(t, "Tokyo\n", "zones", "ls", "/usr/share/zoneinfo/Asia/Tokyo", "-1")
@@ -123,7 +123,7 @@ func (w *world) tryWeb(t *testing.T, e *engine) {
 // testInit drafts a definition for a project that has none, and builds it.
 func (w *world) testInit(t *testing.T) {
 	project := filepath.Join(w.dir, "drafted")
-	if err := os.CopyFS(project, os.DirFS(repositoryDir(t, "examples/library/app"))); err != nil {
+	if err := os.CopyFS(project, os.DirFS(repositoryDir(t, "testdata/autotools"))); err != nil {
 		t.Fatal(err)
 	}
 	for _, verb := range []string{"init", "lock", "build"} {
