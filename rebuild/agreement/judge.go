@@ -365,7 +365,7 @@ func settle(heard []statement, groups []*group, leader *group) int {
 		case leader == nil && oneImage:
 			o.Result, o.Reason = Errs, "built from other inputs than others: build definition "+name(h.report.BuildDefinition)
 		case leader == nil:
-			dissent(o, "built "+list(h.report.Subjects)+", as no majority did")
+			dissent(o, "built "+list(h.report.Subjects)+"; no output has a majority")
 		case leader.build == h.report.BuildDefinition && slices.Equal(leader.subjects, h.report.Subjects):
 			o.Result = Agrees
 		case slices.Equal(leader.subjects, h.report.Subjects):
