@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/testscript"
 	"gopkg.in/yaml.v3"
 
 	"quorate.dev/rebuild"
@@ -104,12 +105,37 @@ func TestLineOf(t *testing.T) {
 	}
 }
 
+// workflowStep writes what a step of a workflow in examples/ci runs into a file,
+// as a runner does: `workflow FILE STEP SCRIPT`.
+func workflowStep(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: workflow FILE STEP SCRIPT")
+	}
+	text, err := os.ReadFile(filepath.Join(source, "examples", "ci", args[0]))
+	ts.Check(err)
+	var w struct {
+		Jobs map[string]struct {
+			Steps []struct{ Name, Run string }
+		}
+	}
+	ts.Check(yaml.Unmarshal(text, &w))
+	for _, job := range w.Jobs {
+		for _, step := range job.Steps {
+			if step.Name == args[1] {
+				ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(step.Run), 0o644))
+				return
+			}
+		}
+	}
+	ts.Fatalf("%s has no step %q", args[0], args[1])
+}
+
 var typed = regexp.MustCompile(`quorate ((?:[a-z]+ )*[a-z]+)([^#]*)`)
 
 // TestTemplates holds the commands of examples/ci against the command line: every verb and every flag is there.
 func TestTemplates(t *testing.T) {
 	files, err := filepath.Glob("../../examples/ci/*")
-	if err != nil || len(files) != 3 {
+	if err != nil || len(files) != 4 {
 		t.Fatalf("%q, %v", files, err)
 	}
 	for _, name := range files {

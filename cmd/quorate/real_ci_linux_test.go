@@ -39,6 +39,14 @@ func TestRealCI(t *testing.T) {
 	if c := npm("npx", "--no-install", "action-validator", "github.yml"); c.code != 0 {
 		t.Errorf("the workflow is none, says action-validator:\n%s%s", c.stdout, c.stderr)
 	}
+	update, err := os.ReadFile(repositoryDir(t, "examples/ci/update.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("update.yml", string(update))
+	if c := npm("npx", "--no-install", "action-validator", "update.yml"); c.code != 0 {
+		t.Errorf("the workflow of updates is none, says action-validator:\n%s%s", c.stdout, c.stderr)
+	}
 	write("bad.yml", strings.Replace(string(workflow), "runs-on:", "runs-one:", 1))
 	if c := npm("npx", "--no-install", "action-validator", "bad.yml"); c.code == 0 {
 		t.Error("action-validator takes anything")

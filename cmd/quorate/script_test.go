@@ -31,6 +31,8 @@ import (
 //	truncate FILE SIZE   cut FILE to SIZE bytes
 //	replace FILE OLD NEW change text in FILE, where it occurs exactly once
 //	tree DIR             print every path in DIR, for `stdout` and `cmp stdout`
+//	workflow FILE STEP SCRIPT
+//	                     write what a step of examples/ci/FILE runs to SCRIPT
 //	nothing-left         fail if a process, mount or temporary file of quorate's is left
 //
 // and those of story_test.go, which make archives, locks and bundles, and of
@@ -121,6 +123,7 @@ var storyCommands = map[string]func(ts *testscript.TestScript, neg bool, args []
 	"replace":      replace,
 	"tree":         listTree,
 	"nothing-left": nothingLeft,
+	"workflow":     workflowStep,
 }
 
 // exits runs a command and expects exactly this exit code: `! exec` would take
