@@ -219,3 +219,22 @@ func TestTokenStaysOnRedirect(t *testing.T) {
 		}
 	}
 }
+
+// Whatever an npmrc says, no host hears what no setting of it names.
+func FuzzConfig(f *testing.F) {
+	f.Add("registry=https://a.example/\n//a.example/:_authToken=${A}\n")
+	f.Add("//b.example/x/:username=u\n//b.example/x/:_password=cA==\n; c\n\"//c.example/:_auth\" = 'x#y'\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		c := configured(t, text, "A=value")
+		for _, at := range []string{"https://a.example/x/y", "https://b.example/x/y", "http://c.example/x", "https://sub.a.example/"} {
+			u, err := url.Parse(at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			key, _ := c.credential(u)
+			if header := c.authorization(u); header != "" && (key != "//"+u.Host && !strings.HasPrefix(key, "//"+u.Host+"/") || !strings.HasPrefix(u.Path+"/", strings.TrimPrefix(key, "//"+u.Host))) {
+				t.Errorf("%s hears what is for %s", at, key)
+			}
+		}
+	})
+}
