@@ -473,10 +473,8 @@ func chunks(s source, done <-chan struct{}) ([]chunk, error) {
 	var out []chunk
 	buf, have := make([]byte, chunkMost), 0
 	for at := int64(0); at < s.size; {
-		select {
-		case <-done:
-			return nil, ErrStopped
-		default:
+		if err := ended(done); err != nil {
+			return nil, err
 		}
 		if len(out) == maxChunks {
 			return append(out, chunk{at, s.size - at, hash128{rand.Uint64(), rand.Uint64()}}), nil // equal to none
@@ -539,13 +537,14 @@ func alignSources(a, b source, done <-chan struct{}) ([]Run, error) {
 		return align(x, y), nil
 	}
 	var out []Run
+	lost := int64(0)
 	err := unequal(a, b, done, func(ra, rb Range) error {
 		if max(ra.Length, rb.Length) <= alignWindow {
-			runs, err := alignRange(a, b, ra, rb)
+			runs, err := alignRange(a, b, ra, rb, &lost)
 			out = coalesce(append(out, runs...), 4*maxRuns)
 			return err
 		}
-		runs, err := alignChunks(a.sub(ra.Offset, ra.Length), b.sub(rb.Offset, rb.Length), done)
+		runs, err := alignChunks(a.sub(ra.Offset, ra.Length), b.sub(rb.Offset, rb.Length), done, &lost)
 		out = coalesce(append(out, shift(runs, ra.Offset, rb.Offset)...), 4*maxRuns)
 		return err
 	})
@@ -562,10 +561,8 @@ func unequal(a, b source, done <-chan struct{}, visit func(a, b Range) error) er
 	both := min(a.size, b.size)
 	x, y := make([]byte, 4*blockSize), make([]byte, 4*blockSize)
 	for off := int64(0); off < both; {
-		select {
-		case <-done:
-			return ErrStopped
-		default:
+		if err := ended(done); err != nil {
+			return err
 		}
 		n := min(both-off, int64(len(x)))
 		for _, s := range []struct {
@@ -610,7 +607,7 @@ func unequal(a, b source, done <-chan struct{}, visit func(a, b Range) error) er
 
 // alignChunks is align for large stretches that begin with a difference: it finds what moved by
 // chunks that both hold.
-func alignChunks(a, b source, done <-chan struct{}) ([]Run, error) {
+func alignChunks(a, b source, done <-chan struct{}, lost *int64) ([]Run, error) {
 	x, err := chunks(a, done)
 	if err != nil {
 		return nil, err
@@ -642,7 +639,10 @@ func alignChunks(a, b source, done <-chan struct{}) ([]Run, error) {
 	for _, h := range sequences(number(x), number(y)) {
 		ra := Range{at(x, h.a0, a), at(x, h.a1, a) - at(x, h.a0, a)}
 		rb := Range{at(y, h.b0, b), at(y, h.b1, b) - at(y, h.b0, b)}
-		runs, err := alignRange(a, b, ra, rb)
+		if err := ended(done); err != nil {
+			return nil, err
+		}
+		runs, err := alignRange(a, b, ra, rb, lost)
 		if err != nil {
 			return nil, err
 		}
@@ -654,8 +654,12 @@ func alignChunks(a, b source, done <-chan struct{}) ([]Run, error) {
 // alignWindow is up to which size stretches of large files are aligned byte by byte.
 const alignWindow = 4 << 20
 
+// maxLost is after how many bytes that were aligned in vain, some 200 ns each, what is left of two large files
+// is not aligned any more: they have little in common, as encrypted or compressed ones.
+const maxLost = 8 << 20
+
 // alignRange aligns two stretches, window by window when they are large and of one length.
-func alignRange(a, b source, ra, rb Range) ([]Run, error) {
+func alignRange(a, b source, ra, rb Range, lost *int64) ([]Run, error) {
 	const window = alignWindow
 	if ra.Length > window || rb.Length > window {
 		if ra.Length != rb.Length {
@@ -664,7 +668,7 @@ func alignRange(a, b source, ra, rb Range) ([]Run, error) {
 		var out []Run
 		for off := int64(0); off < ra.Length; off += window {
 			n := min(window, ra.Length-off)
-			runs, err := alignRange(a, b, Range{ra.Offset + off, n}, Range{rb.Offset + off, n})
+			runs, err := alignRange(a, b, Range{ra.Offset + off, n}, Range{rb.Offset + off, n}, lost)
 			if err != nil {
 				return nil, err
 			}
@@ -680,5 +684,32 @@ func alignRange(a, b source, ra, rb Range) ([]Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	return shift(align(x, y), ra.Offset, rb.Offset), nil
+	if *lost > maxLost {
+		if p, s := int64(firstDifference(x, y)), int64(0); p < min(ra.Length, rb.Length) {
+			s = min(int64(commonSuffix(x[p:], y[p:])), ra.Length-p, rb.Length-p)
+			return []Run{{Range{ra.Offset + p, ra.Length - p - s}, Range{rb.Offset + p, rb.Length - p - s}}}, nil
+		} else if ra.Length != rb.Length {
+			return []Run{{Range{ra.Offset + p, ra.Length - p}, Range{rb.Offset + p, rb.Length - p}}}, nil
+		}
+		return nil, nil
+	}
+	runs := align(x, y)
+	covered := int64(0)
+	for _, r := range runs {
+		covered += max(r.A.Length, r.B.Length)
+	}
+	if n := max(ra.Length, rb.Length); covered > n/2 {
+		*lost += n
+	}
+	return shift(runs, ra.Offset, rb.Offset), nil
+}
+
+// ended returns ErrStopped when nobody waits any longer.
+func ended(done <-chan struct{}) error {
+	select {
+	case <-done:
+		return ErrStopped
+	default:
+		return nil
+	}
 }

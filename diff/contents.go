@@ -42,14 +42,7 @@ type comparer struct {
 }
 
 // stopped returns ErrStopped when nobody waits any longer.
-func (c *comparer) stopped() error {
-	select {
-	case <-c.o.Done:
-		return ErrStopped
-	default:
-		return nil
-	}
-}
+func (c *comparer) stopped() error { return ended(c.o.Done) }
 
 // add adds a finding to a node.
 func (c *comparer) add(n *Node, f Finding) {

@@ -131,10 +131,8 @@ func (c *opener) sumFile(name string, e *entry, into *hasher128) error {
 	defer s.close()
 	buf := make([]byte, min(s.size, blockSize))
 	for e.size = 0; e.size < s.size; {
-		select {
-		case <-c.o.Done:
-			return ErrStopped
-		default:
+		if err := ended(c.o.Done); err != nil {
+			return err
 		}
 		n, err := s.ReadAt(buf[:min(s.size-e.size, blockSize)], e.size)
 		into.Write(buf[:n])

@@ -271,6 +271,30 @@ func TestLargeFiles(t *testing.T) {
 	}
 }
 
+// Large files that have nothing in common are not aligned to their end, and those that have all but one stretch are.
+func TestNothingInCommon(t *testing.T) {
+	noise := func(x uint64, n int) []byte {
+		b := make([]byte, n)
+		for i := range b {
+			x ^= x << 13
+			x ^= x >> 7
+			x ^= x << 17
+			b[i] = byte(x >> 8)
+		}
+		return b
+	}
+	a, b := noise(1, 24<<20), noise(2, 24<<20)
+	a[23<<20], b[23<<20] = 'x', 'y'
+	lost := int64(0)
+	runs, err := alignRange(inMemory(a), inMemory(b), Range{0, int64(len(a))}, Range{0, int64(len(b))}, &lost)
+	if err != nil || !sound(a, b, runs) {
+		t.Error("unsound", err)
+	}
+	if lost <= maxLost || lost > maxLost+alignWindow {
+		t.Errorf("%d bytes were aligned in vain, expected %d", lost, maxLost)
+	}
+}
+
 // A hard link is the file that it leads to, and no other.
 func TestHardLinkOrCopy(t *testing.T) {
 	link := func(name, to string) file {

@@ -343,6 +343,9 @@ func tarNumber(p []byte) (int64, bool) {
 		}
 		return v, true
 	}
+	if v, ok := plainOctal(p); ok {
+		return v, true
+	}
 	s := strings.Trim(string(p), " \x00")
 	if s == "" {
 		return 0, true
@@ -352,6 +355,18 @@ func tarNumber(p []byte) (int64, bool) {
 	}
 	v, err := strconv.ParseInt(s, 8, 64)
 	return v, err == nil
+}
+
+// plainOctal reads what nearly all fields hold: digits between spaces and NULs. Fields are too short to overflow.
+func plainOctal(p []byte) (v int64, ok bool) {
+	i := 0
+	for i < len(p) && (p[i] == ' ' || p[i] == 0) {
+		i++
+	}
+	for ; i < len(p) && '0' <= p[i] && p[i] <= '7'; i++ {
+		v = v<<3 | int64(p[i]-'0')
+	}
+	return v, i == len(p) || p[i] == ' ' || p[i] == 0
 }
 
 func tarString(p []byte) string {
