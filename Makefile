@@ -84,7 +84,7 @@ real: go ## the slow suites: real archives, other people's tools (TestReal…)
 
 .PHONY: upstream
 upstream: go ## programs of others, built twice in other surroundings, and mended as diff says; as root
-	QUORATE_UPSTREAM=1 $(GO) test -count=1 -timeout 20m -run '^TestUpstream$$' -v ./cmd/quorate
+	QUORATE_UPSTREAM=1 $(GO) test -count=1 -timeout 60m -run '^TestUpstream$$' -v ./cmd/quorate
 
 .PHONY: bench
 bench: build ## benchmarks; some fetch real packages

@@ -122,36 +122,56 @@ func (p *pair) list(x, y []string, c *claim) bool {
 }
 
 // areFiles reports whether lines (or words) each name another file that is here: by a path or a name with an ending, or
-// all by what lies in one folder, of which they leave out little.
+// all by what lies in one folder, of which they leave out little. Beside the name a line may have what is said of files, or what
+// all lines have; words of its own make it a record, of which TeX's language.def, the order of a hash, has many.
 func (p *pair) areFiles(lines []string) bool {
 	if p.held == nil || len(lines) < 2 {
 		return false
 	}
 	seen, lone := map[string]bool{}, true
-	bare := make([]string, len(lines))
+	bare, rest := make([]string, len(lines)), make([]string, len(lines))
 	for i, l := range lines {
 		if len(l) > maxLine {
-			lone = false
-			continue
+			return false
 		}
-		l = strings.Trim(l, `"'`)
-		bare[i] = l
 		if name, ok := p.fileIn(l); ok {
 			seen[name] = true
+			rest[i] = strings.Replace(l, name, "\x00", 1)
 		}
-		lone = lone && l != "" && !strings.ContainsAny(l, "/ \t:=")
+		bare[i] = strings.Trim(l, `"'`)
+		lone = lone && bare[i] != "" && !strings.ContainsAny(bare[i], "/ \t:=")
 		if i == 100 && len(seen) < 50 && !lone {
 			return false // there would have to be a lot to come
 		}
 	}
 	if most(len(seen), len(lines)) {
-		return true
+		return onlyFacts(rest)
 	}
 	if !lone {
 		return false
 	}
 	more, ok := p.held.Siblings(bare)
 	return ok && more*4 <= len(lines)
+}
+
+// ofFiles are words that listings say of files: sums, sizes and numbers, modes, days and times, keywords of mtree, and where a link leads.
+var ofFiles = regexp.MustCompile(`^(?:|\x00|-|->|[0-9a-f]{32,128}|[0-9][0-9.,:+TZKMG-]*|[bcdlps-][-rwxsStT]{9}[.+@]?|(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)|[a-z0-9]+=\S+|\./\S*)$`)
+
+// onlyFacts reports whether what lines have beside names of files is said of files, or of many of them (an owner): a hash has
+// another key in each.
+func onlyFacts(rest []string) bool {
+	count := map[string]int{}
+	for _, l := range rest {
+		for _, w := range strings.Fields(l) {
+			count[strings.Trim(w, `"'(),;`)]++
+		}
+	}
+	for w, n := range count {
+		if (n == 1 || n*10 < len(rest)) && !ofFiles.MatchString(w) {
+			return false
+		}
+	}
+	return true
 }
 
 // fileIn finds the file that a line names.
@@ -321,8 +341,7 @@ func (p *pair) parts(x, y []string) int {
 	if form == "" {
 		return 0
 	}
-	lead, _, _ := strings.Cut(form, "\x00")
-	head := func(l string) bool { return heads[l] != "" && strings.HasPrefix(l, lead) }
+	head := func(l string) bool { return heads[l] != "" && strings.Replace(l, heads[l], "\x00", 1) == form }
 	cut := func(lines []string) (before string, parts []string) {
 		at := -1
 		for i := 0; i <= len(lines); i++ {
@@ -451,7 +470,7 @@ func (p *pair) listing(x, y []string) ([]claim, bool) {
 			out = append(out, c)
 		}
 	}
-	if !order || len(out) == 0 {
+	if !order || len(out) == 0 || !p.areFiles(moved(x, y)) {
 		return nil, false
 	}
 	return append([]claim{{entry: "6-file-order", confidence: 1, a: firstLines(x, y), b: firstLines(y, x), fact: "the same names in another order; " + inTree}}, out...), true

@@ -5,10 +5,10 @@ one() {
 	d=$(mktemp -d /dev/shm/order-XXXXXX)
 	names="10texlive-base 10texlive-latex 20local 30xetex 40context"
 	[ $side = a ] || names=$(printf '%s\n' $names | tac)
-	mkdir "$d/fmt.d" "$d/language.d"
+	mkdir "$d/fmt.d" "$d/more.d"
 	for n in $names; do
 		printf 'pdf%s pdftex language.def -translate-file=cp227.tcx *pdf%s.ini\n\n# of %s\nlua%s luatex language.def\n' $n $n $n $n >"$d/fmt.d/$n.cnf"
-		printf '%% hyphenation of %s\nlang%s loadhyph-%s.tex\n=use%s\n' $n $n $n $n >"$d/language.d/$n.dat"
+		printf '### formats of %s\nlua%s luatex language.dat lua%s.ini\n#! off%s\n' $n $n $n $n >"$d/more.d/$n.cnf"
 	done
 	mkdir -p $side/etc/texmf $side/var/lib/texmf
 	{
@@ -18,9 +18,9 @@ one() {
 			cat "$d/fmt.d/$f"
 			echo "# End of file: /etc/texmf/fmt.d/$f"
 		done
-	} >$side/var/lib/texmf/fmtutil.cnf
-	{ echo '% made by a script'; find "$d/language.d" -maxdepth 1 -type f -name '*.dat' -exec cat '{}' \;; } >$side/var/lib/texmf/language.dat
-	cp -r "$d/fmt.d" "$d/language.d" $side/etc/texmf/
+	} >$side/var/lib/texmf/fmtutil.cnf-DEBIAN
+	{ echo '### made by a script'; find "$d/more.d" -maxdepth 1 -type f -name '*.cnf' -exec cat '{}' \;; } >$side/var/lib/texmf/fmtutil.cnf-TEXLIVEDIST
+	cp -r "$d/fmt.d" "$d/more.d" $side/etc/texmf/
 	rm -rf "$d"
 }
 both one
