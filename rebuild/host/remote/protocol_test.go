@@ -3,6 +3,7 @@ package remote
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -134,5 +135,44 @@ func TestCheckEndpoint(t *testing.T) {
 		if err := CheckEndpoint(endpoint); (err == nil) != ok {
 			t.Errorf("%q: %v", endpoint, err)
 		}
+	}
+}
+
+// Lists have names and limits of their own, and those who do not know of them are not told.
+func TestListsOfEnding(t *testing.T) {
+	d := digest.Of([]byte("x"))
+	list := func(i int, size int64) File {
+		return File{Path: "lists/" + host.ListName(digest.Of(fmt.Append(nil, i))), Digest: d, Size: size}
+	}
+	var many, large []File
+	for i := range host.MaxLists + 1 {
+		many = append(many, list(i, 1))
+	}
+	for i := range 5 {
+		large = append(large, list(i, host.MaxList))
+	}
+	for _, test := range []struct {
+		summary string
+		files   []File
+		want    string // a part of the error; "" for none
+	}{
+		{"as many as there may be", many[1:], ""},
+		{"one more", many, "its results have more than 1000 lists"},
+		{"as large as it may be", large[:4], ""},
+		{"larger", []File{list(1, host.MaxList+1)}, "has 16777217 bytes, more than the 16777216 that are left for it"},
+		{"all together too large", large, "has 16777216 bytes, more than the 0 that are left for it"},
+		{"another name", []File{{Path: "lists/x.gz", Digest: d}}, `its results hold "lists/x.gz"`},
+		{"another folder", []File{{Path: "lists/../" + host.ListName(d), Digest: d}}, `its results hold "lists/../`},
+	} {
+		e := &Ending{Kind: EndDone, Files: append([]File{{Path: "report", Digest: d}}, test.files...)}
+		if err := e.checkFiles(); (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", test.summary, err, test.want)
+		}
+		if plain := e.WithoutLists(); test.want == "" && (len(plain.Files) != 1 || len(e.Files) == 1) {
+			t.Errorf("%s: without lists %v", test.summary, plain.Files)
+		}
+	}
+	if (*Ending)(nil).WithoutLists() != nil {
+		t.Error("no ending has become one")
 	}
 }
