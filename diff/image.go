@@ -601,8 +601,11 @@ func (c *comparer) scanPacked(s source, digest string, w Which) (*tree, error) {
 		return packer.open(in)
 	}
 	r, err := open(in)
-	if err != nil {
+	if err == ErrStopped {
 		return nil, err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("it begins like %s and cannot be unpacked: %w", packer.name, err)
 	}
 	defer r.Close()
 	heads := c.heads[w]

@@ -104,6 +104,12 @@ func (e *RemoteError) Error() string {
 
 // Hint says what to do about it.
 func (e *RemoteError) Hint() string {
+	if scheme, rest, ok := strings.Cut(e.Side, "://"); ok {
+		return fmt.Sprintf("name it without %q: %s", scheme+"://", rest)
+	}
+	if _, digest, ok := strings.Cut(e.Side, "@"); ok && !digestForm.MatchString(digest) {
+		return fmt.Sprintf("%q is no digest: expected sha256: and 64 hexadecimal digits", clip(digest))
+	}
 	return "name the image's registry, as in registry.example/app:1, or save the image: `docker save " + e.Side + " -o image.tar`"
 }
 
