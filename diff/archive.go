@@ -1,17 +1,10 @@
 package diff
 
-import (
-	"io"
-
-	"golang.org/x/sync/errgroup"
-)
+import "io"
 
 // archives compares two layers or tar archives, which may be packed, and differ in bytes.
 func (c *comparer) archives(n *Node, a, b *blob) error {
-	var both errgroup.Group
-	both.Go(func() error { return c.scanBlob(a, A) })
-	both.Go(func() error { return c.scanBlob(b, B) })
-	if err := both.Wait(); err != nil {
+	if err := c.scanBoth(a, b); err != nil {
 		return err
 	}
 	x, y := a.tree, b.tree

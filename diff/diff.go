@@ -31,6 +31,7 @@
 //	image.go     index, manifest, config; layers paired by digest, then by diff_id, then by entries in common
 //	archive.go   one pair of layers: equal when unpacked, or two trees
 //	tar.go       one tar, read once as a stream: entries with hashes, header bytes in a scratch file
+//	inflated.go  gzip layers: entered again in their middle, and two that begin alike unpacked once (package inflate)
 //	sparse.go    files that a tar stores without their holes: what they hold all the same
 //	sum.go       hashes of contents, block by block, holes unread
 //	tree.go      two lists of entries; renamed ones are found by content and by likeness (alike.go)
@@ -42,8 +43,9 @@
 //	dwarf.go     what programs say about their sources, attribute by attribute
 //	text.go, align.go  the leaves: lines and characters, aligned bytes
 //
-// A differing pair of layers is read twice: once for hashes, and once more to
-// bring the files that differ into a scratch file, where they can be read anywhere.
+// A differing pair of layers is read once for hashes; then the files that differ are brought
+// into a scratch file, where they can be read anywhere. For that, gzip layers are unpacked once more
+// around these files only; what else is packed waits in a scratch file whole.
 // Equal digests are not even opened. Memory is some 250 bytes for an entry and some
 // 60 MiB for the pair of files at hand; it does not grow with the size of a layer.
 //
@@ -67,7 +69,7 @@ type Options struct {
 	// Done ends the comparison early with ErrStopped; a context's Done() fits. Nil never does.
 	Done <-chan struct{}
 	// Temp is the folder of the scratch files, "" for the system's. They take as much room
-	// as the files that differ, unpacked.
+	// as the files that differ, unpacked, a thirtieth of the layers at hand, and all of those that are packed in another way than by gzip.
 	Temp string
 	// NoIndex leaves index.json of layouts out: a side that was pulled from a registry has none of
 	// its own. Images are compared all the same.

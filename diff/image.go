@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"regexp"
@@ -449,6 +450,8 @@ func (c *comparer) layers(n *Node, a, b *images, x, y *image) error {
 			if err := c.archives(m, l, r); err != nil {
 				return err
 			}
+			l.tree.rest()
+			r.tree.rest()
 			l.tree, r.tree = nil, nil
 		}
 		if len(m.Findings)+len(m.Children) > 0 {
@@ -520,12 +523,19 @@ func (c *comparer) byEntries(left, right []blob, p *pairing) error {
 		}
 	}
 	if len(la) > 1 || len(lb) > 1 {
-		for _, i := range la {
+		// Layers at the same place mostly belong together.
+		both := min(len(la), len(lb))
+		for k := range both {
+			if err := c.scanBoth(&left[la[k]], &right[lb[k]]); err != nil {
+				return err
+			}
+		}
+		for _, i := range la[both:] {
 			if err := c.scanBlob(&left[i], A); err != nil {
 				return err
 			}
 		}
-		for _, j := range lb {
+		for _, j := range lb[both:] {
 			if err := c.scanBlob(&right[j], B); err != nil {
 				return err
 			}
@@ -576,18 +586,56 @@ func (c *comparer) scanBlob(b *blob, w Which) error {
 		return nil
 	}
 	t, err := c.scanPacked(b.src, b.digest, w)
-	if err != nil {
-		if err == ErrStopped {
-			return err
-		}
-		return b.whose.fail(b.file, err)
+	return b.scanned(t, err)
+}
+
+// scanned keeps what a layer was found to hold.
+func (b *blob) scanned(t *tree, err error) error {
+	if err == nil {
+		b.tree = t
+		return nil
 	}
-	b.tree = t
-	return nil
+	if err == ErrStopped {
+		return err
+	}
+	return b.whose.fail(b.file, err)
+}
+
+// scanBoth lists two layers at once. Of packed ones that begin alike, the beginning is unpacked once: where
+// they part, the second one goes on from the last point at which the first one can be entered. Of two errors it is the first layer's.
+func (c *comparer) scanBoth(a, b *blob) error {
+	if a.tree != nil || b.tree != nil || !isGzip(a.src) || !isGzip(b.src) {
+		return atOnce(func() error { return c.scanBlob(a, A) }, func() error { return c.scanBlob(b, B) })
+	}
+	g := beginningOf(a.src, b.src, c.o.Done)
+	parted := make(chan *fork, 1)
+	return atOnce(func() error {
+		s := &inflating{src: a.src, digest: a.digest, side: A, fork: &fork{beginning: g}, parted: parted}
+		t, err := c.scanGzip(s)
+		s.part()
+		return a.scanned(t, err)
+	}, func() error {
+		t, err := c.scanGzip(&inflating{src: b.src, digest: b.digest, side: B, fork: <-parted})
+		return b.scanned(t, err)
+	})
+}
+
+// atOnce runs two functions and returns the first one's error, or else the second one's.
+func atOnce(first, second func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- second() }()
+	err := first()
+	if other := <-done; err == nil {
+		err = other
+	}
+	return err
 }
 
 // scanPacked lists a tar, which may be packed. digest is what the bytes must have, "" for no demand.
 func (c *comparer) scanPacked(s source, digest string, w Which) (*tree, error) {
+	if isGzip(s) {
+		return c.scanGzip(&inflating{src: s, digest: digest, side: w, fork: &fork{}})
+	}
 	sum := sha256.New()
 	var in io.Reader = &watched{r: s.reader(), done: c.o.Done, step: func(n int) { c.progress(w, n) }}
 	if digest != "" {
@@ -625,8 +673,8 @@ func (c *comparer) scanPacked(s source, digest string, w Which) (*tree, error) {
 	if _, err := io.Copy(io.Discard, in); err != nil {
 		return nil, err
 	}
-	if got := "sha256:" + hex.EncodeToString(sum.Sum(nil)); digest != "" && got != digest {
-		return nil, fmt.Errorf("its bytes have digest %s", got)
+	if err := hasDigest(sum, digest); err != nil {
+		return nil, err
 	}
 	if packer == nil {
 		return &tree{list: l, src: s}, nil
@@ -634,11 +682,20 @@ func (c *comparer) scanPacked(s source, digest string, w Which) (*tree, error) {
 	if src, ok := kept.done(); ok {
 		return &tree{list: l, src: src}, nil
 	}
-	return &tree{list: l, reopen: func() (io.ReadCloser, error) { return open(s.reader()) }, heads: source{r: heads.f, size: 1 << 60}}, nil
+	return &tree{list: l, reopen: func() (io.ReadCloser, error) { return open(s.reader()) }, heads: heads.all()}, nil
+}
+
+// hasDigest verifies a digest, "" for no demand.
+func hasDigest(sum hash.Hash, digest string) error {
+	if got := "sha256:" + hex.EncodeToString(sum.Sum(nil)); digest != "" && got != digest {
+		return fmt.Errorf("its bytes have digest %s", got)
+	}
+	return nil
 }
 
 // maxKept is up to which size an unpacked layer is kept in the scratch file, so that it
-// need not be unpacked twice: writing costs a tenth of that. Larger ones are read again.
+// need not be unpacked twice: writing costs a tenth of that. Larger ones are read again, and
+// those of gzip need not be kept (inflated.go).
 // (A variable so that a test can go the other way.)
 var maxKept int64 = 3 << 30
 
@@ -689,13 +746,36 @@ type limitReader struct {
 	left int64
 }
 
+// lendLimit is a limitReader of what lends its memory.
+type lendLimit struct {
+	limitReader
+	z lender
+}
+
+// Next implements lender.
+func (l *lendLimit) Next(n int) ([]byte, error) {
+	p, err := l.z.Next(n)
+	if err := l.took(len(p), err); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
 func (l *limitReader) Read(p []byte) (int, error) {
 	n, err := l.r.Read(p)
-	if err == io.ErrUnexpectedEOF {
-		err = errCutShort // of the packed stream, not of the tar in it
-	}
-	if l.left -= int64(n); l.left < 0 {
-		return 0, fmt.Errorf("unpacks to more than %d bytes", int64(maxTar))
+	if err = l.took(n, err); l.left < 0 {
+		return 0, err
 	}
 	return n, err
+}
+
+// took counts what was read.
+func (l *limitReader) took(n int, err error) error {
+	if l.left -= int64(n); l.left < 0 {
+		return fmt.Errorf("unpacks to more than %d bytes", int64(maxTar))
+	}
+	if err == io.ErrUnexpectedEOF {
+		return errCutShort // of the packed stream, not of the tar in it
+	}
+	return err
 }

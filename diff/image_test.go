@@ -36,7 +36,7 @@ func imageOf(t testing.TB, layers ...[]file) *imageSide {
 	for _, l := range layers {
 		plain := tarOf(t, l)
 		s.plain = append(s.plain, plain)
-		s.layers = append(s.layers, gzipOf(plain, gzip.Header{}, 6))
+		s.layers = append(s.layers, gzipOf6(plain))
 	}
 	return s
 }
@@ -241,23 +241,31 @@ func TestLayers(t *testing.T) {
 		want:    []string{"layer 0 → etc/motd: presence |file 0644 0:0, 14 bytes"},
 	}}
 	for _, tt := range tests {
-		t.Run(tt.summary, func(t *testing.T) { testLayers(t, tt.files, tt.want) })
-		t.Run(tt.summary+", layers unpacked twice", func(t *testing.T) {
+		t.Run(tt.summary, func(t *testing.T) { testLayers(t, gzipOf6, tt.files, tt.want) })
+		t.Run(tt.summary+", zstd", func(t *testing.T) { testLayers(t, zstdOf, tt.files, tt.want) })
+		t.Run(tt.summary+", zstd, layers unpacked twice", func(t *testing.T) {
 			before := maxKept
 			maxKept = 0
 			defer func() { maxKept = before }()
-			testLayers(t, tt.files, tt.want)
+			testLayers(t, zstdOf, tt.files, tt.want)
 		})
 	}
 }
 
-func testLayers(t *testing.T, change func([]file) []file, want []string) {
+func gzipOf6(b []byte) []byte { return gzipOf(b, gzip.Header{}, 6) }
+
+func testLayers(t *testing.T, pack func([]byte) []byte, change func([]file) []file, want []string) {
 	files := base()
 	if change != nil {
 		files = change(files)
 	}
 	var got []string
-	for _, s := range briefs(t, imageOf(t, base()).write(t), imageOf(t, files).write(t)) {
+	image := func(files []file) string {
+		s := imageOf(t, files)
+		s.layers[0] = pack(s.plain[0])
+		return s.write(t)
+	}
+	for _, s := range briefs(t, image(base()), image(files)) {
 		if !strings.HasPrefix(s, "layer 0: padding after the last entry") {
 			got = append(got, s)
 		}

@@ -54,6 +54,8 @@ func packerOf(head []byte) *packer {
 	return nil
 }
 
+func isGzip(s source) bool { return packerOf(s.head(headSize)) == packers[0] }
+
 func openGzip(r io.Reader) (io.ReadCloser, error) { return gzip.NewReader(r) }
 
 // 128 MiB is the largest window that zstd --long makes by default.

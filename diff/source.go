@@ -223,6 +223,9 @@ func (s *spool) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// all is the spool with what will be written to it.
+func (s *spool) all() source { return source{r: s.f, size: 1 << 60} }
+
 // since is what was written from an offset on.
 func (s *spool) since(mark int64) source { return source{r: s.f, off: mark, size: s.size - mark} }
 

@@ -80,9 +80,12 @@ type tarListing struct {
 // tarReader goes through a tar once.
 type tarReader struct {
 	r      io.Reader
+	lend   lender // r, when it lends its memory
 	at     int64
 	heads  *spool     // nil: headers can be read again
+	wait   []byte     // what will be written there
 	all    io.Writer  // takes every byte, when set
+	behind func()     // is called behind each entry, when set
 	raw    []byte     // header blocks of the entry at hand
 	sparse *sparseMap // of it; nil for what has no holes
 	buf    []byte
@@ -91,7 +94,44 @@ type tarReader struct {
 }
 
 func newTarReader(r io.Reader, heads *spool) *tarReader {
-	return &tarReader{r: r, heads: heads, buf: make([]byte, blockSize), list: &tarListing{}, count: map[string]int32{}}
+	t := &tarReader{r: r, heads: heads, buf: make([]byte, blockSize), list: &tarListing{}, count: map[string]int32{}}
+	t.lend, _ = r.(lender)
+	return t
+}
+
+// lender is a reader that hands out its own memory: at most n bytes and at least one, good until the next reading.
+type lender interface {
+	Next(n int) ([]byte, error)
+}
+
+// goOn makes the reader one that has read these entries already.
+func (t *tarReader) goOn(entries []entry, at int64) {
+	t.at, t.list.entries = at, entries
+	for i := range entries {
+		t.count[entries[i].path]++
+		t.list.bytes += int64(len(entries[i].path))
+	}
+}
+
+// keepHead writes header bytes to where they wait, those of many entries at once, and returns their place there.
+func (t *tarReader) keepHead(p []byte) (at int64, err error) {
+	if t.heads == nil {
+		return 0, nil
+	}
+	at = t.heads.size + int64(len(t.wait))
+	if t.wait = append(t.wait, p...); len(t.wait) >= blockSize {
+		err = t.flush()
+	}
+	return at, err
+}
+
+func (t *tarReader) flush() error {
+	if len(t.wait) == 0 {
+		return nil
+	}
+	_, err := t.heads.Write(t.wait)
+	t.wait = t.wait[:0]
+	return err
 }
 
 func (t *tarReader) full(p []byte) (int, error) {
@@ -110,6 +150,9 @@ func (t *tarReader) full(p []byte) (int, error) {
 func (t *tarReader) scan() (*tarListing, error) {
 	content, holes, head, whole := newHasher128(), newHasher128(), newHasher128(), newHasher128()
 	l := t.list
+	for i := range l.entries {
+		whole.sums(l.entries[i].headSum, l.entries[i].stored())
+	}
 	for {
 		e, err := t.next()
 		if err != nil {
@@ -118,11 +161,8 @@ func (t *tarReader) scan() (*tarListing, error) {
 			}
 			break
 		}
-		if t.heads != nil {
-			e.headAt = t.heads.size
-			if _, err := t.heads.Write(t.raw); err != nil {
-				return nil, err
-			}
+		if e.headAt, err = t.keepHead(t.raw); err != nil {
+			return nil, err
 		}
 		head.reset()
 		head.Write(t.raw)
@@ -151,10 +191,8 @@ func (t *tarReader) scan() (*tarListing, error) {
 			whole.Write(pad)
 			break
 		}
-		if t.heads != nil {
-			if _, err := t.heads.Write(pad); err != nil {
-				return nil, err
-			}
+		if _, err := t.keepHead(pad); err != nil {
+			return nil, err
 		}
 		head.Write(pad)
 		e.headSum, e.dataSum = head.sum(), content.sum()
@@ -166,14 +204,30 @@ func (t *tarReader) scan() (*tarListing, error) {
 		if l.bytes += int64(len(e.path)); len(l.entries) > maxEntries || l.bytes > 256<<20 {
 			return nil, fmt.Errorf("more than %d entries", maxEntries)
 		}
+		if t.behind != nil {
+			t.behind()
+		}
 	}
 	whole.sums(l.tailSum, hash128{})
 	l.size, l.sum = t.at, whole.sum()
-	return l, nil
+	return l, t.flush()
 }
 
 // pass reads contents; short says that they end early. filled is nil for what has no holes.
 func (t *tarReader) pass(n int64, h *hasher128, filled *filling) (short bool, err error) {
+	for n > 0 && t.lend != nil && t.all == nil {
+		p, err := t.lend.Next(int(min(n, 1<<20)))
+		if err == io.EOF {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		h.Write(p)
+		filled.Write(p)
+		t.at += int64(len(p))
+		n -= int64(len(p))
+	}
 	for n > 0 {
 		p := t.buf[:min(n, int64(len(t.buf)))]
 		m, err := t.full(p)
@@ -208,12 +262,14 @@ func (t *tarReader) tail(why error) error {
 	}
 	h := newHasher128()
 	h.Write(t.raw)
-	if t.heads != nil {
-		l.tailAt = t.heads.size
-		if _, err := t.heads.Write(t.raw); err != nil {
-			return err
-		}
+	at, err := t.keepHead(t.raw)
+	if err == nil {
+		err = t.flush()
 	}
+	if err != nil {
+		return err
+	}
+	l.tailAt = at
 	for {
 		n, err := t.full(t.buf)
 		h.Write(t.buf[:n])

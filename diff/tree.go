@@ -23,8 +23,11 @@ func keysOf(a, b map[string]string) []string {
 type tree struct {
 	list   *tarListing
 	src    source                         // the tar's bytes, when they can be read anywhere
-	reopen func() (io.ReadCloser, error)  // else reads them from the beginning once more
-	heads  source                         // spooled headers, with reopen
+	packed *inflated                      // behind src, when reading there means to unpack
+	reopen func() (io.ReadCloser, error)  // without src: reads them from the beginning once more
+	heads  source                         // spooled headers, with packed or reopen
+	before source                         // those of the entries before fork
+	fork   int64                          // an offset, 0 without before
 	folder func(e *entry) (source, error) // opens a file of a folder
 	near   nearby                         // of the headers
 	files  map[string]int                 // of the list, by path, once a hard link was looked up
@@ -34,14 +37,30 @@ func (t *tree) isFolder() bool { return t.folder != nil }
 
 // raw returns the header blocks of e. They are good until the next reading of the tree.
 func (t *tree) raw(e *entry) ([]byte, error) {
-	if t.src.r != nil {
-		return t.near.slice(t.src, e.start, e.head)
+	if heads := t.headsOf(e); heads.r != nil {
+		return t.near.slice(heads, e.headAt, e.head)
 	}
-	return t.near.slice(t.heads, e.headAt, e.head)
+	return t.near.slice(t.src, e.start, e.head)
+}
+
+// headsOf is where the header of e waits, followed by the padding; no source when it is read from src.
+func (t *tree) headsOf(e *entry) source {
+	if e.start < t.fork {
+		return t.before
+	}
+	return t.heads
+}
+
+// rest gives up the memory that reading src took.
+func (t *tree) rest() {
+	if t.packed != nil {
+		t.packed.rest()
+	}
 }
 
 // nearby is what was read last of a source: headers of small files lie close together, and are asked for in order.
 type nearby struct {
+	r   io.ReaderAt
 	at  int64
 	buf []byte
 }
@@ -53,12 +72,12 @@ func (n *nearby) slice(s source, off, size int64) ([]byte, error) {
 	if s.mem != nil || size > nearbySize {
 		return s.slice(off, size)
 	}
-	if off < n.at || off+size > n.at+int64(len(n.buf)) {
+	if s.r != n.r || off < n.at || off+size > n.at+int64(len(n.buf)) {
 		if n.buf == nil {
 			n.buf = make([]byte, nearbySize)
 		}
 		k, err := s.ReadAt(n.buf[:nearbySize], off)
-		n.at, n.buf = off, n.buf[:k]
+		n.r, n.at, n.buf = s.r, off, n.buf[:k]
 		if int64(k) < size {
 			if err == nil || err == io.EOF {
 				err = io.ErrUnexpectedEOF
@@ -100,6 +119,9 @@ func scanSource(s source, done <-chan struct{}) (*tree, error) {
 
 // fetch brings the contents of the wanted entries (numbers, rising) to where they can be read anywhere.
 func (t *tree) fetch(wanted []int, into *spool, done <-chan struct{}) (map[int]source, error) {
+	if t.packed != nil {
+		return t.packed.fetch(t.list.entries, wanted, into)
+	}
 	out := make(map[int]source, len(wanted))
 	if t.folder != nil || t.src.r != nil {
 		for _, i := range wanted {
@@ -709,10 +731,10 @@ func (w *treeWork) paddings(m *Node, e, f *entry) error {
 }
 
 func (t *tree) paddingOf(e *entry) ([]byte, error) {
-	if t.src.r != nil {
-		return t.near.slice(t.src, e.data()+e.size, e.padding())
+	if heads := t.headsOf(e); heads.r != nil {
+		return t.near.slice(heads, e.headAt+e.head, e.padding())
 	}
-	return t.near.slice(t.heads, e.headAt+e.head, e.padding())
+	return t.near.slice(t.src, e.data()+e.size, e.padding())
 }
 
 // data compares the contents of two entries.
