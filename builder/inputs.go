@@ -140,7 +140,7 @@ func (b *build) pinnedInput(ctx context.Context, in lockfile.Input) (*input, err
 	}
 	k.num(int64(len(pins)))
 	for _, p := range pins {
-		k.str(p.Name).str(p.Version).str(p.Path).str(p.Integrity).str(p.URL).digest(p.SHA256)
+		k.str(p.Name).str(p.Version).str(p.Path).str(p.Integrity).str(p.URL).str(p.Signatures).digest(p.SHA256)
 	}
 	key := k.done()
 	dir, err := b.Store.Derived(ctx, "input", key, func(dir string) error {

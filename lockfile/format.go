@@ -97,7 +97,7 @@ func (w *writer) inputs(l *Lock) {
 	for _, p := range l.Pins {
 		w.line("  - {input: ").text(p.Input).raw(", name: ").text(p.Name).word("version", p.Version).word("platform", p.Platform)
 		w.raw(", size: ").number(p.Size).raw(", sha256: ").digest(p.SHA256).word("integrity", p.Integrity)
-		w.raw(", path: ").text(p.Path).word("url", p.URL).word("signed-by", p.SignedBy).word("by", p.By).raw("}")
+		w.raw(", path: ").text(p.Path).word("url", p.URL).word("signatures", p.Signatures).word("by", p.By).raw("}")
 	}
 }
 

@@ -104,7 +104,7 @@ func TestInputsRoundTrip(t *testing.T) {
 			p := module("x", word.Draw(t, "version"), "")
 			p.Name, p.Integrity, p.URL, p.Size = name, word.Draw(t, "integrity"), word.Draw(t, "url"), int64(i+1)
 			p.Path = "p" + string(rune('a'+i))
-			p.SignedBy = rapid.SampledFrom([]string{"", "SHA256:a+b/c", "a b"}).Draw(t, "signed-by")
+			p.Signatures = rapid.SampledFrom([]string{"", "SHA256:a+b/c=d", "a=b c=d"}).Draw(t, "signatures")
 			p.Platform = rapid.SampledFrom([]string{"", "linux/amd64"}).Draw(t, "platform")
 			c.Pins = append(c.Pins, p)
 		}

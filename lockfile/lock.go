@@ -187,17 +187,17 @@ const Absent = "absent"
 
 // Pin is one blob of an input.
 type Pin struct {
-	Input     string // Name of the Input
-	Name      string // as its ecosystem writes it: "golang.org/x/text", "@types/node"
-	Version   string // "" where there is none
-	Platform  string // "linux/amd64" when only that platform's build needs it; "" for all
-	Size      int64  // in bytes
-	SHA256    digest.Digest
-	Integrity string // what the ecosystem itself vouches for it by: "h1:…", "sha512-…"; "" when that is the sha256
-	Path      string // where its bytes are found, relative to a place that each machine configures; no two pins of an input and platform share one
-	URL       string // where else they were found; "" for nowhere
-	SignedBy  string // names of the keys, of those that Input.Facts lists, whose signatures over it held when it was locked; "" for none
-	By        string // ByRequest, or the name of the pin that needs it; "" when the ecosystem's lock file does not say
+	Input      string // Name of the Input
+	Name       string // as its ecosystem writes it: "golang.org/x/text", "@types/node"
+	Version    string // "" where there is none
+	Platform   string // "linux/amd64" when only that platform's build needs it; "" for all
+	Size       int64  // in bytes
+	SHA256     digest.Digest
+	Integrity  string // what the ecosystem itself vouches for it by: "h1:…", "sha512-…"; "" when that is the sha256
+	Path       string // where its bytes are found, relative to a place that each machine configures; no two pins of an input and platform share one
+	URL        string // where else they were found; "" for nowhere
+	Signatures string // what registries signed it with, KEYID=SIGNATURE of keys that Input.Facts has, with a blank between; "" for nothing
+	By         string // ByRequest, or the name of the pin that needs it; "" when the ecosystem's lock file does not say
 }
 
 // PinsOf returns the pins of an input for a platform.

@@ -219,7 +219,7 @@ func inputPin() y.Shape[Pin] {
 		y.Optional("integrity", "", y.Text(), func(p *Pin, v string) { p.Integrity = v }),
 		y.Required("path", "", y.Text(), func(p *Pin, v string) { p.Path = v }),
 		y.Optional("url", "", y.Text(), func(p *Pin, v string) { p.URL = v }),
-		y.Optional("signed-by", "", y.Text(), func(p *Pin, v string) { p.SignedBy = v }),
+		y.Optional("signatures", "", y.Text(), func(p *Pin, v string) { p.Signatures = v }),
 		y.Optional("by", "", y.Text(), func(p *Pin, v string) { p.By = v }),
 	)
 }

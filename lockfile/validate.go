@@ -235,8 +235,8 @@ func (v *validation) pins() {
 		case !names[p.Input][p.By]:
 			v.add(at, "pin %q is there because of %q, which is not in the lock", p.Name, p.By)
 		}
-		if !isLine(p.Name) || p.Name == "" || !isLine(p.Version) || !isLine(p.Integrity) || !isLine(p.URL) || !isLine(p.SignedBy) {
-			v.add(at, "pin %s has an improper name, version, integrity, url or signed-by", strictyaml.Quote(p.Name))
+		if !isLine(p.Name) || p.Name == "" || !isLine(p.Version) || !isLine(p.Integrity) || !isLine(p.URL) || !isLine(p.Signatures) {
+			v.add(at, "pin %s has an improper name, version, integrity, url or signatures", strictyaml.Quote(p.Name))
 		}
 		if p.Platform != "" && !v.hasPlatform(p.Platform) {
 			v.add(at, "pin %q is for platform %q, which the lock does not have", p.Name, p.Platform)

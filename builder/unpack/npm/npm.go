@@ -19,6 +19,9 @@
 // and of each no more than its tarball. So `npm ci` finds all it needs, and `npm
 // install` of anything else finds nothing.
 //
+// What the lock says that a registry signed is held against the lock's keys
+// once more: over the integrity, which npm holds the tarball against.
+//
 // The two folders' formats are those of npm's library cacache, version 12 and
 // later; the URL's form that of its library make-fetch-happen.
 package npm
@@ -38,6 +41,7 @@ import (
 
 	"quorate.dev/builder/unpack"
 	"quorate.dev/lockfile"
+	"quorate.dev/lockfile/npmkey"
 )
 
 // Registry is the registry that the index answers for. Names that end in
@@ -45,10 +49,17 @@ import (
 const Registry = "http://registry.invalid/"
 
 // Unpack is an unpack.Kind.
-func Unpack(_ lockfile.Input, blobs []unpack.Blob, files *unpack.Files) error {
+func Unpack(in lockfile.Input, blobs []unpack.Blob, files *unpack.Files) error {
+	keys, err := npmkey.ParseFact(in.Facts["keys"])
+	if err != nil {
+		return err
+	}
 	c := cache{files: files, shown: map[string]bool{}}
 	packages := map[string]packument{}
 	for _, b := range blobs {
+		if _, err := keys.VerifyPin(b.Pin.Name, b.Pin.Version, b.Pin.Integrity, b.Pin.Signatures); err != nil {
+			return fmt.Errorf("npm package %s %s %w; the lock was made by somebody else than quorate lock", b.Pin.Name, b.Pin.Version, err)
+		}
 		if err := c.tarball(b); err != nil {
 			return err
 		}

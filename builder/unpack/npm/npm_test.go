@@ -11,6 +11,8 @@ import (
 	"quorate.dev/builder/unpack"
 	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/digest"
+	"quorate.dev/lockfile/npmkey"
+	"quorate.dev/lockfile/source/npm/npmtest"
 )
 
 func blob(name, text string) unpack.Blob {
@@ -56,6 +58,37 @@ func TestUnpackRefuses(t *testing.T) {
 		b.Pin.Integrity = integrity
 		if err := Unpack(lockfile.Input{}, []unpack.Blob{b}, unpack.NewFiles(&bytes.Buffer{}, "stream")); err == nil || !strings.Contains(err.Error(), "npm package a 1.0.0 is pinned with the integrity") {
 			t.Errorf("integrity %q: %v", integrity, err)
+		}
+	}
+}
+
+// A pin that says that it is signed has to be, by a key of the lock.
+func TestUnpackSigned(t *testing.T) {
+	key := npmtest.NewKey()
+	ring, err := npmkey.Parse(npmtest.Document(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := lockfile.Input{Facts: lockfile.Facts{"keys": npmkey.Format(ring)}}
+	b := blob("a", "one")
+	s := key.Sign(&npmtest.Release{Name: "a", Version: "1.0.0", Integrity: b.Pin.Integrity})
+	b.Pin.Signatures = s.KeyID + "=" + s.Sig
+	other := b
+	other.Pin.Version = "1.0.1"
+	for _, test := range []struct {
+		summary string
+		in      lockfile.Input
+		blob    unpack.Blob
+		want    string
+	}{
+		{"signed", in, b, ""},
+		{"another version", in, other, "npm package a 1.0.1 has a signature of the key " + key.ID + " that does not hold"},
+		{"no key", lockfile.Input{}, b, "npm package a 1.0.0 is signed with the key " + key.ID + ", which is not known"},
+		{"half a key", lockfile.Input{Facts: lockfile.Facts{"keys": "a=MFkw"}}, b, "the key a of the lock cannot be read: "},
+	} {
+		err := Unpack(test.in, []unpack.Blob{test.blob}, unpack.NewFiles(&bytes.Buffer{}, "stream"))
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.HasPrefix(err.Error(), test.want)) {
+			t.Errorf("%s: got %v, want %s", test.summary, err, test.want)
 		}
 	}
 }

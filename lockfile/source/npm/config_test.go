@@ -150,7 +150,7 @@ func TestToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(lock.Pins) != 1 || lock.Pins[0].SignedBy != key.ID {
+	if len(lock.Pins) != 1 || !strings.HasPrefix(lock.Pins[0].Signatures, key.ID+"=") {
 		t.Errorf("got %+v", lock.Pins)
 	}
 	if text := string(lockfile.Format(lock)); strings.Contains(text, secret) {

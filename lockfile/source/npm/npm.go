@@ -50,18 +50,19 @@
 //	npm: {packages: {from: app, signed-by: [npm-keys.json]}}  # by these keys alone; no registry is asked for its own
 //	npm: {packages: {from: app, signatures: off}}
 //
-// A key that is only offered is believed when it is first seen. So the lock names
-// the keys that stood for something, by the sha256 of each, in one line; a key
+// A key that is only offered is believed when it is first seen. So the lock has
+// the keys that stand for something, in one line; a key
 // that takes part from now on is a changed line, one that changed under its name
 // is an error, and so is a registry that had keys and offers none any more. A
 // file under signed-by is what a registry has at /-/npm/v1/keys, kept beside the
 // definition; with it a mirror that passes signatures on needs no keys. (npm
 // itself has the public registry's keys from TUF; we do not.)
 //
-// A signature is judged once, when the package is locked; the pin has the key's
-// name (SignedBy), and from then on its sha256 is what counts, as for Debian's
-// packages. Locking anew with nothing changed asks nobody. What comes from the
-// URL of a tarball, and not from a registry, nobody signs.
+// A key's end is judged once, when the package is locked. The lock has the
+// signatures and the keys, so they are judged again without a network whenever
+// it is locked anew and when it is built (builder/unpack/npm): a line of the lock
+// that nobody signed cannot say that somebody did. What comes from the URL of a
+// tarball, and not from a registry, nobody signs.
 package npm
 
 import (
@@ -173,7 +174,7 @@ func (s *Source) bring(ctx context.Context, q source.Query, file string, pins []
 		first[p.Path] = len(wanted)
 		name := p.Name + " " + p.Version
 		wanted = append(wanted, source.Wanted{
-			Name: name, File: file, Line: lines[i], Key: "npm " + p.Integrity, Sources: sources, Limit: maxTarball, Verify: verify(name, p.Integrity, file, lines[i]),
+			Name: name, File: file, Line: lines[i], Key: "npm " + p.Integrity, Sources: sources, Limit: maxTarball, Verify: holds(name, p.Integrity, file, lines[i]),
 		})
 	}
 	got, err := source.Bring(ctx, wanted, q.Blobs, q.Fetch)
@@ -192,9 +193,9 @@ func (s *Source) bring(ctx context.Context, q source.Query, file string, pins []
 	return &source.Answer{Facts: facts, Pins: pins}, nil
 }
 
-// verify holds a tarball against the sha512 of package-lock.json, in the form
+// holds compares a tarball against the sha512 of package-lock.json, in the form
 // of Subresource Integrity (W3C), section 3.1.
-func verify(name, want, file string, line int) func(io.ReaderAt, int64) error {
+func holds(name, want, file string, line int) func(io.ReaderAt, int64) error {
 	return func(r io.ReaderAt, size int64) error {
 		h := sha512.New()
 		if _, err := io.Copy(h, io.NewSectionReader(r, 0, size)); err != nil {

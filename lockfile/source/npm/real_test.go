@@ -164,7 +164,7 @@ require('module')._load = function (name, ...rest) {
 		default:
 			n := 0
 			for _, p := range answer.Pins {
-				if p.SignedBy != "" {
+				if p.Signatures != "" {
 					n++
 				}
 			}

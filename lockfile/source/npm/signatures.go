@@ -17,6 +17,7 @@ import (
 
 	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/fetch"
+	"quorate.dev/lockfile/npmkey"
 	"quorate.dev/lockfile/source"
 )
 
@@ -27,8 +28,7 @@ const (
 	off         = "off"
 )
 
-// factKeys lists the keys that stand for the packages of an input: KEYID=SHA256,
-// of the key's DER form, with a blank between them.
+// factKeys lists the keys that stand for the packages of an input (npmkey.Format).
 const factKeys = "keys"
 
 // noteKind remembers signatures that held.
@@ -66,30 +66,30 @@ func (e *KeysError) Hint() string {
 type checking struct {
 	s      *Source
 	q      source.Query
-	file   string            // package-lock.json
-	own    keyring           // of signed-by; nil when registries' keys count
-	locked map[string]string // fingerprints by key, of the lock before
+	file   string      // package-lock.json
+	own    npmkey.Ring // of signed-by; nil when registries' keys count
+	locked npmkey.Ring // of the lock before
 	before map[[2]string]lockfile.Pin
 
 	mu   sync.Mutex
-	used map[string]string // fingerprints by key
+	used npmkey.Ring // that stand for a pin
 	done int
 }
 
-// check verifies what registries sign, sets SignedBy of the pins, and returns
+// check verifies what registries sign, sets Signatures of the pins, and returns
 // the facts to lock. lines has the line of each pin in the file.
 func (s *Source) check(ctx context.Context, q source.Query, file string, pins []lockfile.Pin, lines []int) (lockfile.Facts, error) {
 	if q.Request.Ask["signatures"] == off {
 		return nil, nil
 	}
-	c := &checking{s: s, q: q, file: file, locked: map[string]string{}, before: map[[2]string]lockfile.Pin{}, used: map[string]string{}}
+	c := &checking{s: s, q: q, file: file, before: map[[2]string]lockfile.Pin{}, used: npmkey.Ring{}}
 	if err := c.readKeys(); err != nil {
 		return nil, err
 	}
 	if q.Previous != nil {
-		for word := range strings.FieldsSeq(q.Previous.Facts[factKeys]) {
-			i := strings.LastIndexByte(word, '=')
-			c.locked[word[:max(i, 0)]] = word[i+1:]
+		var err error
+		if c.locked, err = npmkey.ParseFact(q.Previous.Facts[factKeys]); err != nil {
+			return nil, err
 		}
 	}
 	for _, p := range q.Pins {
@@ -104,11 +104,7 @@ func (s *Source) check(ctx context.Context, q source.Query, file string, pins []
 	if len(c.used) == 0 {
 		return nil, nil
 	}
-	var keys []string
-	for _, id := range slices.Sorted(maps.Keys(c.used)) {
-		keys = append(keys, id+"="+c.used[id])
-	}
-	return lockfile.Facts{factKeys: strings.Join(keys, " ")}, nil
+	return lockfile.Facts{factKeys: npmkey.Format(c.used)}, nil
 }
 
 // readKeys reads the files of signed-by.
@@ -118,17 +114,17 @@ func (c *checking) readKeys() error {
 		if err != nil {
 			return fmt.Errorf("signed-by: %w", err)
 		}
-		ring, err := parseKeys(text)
+		ring, err := npmkey.Parse(text)
 		switch {
 		case err != nil:
 			return fmt.Errorf("signed-by: %q: the keys cannot be read: %w", name, err)
 		case len(ring) == 0:
-			return fmt.Errorf("signed-by: %q: it holds no key of type %s; it is to be what a registry has at /-/npm/v1/keys", name, keyType)
+			return fmt.Errorf("signed-by: %q: it holds no key of type %s; it is to be what a registry has at /-/npm/v1/keys", name, npmkey.Type)
 		case c.own == nil:
-			c.own = keyring{}
+			c.own = npmkey.Ring{}
 		}
 		for id, k := range ring {
-			if other, twice := c.own[id]; twice && other.fingerprint != k.fingerprint {
+			if other, twice := c.own[id]; twice && !other.Same(k) {
 				return fmt.Errorf("signed-by: %q: its key %s is another one than that in a file before it", name, id)
 			}
 			c.own[id] = k
@@ -149,12 +145,9 @@ func (c *checking) fresh(pins []lockfile.Pin) []int {
 		}
 		was, same := c.before[[2]string{p.Path, p.Integrity}]
 		switch {
-		case same && was.SignedBy != "" && c.stillStand(was.SignedBy):
-			p.SignedBy = was.SignedBy
-			for id := range strings.FieldsSeq(was.SignedBy) {
-				c.used[id] = c.locked[id]
-			}
-		case same && was.SignedBy == "" && c.own == nil && c.q.Request.Ask["signatures"] != required:
+		case same && was.Signatures != "" && c.stillStand(was):
+			p.Signatures = was.Signatures
+		case same && was.Signatures == "" && c.own == nil && c.q.Request.Ask["signatures"] != required:
 			unsigned = append(unsigned, i)
 		default:
 			open = append(open, i)
@@ -168,20 +161,32 @@ func (c *checking) fresh(pins []lockfile.Pin) []int {
 	return open
 }
 
-// stillStand reports whether all keys are those of the lock before, and of signed-by.
-func (c *checking) stillStand(ids string) bool {
-	for id := range strings.FieldsSeq(ids) {
-		if c.locked[id] == "" || c.own != nil && c.own[id].fingerprint != c.locked[id] {
+// stillStand judges the signatures of a lock again: its own lines prove nothing.
+func (c *checking) stillStand(was lockfile.Pin) bool {
+	ids, err := c.locked.VerifyPin(was.Name, was.Version, was.Integrity, was.Signatures)
+	for _, id := range ids {
+		if c.own != nil && !c.own[id].Same(c.locked[id]) {
 			return false
 		}
 	}
-	return true
+	if err == nil {
+		c.use(c.locked, ids)
+	}
+	return err == nil
+}
+
+func (c *checking) use(ring npmkey.Ring, ids []string) {
+	for _, id := range ids {
+		k := ring[id]
+		k.Expires = time.Time{} // the lock has none
+		c.used[id] = k
+	}
 }
 
 // all asks for keys first, and then for the signatures of all pins whose
 // registry has some, several at once. Every fault is told.
 func (c *checking) all(ctx context.Context, pins []lockfile.Pin, lines, open []int) error {
-	rings := map[string]keyring{}
+	rings := map[string]npmkey.Ring{}
 	first := map[string]int{} // one package may be pinned for several platforms
 	var wanted []int
 	for _, i := range open {
@@ -224,7 +229,7 @@ func (c *checking) all(ctx context.Context, pins []lockfile.Pin, lines, open []i
 	}
 	for _, i := range open {
 		if f, ok := first[pins[i].Path+" "+pins[i].Integrity]; ok {
-			pins[i].SignedBy = pins[f].SignedBy
+			pins[i].Signatures = pins[f].Signatures
 		}
 	}
 	return errors.Join(errs...)
@@ -253,7 +258,7 @@ func (s *Source) registryOf(p lockfile.Pin) (string, error) {
 
 // keysOf returns the keys that count for a registry; none when it offers none
 // and need not.
-func (c *checking) keysOf(ctx context.Context, registry string) (keyring, error) {
+func (c *checking) keysOf(ctx context.Context, registry string) (npmkey.Ring, error) {
 	if c.own != nil {
 		return c.own, nil
 	}
@@ -267,7 +272,7 @@ func (c *checking) keysOf(ctx context.Context, registry string) (keyring, error)
 	case err != nil:
 		return nil, fmt.Errorf("cannot ask the registry for its keys: %w", err)
 	}
-	ring, err := parseKeys(text)
+	ring, err := npmkey.Parse(text)
 	if err != nil {
 		return nil, &KeysError{fmt.Sprintf("the keys of the registry %s cannot be read: %v", redacted(registry), err)}
 	}
@@ -275,8 +280,8 @@ func (c *checking) keysOf(ctx context.Context, registry string) (keyring, error)
 		return nil, c.without(registry, "")
 	}
 	for _, id := range slices.Sorted(maps.Keys(ring)) {
-		if was := c.locked[id]; was != "" && was != ring[id].fingerprint {
-			return nil, &KeysError{fmt.Sprintf("the registry %s has another key %s (sha256 %s) than packages were locked with (%s): a new key has a new name, so somebody else may be answering", redacted(registry), id, ring[id].fingerprint, was)}
+		if was, ok := c.locked[id]; ok && !was.Same(ring[id]) {
+			return nil, &KeysError{fmt.Sprintf("the registry %s has another key %s (sha256 %s) than packages were locked with (%s): a new key has a new name, so somebody else may be answering", redacted(registry), id, ring[id].Fingerprint(), was.Fingerprint())}
 		}
 	}
 	return ring, nil
@@ -289,8 +294,8 @@ func (c *checking) without(registry, why string) error {
 		return &KeysError{fmt.Sprintf("the registry %s offers no keys%s, and the input has signatures: required", redacted(registry), why)}
 	}
 	for _, p := range c.q.Pins {
-		if at, err := c.s.registryOf(p); err == nil && at == registry && p.SignedBy != "" {
-			return &KeysError{fmt.Sprintf("the registry %s offers no keys%s, and %s %s was locked with a signature of %s: signatures would be lost", redacted(registry), why, p.Name, p.Version, p.SignedBy)}
+		if at, err := c.s.registryOf(p); err == nil && at == registry && p.Signatures != "" {
+			return &KeysError{fmt.Sprintf("the registry %s offers no keys%s, and %s %s was locked with a signature: signatures would be lost", redacted(registry), why, p.Name, p.Version)}
 		}
 	}
 	return nil
@@ -305,7 +310,7 @@ func redacted(registry string) string {
 }
 
 // one checks one package.
-func (c *checking) one(ctx context.Context, registry string, ring keyring, p *lockfile.Pin, line int) error {
+func (c *checking) one(ctx context.Context, registry string, ring npmkey.Ring, p *lockfile.Pin, line int) error {
 	fault := func(format string, args ...any) error {
 		return &SignatureError{c.file, line, p.Name, p.Version, fmt.Sprintf(format, args...)}
 	}
@@ -314,7 +319,7 @@ func (c *checking) one(ctx context.Context, registry string, ring keyring, p *lo
 		c.signed(p, ring, by)
 		return nil
 	}
-	by, rel, err := c.verify(ctx, registry, ring, p)
+	rel, err := c.verify(ctx, registry, ring, p)
 	var cannot *askError
 	switch {
 	case errors.As(err, &cannot):
@@ -322,7 +327,7 @@ func (c *checking) one(ctx context.Context, registry string, ring keyring, p *lo
 	case err != nil:
 		return fault("%v", err)
 	}
-	c.signed(p, ring, by)
+	c.signed(p, ring, rel)
 	text, err := json.Marshal(remembered{rel, rel.published})
 	if err != nil {
 		return err
@@ -338,19 +343,19 @@ func (e *askError) Error() string { return e.err.Error() }
 // verify asks for a version's signatures and holds them against the pin. The
 // time of publishing is asked for only when a key has an end, since it stands
 // in an answer that may have many MB.
-func (c *checking) verify(ctx context.Context, registry string, ring keyring, p *lockfile.Pin) ([]string, *released, error) {
+func (c *checking) verify(ctx context.Context, registry string, ring npmkey.Ring, p *lockfile.Pin) (*released, error) {
 	rel, err := c.s.release(ctx, registry, p.Name, p.Version, c.q.Fetch)
 	if err != nil {
-		return nil, nil, asked(err)
+		return nil, asked(err)
 	}
-	by, err := judge(rel, ring, p, !rel.published.IsZero())
+	err = judge(rel, ring, p, !rel.published.IsZero())
 	if errors.Is(err, errExpired) {
 		if rel, err = c.s.fullRelease(ctx, registry, p.Name, p.Version, c.q.Fetch); err != nil {
-			return nil, nil, asked(err)
+			return nil, asked(err)
 		}
-		by, err = judge(rel, ring, p, true)
+		err = judge(rel, ring, p, true)
 	}
-	return by, rel, err
+	return rel, err
 }
 
 func asked(err error) error {
@@ -361,27 +366,62 @@ func asked(err error) error {
 }
 
 // judge holds what a registry says of a version against its pin.
-func judge(rel *released, ring keyring, p *lockfile.Pin, timeKnown bool) ([]string, error) {
+func judge(rel *released, ring npmkey.Ring, p *lockfile.Pin, timeKnown bool) error {
 	switch {
-	case !slices.Contains(strings.Fields(rel.Dist.Integrity), p.Integrity):
+	case rel.Dist.Integrity != p.Integrity:
 		have := rel.Dist.Integrity
 		if have == "" {
 			have = "nothing"
 		}
-		return nil, fmt.Errorf("is to be %s here, and its registry stands for %s", p.Integrity, have)
+		return fmt.Errorf("is to be %s here, and its registry stands for %s", p.Integrity, have)
 	case len(rel.Dist.Signatures) == 0:
-		return nil, fmt.Errorf("has no signature in its registry; expected one of %s", ring.ids())
+		return fmt.Errorf("has no signature in its registry; expected one of %s", ring.IDs())
 	}
-	return ring.verify(rel, timeKnown)
+	return verify(ring, rel, timeKnown)
 }
 
-func (c *checking) signed(p *lockfile.Pin, ring keyring, by []string) {
+// errExpired says that it takes the time of publishing to judge a signature.
+var errExpired = errors.New("the key has expired")
+
+// verify judges all signatures as npm audit signatures does: every one has to be
+// by a known key and to hold, and a key that has an end must have signed before:
+// what counts is when the version was published, and one whose time nobody knows
+// is taken to be old.
+func verify(ring npmkey.Ring, rel *released, timeKnown bool) error {
+	if _, err := ring.VerifyPin(rel.Name, rel.Version, rel.Dist.Integrity, rel.signatures()); err != nil {
+		return err
+	}
+	for _, s := range rel.Dist.Signatures {
+		switch end := ring[s.KeyID].Expires; {
+		case end.IsZero():
+		case !timeKnown:
+			return errExpired
+		case !rel.published.Before(end):
+			return fmt.Errorf("is signed with the key %s, which ended on %s, and was published after, on %s", s.KeyID, end.UTC().Format(time.DateOnly), rel.published.UTC().Format(time.DateOnly))
+		}
+	}
+	return nil
+}
+
+// signatures are those of a version as its pin has them.
+func (r *released) signatures() string {
+	var words []string
+	for _, s := range r.Dist.Signatures {
+		words = append(words, s.KeyID+"="+s.Sig)
+	}
+	slices.Sort(words)
+	return strings.Join(words, " ")
+}
+
+func (c *checking) signed(p *lockfile.Pin, ring npmkey.Ring, rel *released) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p.SignedBy = strings.Join(by, " ")
-	for _, id := range by {
-		c.used[id] = ring[id].fingerprint
+	p.Signatures = rel.signatures()
+	var ids []string
+	for _, s := range rel.Dist.Signatures {
+		ids = append(ids, s.KeyID)
 	}
+	c.use(ring, ids)
 }
 
 type remembered struct {
@@ -390,13 +430,12 @@ type remembered struct {
 }
 
 // remembered judges again what held once, without asking.
-func (c *checking) remembered(note string, ring keyring, p *lockfile.Pin) ([]string, bool) {
+func (c *checking) remembered(note string, ring npmkey.Ring, p *lockfile.Pin) (*released, bool) {
 	text, ok := c.q.Blobs.Note(noteKind, note)
 	var r remembered
 	if !ok || json.Unmarshal(text, &r) != nil || r.Release == nil || r.Release.Name != p.Name || r.Release.Version != p.Version {
 		return nil, false
 	}
 	r.Release.published = r.Published
-	by, err := judge(r.Release, ring, p, !r.Published.IsZero())
-	return by, err == nil
+	return r.Release, judge(r.Release, ring, p, !r.Published.IsZero()) == nil
 }

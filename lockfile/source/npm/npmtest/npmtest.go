@@ -109,6 +109,9 @@ func (r *Registry) NewKey() *Key {
 // Fingerprint is the sha256 of the key's DER form, in hexadecimal digits.
 func (k *Key) Fingerprint() string { return fmt.Sprintf("%x", sha256.Sum256(k.der)) }
 
+// Text is the key's DER form in base64, as registries have it.
+func (k *Key) Text() string { return base64.StdEncoding.EncodeToString(k.der) }
+
 // Sign signs a release as it is.
 func (k *Key) Sign(r *Release) Signature {
 	sum := sha256.Sum256([]byte(r.Name + "@" + r.Version + ":" + r.Integrity))
@@ -123,7 +126,7 @@ func (k *Key) Sign(r *Release) Signature {
 func Document(keys ...*Key) []byte {
 	list := []map[string]any{}
 	for _, k := range keys {
-		one := map[string]any{"keyid": k.ID, "keytype": "ecdsa-sha2-nistp256", "scheme": "ecdsa-sha2-nistp256", "key": base64.StdEncoding.EncodeToString(k.der), "expires": nil}
+		one := map[string]any{"keyid": k.ID, "keytype": "ecdsa-sha2-nistp256", "scheme": "ecdsa-sha2-nistp256", "key": k.Text(), "expires": nil}
 		if k.Expires != "" {
 			one["expires"] = k.Expires
 		}
