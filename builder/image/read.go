@@ -54,9 +54,13 @@ func (e *BlobError) Error() string {
 
 func (e *BlobError) Unwrap() error { return e.Err }
 
+// emptyConfigType is of the configuration of what is no image (image-spec,
+// manifest.md, "Guidance for an Empty Descriptor").
+const emptyConfigType = "application/vnd.oci.empty.v1+json"
+
 // ReadOCI reads an OCI image layout: its indexes, manifests and
 // configurations. Every blob that they name, layers included, is read and held
-// against its digest and size.
+// against its digest and size. Artifacts that lie beside images are not read.
 func ReadOCI(dir string) (*Layout, error) {
 	l := &Layout{Dir: dir}
 	version, err := readSmall(filepath.Join(dir, "oci-layout"))
@@ -134,6 +138,9 @@ func (l *Layout) readImage(d v1.Descriptor, checked map[digest.Digest]bool) erro
 	m, err := v1.ParseManifest(bytes.NewReader(raw))
 	if err != nil {
 		return l.broken("manifest", img.ManifestDigest, err)
+	}
+	if m.Config.MediaType == emptyConfigType {
+		return nil // an artifact, which refers to an image: an SBOM, say
 	}
 	if img.Config, err = l.document("configuration", m.Config); err != nil {
 		return err

@@ -95,7 +95,7 @@ func (m *machine) contents(ctx context.Context, p *project, b *builder.Builder, 
 
 func sbomCmd(ui *terminal) *cobra.Command {
 	var f buildFlags
-	var format, output string
+	var format, output, attach string
 	cmd := &cobra.Command{
 		Use:   "sbom [DIR]",
 		Short: "Say what the image is made of, as SPDX or CycloneDX",
@@ -105,22 +105,34 @@ not got it. Nothing is scanned: every part is a pin of the lock with its digest,
 every file has the part that it came from, what only the build needed is told from
 what is shipped, and dependencies that are left out on purpose are named. The
 licence of a package is what its copyright file declares in machine-readable form
-(DEP-5), else NOASSERTION. The same image has the same bytes of an SBOM.` +
+(DEP-5), else NOASSERTION. The same image has the same bytes of an SBOM.
+
+With --attach it is put into an image layout that holds the image ("quorate build
+--output oci=DIR"), as an artifact that refers to it, and the answer is the
+artifact's digest. "quorate publish --sbom" does so in a registry.` +
 			exitStatus("the SBOM was written", "", "it was not: the image cannot be built, bad input"),
 		Example: `  quorate sbom
   quorate sbom examples/nginx --format cyclonedx --output nginx.cdx.json
+  quorate sbom --attach oci:out/nginx
   quorate build --sbom spdx=app.spdx.json --sbom cyclonedx=app.cdx.json`,
 		Args: takes("[DIR]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkSBOMFormat(format); err != nil {
 				return &usageError{err: err, command: cmd.CommandPath()}
 			}
+			layout, ok := strings.CutPrefix(attach, layoutPrefix)
+			if attach != "" && (!ok || layout == "") {
+				return &usageError{err: fmt.Errorf("bad --attach %q: expected %sDIR; in a registry, publish --sbom attaches", attach, layoutPrefix), command: cmd.CommandPath()}
+			}
 			f.wantContents = true
 			if output != "" {
 				f.sboms = sbomFlag{{format, output}}
 			}
 			r, err := runBuild(cmd.Context(), ui, folder(args), f)
-			if err != nil || output != "" {
+			if err == nil && layout != "" {
+				err = attachSBOMs(cmd.Context(), ui, layout, format, r.contents)
+			}
+			if err != nil || output != "" || layout != "" {
 				return err
 			}
 			if len(r.contents) != 1 {
@@ -132,8 +144,31 @@ licence of a package is what its copyright file declares in machine-readable for
 	f.inputs.register(cmd, true)
 	cmd.Flags().StringVar(&format, "format", "spdx", "which form: "+strings.Join(sbom.Formats, ", "))
 	cmd.Flags().StringVar(&output, "output", "", "write to `FILE`; "+platformMark+" in its name stands for the platform")
+	cmd.Flags().StringVar(&attach, "attach", "", "attach to the image in the layout `oci:DIR`")
 	cmd.Flags().StringSliceVar(&f.platforms, "platform", nil, "only these of the definition's platforms")
 	return cmd
+}
+
+// attachSBOMs puts an SBOM of each image beside it in a layout.
+func attachSBOMs(ctx context.Context, ui *terminal, layout, format string, all []*sbom.Contents) error {
+	m, err := openMachine(ui)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	for _, c := range all {
+		a, err := m.sbomArtifact(format, c)
+		if err != nil {
+			return err
+		}
+		added, err := registry.AttachLayout(ctx, layout, c.Image, a)
+		if err != nil {
+			return err
+		}
+		ui.say("attached to %s of %s", c.Image, c.Platform)
+		ui.answer("%s", added[0].Digest)
+	}
+	return nil
 }
 
 // sbomRequest is --sbom of publish and of rebuild --push: which forms to attach.

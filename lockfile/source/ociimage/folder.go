@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"quorate.dev/lockfile/digest"
@@ -34,10 +35,22 @@ func (f *folder) Manifest(_ context.Context, ref string) (string, []byte, error)
 	if err := f.read("index.json", &top); err != nil {
 		return "", nil, err
 	}
-	if len(top.Manifests) != 1 {
-		return "", nil, fmt.Errorf("image layout %q names %d images; it is to be one, or one index of several platforms", f.dir, len(top.Manifests))
+	images := slices.DeleteFunc(top.Manifests, f.isArtifact)
+	if len(images) != 1 {
+		return "", nil, fmt.Errorf("image layout %q names %d images; it is to be one, or one index of several platforms", f.dir, len(images))
 	}
-	return f.document(top.Manifests[0])
+	return f.document(images[0])
+}
+
+// isArtifact reports whether a manifest is of no image, but of what refers to
+// one, as an SBOM does: its configuration is empty (image-spec, manifest.md).
+func (f *folder) isArtifact(d descriptor) bool {
+	if d.ArtifactType == "" {
+		return false
+	}
+	var m manifest
+	_, raw, err := f.document(d)
+	return err == nil && json.Unmarshal(raw, &m) == nil && m.Config.MediaType == "application/vnd.oci.empty.v1+json"
 }
 
 // document reads a manifest or an index. Its own bytes say what it is, where

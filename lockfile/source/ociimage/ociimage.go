@@ -69,6 +69,8 @@ type descriptor struct {
 	Digest    digest.Digest `json:"digest"`
 	Size      int64         `json:"size"`
 	Platform  *platform     `json:"platform"`
+
+	ArtifactType string `json:"artifactType"` // of what is no image; some tools give images one
 }
 
 type platform struct {
