@@ -244,7 +244,7 @@ func (r *resolution) sources(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if q.Stay != "" && s.Version != q.Stay {
+		if q.Version == "" && q.Stay != "" && s.Version != q.Stay {
 			r.answer.Moved = append(r.answer.Moved, Move{Package: q.Package, From: q.Stay, To: s.Version, Why: "the archive no longer has that version"})
 		}
 		files, err := v.wanted(q, s)

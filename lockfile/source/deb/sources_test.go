@@ -257,12 +257,13 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 // long as the archive has that.
 func TestSourcesStay(t *testing.T) {
 	a := debtest.New(t, sources, debtest.Options{})
-	for _, test := range []struct{ stay, version, moved string }{
-		{"1.0-1", "1.0-1", ""},
-		{"", "1.0-1+deb12u1", ""},
-		{"0.9-1", "1.0-1+deb12u1", "hello moves from 0.9-1 to 1.0-1+deb12u1: the archive no longer has that version"},
+	for _, test := range []struct{ asked, stay, version, moved string }{
+		{"", "1.0-1", "1.0-1", ""},
+		{"", "", "1.0-1+deb12u1", ""},
+		{"1.0-1", "1.0-1+deb12u1", "1.0-1", ""}, // the definition says so
+		{"", "0.9-1", "1.0-1+deb12u1", "hello moves from 0.9-1 to 1.0-1+deb12u1: the archive no longer has that version"},
 	} {
-		q := sourceQuery(a, deb.SourceRequest{Input: "x", Package: "hello", Unpack: definition.UnpackUpstream, Stay: test.stay})
+		q := sourceQuery(a, deb.SourceRequest{Input: "x", Package: "hello", Version: test.asked, Unpack: definition.UnpackUpstream, Stay: test.stay})
 		q.Keep = true
 		answer, err := source(t, a).Resolve(context.Background(), q)
 		if err != nil {
