@@ -375,15 +375,6 @@ func nameImage(t *testing.T, from, to, name string) {
 	}
 }
 
-func absolute(t *testing.T, name string) string {
-	t.Helper()
-	p, err := filepath.Abs(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
 // othersTable has a row for each pair: of the files that any of the three finds to differ, how many each finds and
 // which it misses, and what we name. The others name no cause.
 func othersTable(rows []othersRow) string {
