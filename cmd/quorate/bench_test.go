@@ -163,6 +163,8 @@ func BenchmarkRealLarge(b *testing.B) {
 // (testdata/forty). Budgets: a tenth of diffoscope's CPU seconds, which is given the images as two
 // flat archives, half of diffoci's, 150 MB, and of one image twice the time of hashing it. diffoci is measured when it is in
 // PATH. Unlike the others this one fails: when a wrong cause is named, or too few, or more is printed than a screen.
+// The planted files stand behind those of the base, so that the packed layers begin alike, which flatters us: measured by
+// hand with all of them at their sorted places (and level 6), it is 1.45 times as many CPU seconds.
 func BenchmarkRealForty(b *testing.B) {
 	w := newBench(b)
 	definition := strings.Join([]string{
