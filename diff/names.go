@@ -184,8 +184,12 @@ func (c *Comparison) Siblings(list []string) (more int, ok bool) {
 	if c.names == nil || len(list) == 0 {
 		return 0, false
 	}
-	folders := map[uint64]int{}
+	folders, twice := map[uint64]int{}, map[string]bool{}
 	for i, s := range list {
+		if twice[s] { // no folder has a name twice
+			return 0, false
+		}
+		twice[s] = true
 		seen := map[uint64]bool{}
 		for _, x := range c.names.called(s) {
 			if folders[x.folder] == i && !seen[x.folder] {

@@ -37,6 +37,7 @@ func TestHolds(t *testing.T) {
 		{[]string{"list", "README"}, 0, false},
 		{[]string{"README"}, 1, true},
 		{nil, 0, false},
+		{[]string{"list", "list"}, 0, false},
 	} {
 		if more, ok := c.Siblings(test.names); more != test.more || ok != test.ok {
 			t.Errorf("Siblings(%q) = %d, %v, expected %d, %v", test.names, more, ok, test.more, test.ok)

@@ -380,6 +380,7 @@ const maxBehind = 20
 const (
 	leastFile = 16       // bytes; shorter contents are equal by chance
 	maxTried  = 64 << 20 // bytes that are hashed
+	maxSizes  = 10 << 20 // sizes that are asked for, half a second's worth: of all pairs of lines among some 4,500
 )
 
 // files counts the files whose whole contents two texts consist of, in another order; 0 when more than a fifth is of none.
@@ -403,10 +404,13 @@ func (p *pair) files(x, y []string) int {
 
 // wholeFiles finds the files that stand whole in a text, in order, and how many bytes are of none.
 func (p *pair) wholeFiles(x []string) (found []string, rest int) {
-	tried := 0
+	tried, sizes := 0, 0
 	for i := 0; i < len(x); {
 		size, next := 0, 0
-		for j := i; j < len(x) && tried < maxTried; j++ {
+		for j := i; j < len(x); j++ {
+			if sizes++; sizes > maxSizes || tried > maxTried {
+				return nil, 0
+			}
 			if size += len(x[j]) + 1; size < leastFile || !p.held.HoldsSize(int64(size)) || j-i+1 == len(x) { // itself
 				continue
 			}

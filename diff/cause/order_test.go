@@ -1,6 +1,7 @@
 package cause
 
 import (
+	"fmt"
 	"path"
 	"strings"
 	"testing"
@@ -132,6 +133,29 @@ func TestOrderOfChanged(t *testing.T) {
 	}
 	if list, ok := p.whole("x", []byte(a), []byte(strings.Replace(b, "-\n", "other\n", 1))); ok {
 		t.Errorf("a word that nothing is known of is explained: %+v", list)
+	}
+}
+
+// manySizes has a file of every size, none with the contents asked for.
+type manySizes struct {
+	heldPaths
+	asked int
+}
+
+func (m *manySizes) HoldsSize(int64) bool        { m.asked++; return true }
+func (m *manySizes) HoldsContents(b []byte) bool { m.asked += len(b); return false }
+
+// A text of many lines does not take the square of them.
+func TestJoinedIsBounded(t *testing.T) {
+	var lines []string
+	for i := range 100_000 {
+		lines = append(lines, fmt.Sprintf("line %d of a long text", i))
+	}
+	m := &manySizes{}
+	p := newPair(Facts{}, Facts{})
+	p.held = m
+	if found, _ := p.wholeFiles(lines); found != nil || m.asked > maxTried+2*maxSizes {
+		t.Errorf("%d files, %d asked", len(found), m.asked)
 	}
 }
 
