@@ -73,21 +73,26 @@ func (o output) check(platforms []definition.Platform) error {
 	}
 	// Whether a file can be made is known for certain only when one was.
 	dir := existingFolder(o.path)
-	f, err := os.CreateTemp(dir, ".quorate-*")
-	if err != nil {
+	if err := tryFile(dir); err != nil {
 		var why *fs.PathError
 		if errors.As(err, &why) {
 			err = why.Err // the name is not the user's
 		}
 		return fmt.Errorf("cannot write image to %q: cannot make files in %q: %w", o.path, dir, err)
 	}
-	if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
-		return err
-	}
 	if o.kind == "oci" {
 		return image.CheckOCI(o.path)
 	}
 	return image.CheckArchive(o.path)
+}
+
+// makeAndRemove makes a file in dir and removes it.
+func makeAndRemove(dir string) error {
+	f, err := os.CreateTemp(dir, ".quorate-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // existingFolder is the nearest folder above path that there is.
