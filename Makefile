@@ -80,7 +80,7 @@ race: go ## the same with the race detector; needs a C compiler
 
 .PHONY: real
 real: go ## the slow suites: real archives, other people's tools (TestReal…)
-	QUORATE_REAL=1 $(GO) test -count=1 -timeout 40m -p 1 -run '^TestReal' ./...
+	QUORATE_REAL=1 $(GO) test -count=1 -timeout 40m -p 2 -run '^TestReal' ./...
 
 .PHONY: upstream
 upstream: go ## programs of others, built twice in other surroundings, and mended as diff says; as root
