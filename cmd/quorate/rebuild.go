@@ -82,9 +82,10 @@ The results folder holds, on agreement, the signed bundle, the image and
 in-toto's layout and links; otherwise every image, report and log, the list of
 files that each step left, a signed record of who answered what (a refusal, which
 nobody takes for an agreement), and report.html, .json and .md, which say why the
-images differ, and in which step they begin to. It is replaced as a whole. With --push an agreed image is published as "quorate publish"
-does, its tag last. The last line on standard output is the digest of the
-image's manifest, one line for each platform.
+images differ, and in which step they begin to. It is replaced as a whole. With
+--push an agreed image is published as "quorate publish" does, its tag last. The
+last line on standard output is the digest of the image's manifest, one line for
+each platform.
 
 For CI: --junit and --summary write the outcome for services that show it. On
 GitHub Actions (GITHUB_ACTIONS=true) the summary is also added to the job's own,
