@@ -46,7 +46,8 @@
 // A differing pair of layers is read once for hashes; then the files that differ are brought
 // into a scratch file, where they can be read anywhere. For that, gzip layers are unpacked once more
 // around these files only; what else is packed waits in a scratch file whole.
-// Equal digests are not even opened. Memory is some 250 bytes for an entry and some
+// Layers of one digest in images that differ are not even opened; images that are said to be
+// the same are read and held against their digests. Memory is some 250 bytes for an entry and some
 // 60 MiB for the pair of files at hand; it does not grow with the size of a layer.
 //
 // The package stands alone: it imports no other folder of Quorate, so that it
@@ -116,6 +117,9 @@ func Compare(sides []string, o Options) (_ *Result, err error) {
 func (r *Result) classify(op *opener, inputs []*input, i int, in *input) error {
 	for k, class := range r.Classes {
 		if first := inputs[class[0]]; first.Digest == in.Digest && first.Kind == in.Kind {
+			if err := op.whole(first, in); err != nil {
+				return err
+			}
 			r.Classes[k] = append(class, i)
 			return nil
 		}

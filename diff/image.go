@@ -3,6 +3,7 @@ package diff
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -13,6 +14,8 @@ import (
 	"io/fs"
 	"regexp"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -507,6 +510,82 @@ func (c *comparer) blobs(l *images, i *image) ([]blob, error) {
 		out[k] = blob{layer: x, src: s, number: k, whose: l}
 	}
 	return out, nil
+}
+
+// whole reads the layers of two sides that say that they are the same, and holds them
+// against what their images say: that sides are the same has to be true of the bytes
+// that are there.
+func (op *opener) whole(a, b *input) error {
+	if a.images == nil {
+		return nil // the digest is of the bytes
+	}
+	c := &comparer{o: op.o}
+	c.willRead(a, b)
+	var two errgroup.Group
+	errs := make([]error, 2)
+	for w, in := range []*input{a, b} {
+		two.Go(func() error {
+			errs[w] = c.wholeSide(in, Which(w))
+			return nil
+		})
+	}
+	_ = two.Wait() // the errors are in errs
+	return cmp.Or(errs[0], errs[1])
+}
+
+func (c *comparer) wholeSide(in *input, w Which) error {
+	if in.whole {
+		return nil
+	}
+	l := in.images
+	read := map[layer]bool{}
+	for _, i := range l.list {
+		for _, x := range i.layers {
+			if read[x] {
+				continue
+			}
+			read[x] = true
+			s, err := l.files.file(x.file)
+			if errors.Is(err, fs.ErrNotExist) {
+				err = l.missing()
+			}
+			if err == nil {
+				err = errors.Join(c.wholeLayer(x, s, w), s.close())
+			}
+			if errors.Is(err, ErrStopped) {
+				return ErrStopped
+			}
+			if err != nil {
+				return l.fail(x.file, err)
+			}
+		}
+	}
+	in.whole = true
+	return nil
+}
+
+// wholeLayer holds a layer against its digest or, in docker archives, its diff_id.
+func (c *comparer) wholeLayer(x layer, s source, w Which) error {
+	var in io.Reader = &watched{r: s.reader(), done: c.o.Done, step: func(n int) { c.progress(w, n) }}
+	want := x.digest
+	if want == "" {
+		if want = x.diffID; want == "" {
+			return errors.New("the image does not say what its bytes are: it has no diff_id for this layer")
+		}
+		if packer := packerOf(s.head(headSize)); packer != nil {
+			r, err := packer.open(in)
+			if err != nil {
+				return fmt.Errorf("it begins like %s and cannot be unpacked: %w", packer.name, err)
+			}
+			defer r.Close()
+			in = &limitReader{r: r, left: maxTar}
+		}
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, in); err != nil {
+		return err
+	}
+	return hasDigest(sum, want)
 }
 
 // byEntries pairs the layers that are left by how many bytes of entries they share.

@@ -25,6 +25,8 @@ type imageSide struct {
 	layers [][]byte // as stored
 	plain  [][]byte
 	index  map[string]any
+
+	damaged map[string][]byte // what is written instead of blobs
 }
 
 func imageOf(t testing.TB, layers ...[]file) *imageSide {
@@ -43,6 +45,9 @@ func imageOf(t testing.TB, layers ...[]file) *imageSide {
 
 // blobs are the files of the layout.
 func (s *imageSide) blobs() map[string][]byte {
+	if s.damaged != nil {
+		return s.damaged
+	}
 	files := map[string][]byte{"oci-layout": []byte(`{"imageLayoutVersion":"1.0.0"}`)}
 	put := func(b []byte) map[string]any {
 		sum := fmt.Sprintf("%x", sha256.Sum256(b))
@@ -476,6 +481,52 @@ func TestHostileSides(t *testing.T) {
 	})
 	if _, err := Compare([]string{dir, imageOf(t, []file{regular("x", "y")}).write(t)}, Options{}); err == nil || !strings.Contains(err.Error(), "its bytes have digest") {
 		t.Errorf("error is %v", err)
+	}
+}
+
+// Images that say that they are the same are the same only if their bytes say so, too.
+func TestSameInWordsOnly(t *testing.T) {
+	image := imageOf(t, base(), []file{regular("x", "y")})
+	forms := []struct {
+		name  string
+		write func() string
+		part  string // of the name of a layer
+	}{
+		{"layout", func() string { return image.write(t) }, "blobs/sha256/"},
+		{"archive", func() string { return image.archive(t, false) }, "blobs/sha256/"},
+		{"packed archive", func() string { return image.archive(t, true) }, "blobs/sha256/"},
+		{"docker archive", func() string { return image.docker(t) }, "/layer.tar"},
+	}
+	for _, form := range forms {
+		t.Run(form.name, func(t *testing.T) {
+			a, b := form.write(), form.write()
+			res, err := Compare([]string{a, b, a}, Options{})
+			if err != nil || !res.Same() {
+				t.Fatalf("the same image: %v", err)
+			}
+			res.Close()
+
+			// Every layer is damaged in turn, where nothing but its digest tells.
+			for i := range image.layers {
+				layers, plain := slices.Clone(image.layers), slices.Clone(image.plain)
+				all := image.blobs()
+				digest := func(b []byte) string { return fmt.Sprintf("blobs/sha256/%x", sha256.Sum256(b)) }
+				name := digest(layers[i])
+				all[name] = slices.Clone(all[name])
+				all[name][9] ^= 1 // gzip's operating system
+				image.damaged = all
+				image.plain[i] = bytes.Replace(plain[i], []byte("ustar"), []byte("uster"), 1)
+				bad := form.write()
+				image.plain, image.damaged = plain, nil
+				for _, sides := range [][]string{{a, bad}, {bad, a}, {a, b, bad}} {
+					_, err := Compare(sides, Options{})
+					var input *InputError
+					if !errors.As(err, &input) || input.Side != bad || !strings.Contains(input.Name, form.part) || !strings.HasPrefix(input.Err.Error(), "its bytes have digest sha256:") {
+						t.Errorf("layer %d is damaged: error is %v", i, err)
+					}
+				}
+			}
+		})
 	}
 }
 

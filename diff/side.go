@@ -18,6 +18,7 @@ import (
 type input struct {
 	Side
 	images *images
+	whole  bool     // the layers of images were held against their digests
 	src    source   // of a file or tar
 	tree   *tree    // of a folder
 	read   []*entry // of it, whose contents were looked into
