@@ -439,6 +439,10 @@ func TestLies(t *testing.T) {
 			return nil
 		}, `worker's answer makes no sense: line "<html>"`},
 		{"two commitments", func(path string, a *http.Response) error {
+			if strings.HasSuffix(path, "/reveal") {
+				<-a.Request.Context().Done() // after the first one the client asks, and must not hear of this before it read the second
+				return a.Request.Context().Err()
+			}
 			if strings.HasSuffix(path, "/events") {
 				one, two := digest.Of([]byte("1")), digest.Of([]byte("2"))
 				body(a, fmt.Appendf(nil, "{\"stream\":\"x\"}\n{\"seq\":1,\"commit\":%q}\n{\"seq\":2,\"commit\":%q}\n", one, two))
