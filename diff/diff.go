@@ -46,8 +46,8 @@
 // A differing pair of layers is read once for hashes; then the files that differ are brought
 // into a scratch file, where they can be read anywhere. For that, gzip layers are unpacked once more
 // around these files only; what else is packed waits in a scratch file whole.
-// Layers of one digest in images that differ are not even opened; images that are said to be
-// the same are read and held against their digests. Memory is some 250 bytes for an entry and some
+// Layers of one digest in images that differ are read only when somebody asks what files there
+// are (names.go); images that say that they are the same are read and held against their digests. Memory is some 250 bytes for an entry and some
 // 60 MiB for the pair of files at hand; it does not grow with the size of a layer.
 //
 // The package stands alone: it imports no other folder of Quorate, so that it
