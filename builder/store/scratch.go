@@ -84,8 +84,8 @@ func (s *Store) reap() {
 }
 
 // Scratch makes an empty folder (0755) on the store's own file system for the
-// caller alone; done removes it. Folders that a killed process left are
-// removed by a later Open.
+// caller alone; done removes it, or has it removed where it is crowded
+// (Options.Leave). Folders that a killed process left are removed by a later Open.
 func (s *Store) Scratch(ctx context.Context) (dir string, done func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return "", nil, err
@@ -98,7 +98,60 @@ func (s *Store) Scratch(ctx context.Context) (dir string, done func(), err error
 	if err != nil {
 		return "", nil, fmt.Errorf("cannot make a temporary folder in store %q: %w", s.dir, s.space(err, 0))
 	}
-	return dir, func() { _ = s.o.Remove(dir) }, nil
+	return dir, func() { s.giveUp(dir) }, nil
+}
+
+// giveUp removes a scratch folder, or leaves that to another process.
+func (s *Store) giveUp(dir string) {
+	if s.o.Leave != nil && crowded(dir) && s.leave(dir) == nil {
+		return
+	}
+	_ = s.o.Remove(dir)
+}
+
+// leave makes dir the scratch folder of the process that is to remove it. Like
+// that of any process it has a lock, so the next Open removes what is left of
+// it if that process is killed.
+func (s *Store) leave(dir string) error {
+	id := strings.ToLower(rand.Text())
+	lock, err := tryLock(s.path("locks", scratchLock+id), filelock.Exclusive)
+	if err != nil {
+		return err
+	}
+	to := s.path("scratch", id)
+	if err := os.Rename(dir, to); err != nil {
+		lock.remove()
+		return err
+	}
+	if err := s.o.Leave(to, lock.f); err != nil {
+		if back := os.Rename(to, dir); back != nil {
+			lock.unlock() // the next Open removes it
+			return nil
+		}
+		lock.remove()
+		return err
+	}
+	lock.unlock() // the other process holds it now
+	return nil
+}
+
+// manyFiles is from how many files on removing a folder is not worth waiting for:
+// a file takes about 30 µs (ext4).
+const manyFiles = 5000
+
+// crowded reports whether so many files are in dir, as far as it can be read.
+func crowded(dir string) bool {
+	n := 0
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if n++; n >= manyFiles {
+			return fs.SkipAll
+		}
+		if err != nil && d != nil && d.IsDir() {
+			return fs.SkipDir
+		}
+		return nil
+	})
+	return n >= manyFiles
 }
 
 func makeTemp(in string) (string, error) {

@@ -15,7 +15,8 @@
 //	                   the times of "made" and "used" say when; "made" holds how many files tree/ has,
 //	                   so that half of one is not taken for the whole
 //	notes/KIND/KEY     small records that can be made again, each with its own checksum
-//	scratch/ID/        temporary files of one open Store; removed when it ends
+//	scratch/ID/        temporary files of one open Store, removed when it ends; or a folder of
+//	                   many files that was left to another process (Options.Leave)
 //	locks/             files that processes hold flock(2) on; what is in them never matters
 //
 // # Promises
@@ -99,6 +100,12 @@ type Options struct {
 	// process can only remove inside a user namespace. Nil also removes
 	// folders that lack write permission.
 	Remove func(path string) error
+
+	// Leave starts a process that removes a scratch folder of many files, and
+	// then the file of its lock (lock.Name()), holding the lock until it ends,
+	// whether or not this process lives on. Nil, for whoever has to leave
+	// nothing behind when it ends, removes every folder before going on.
+	Leave func(dir string, lock *os.File) error
 
 	// Inputs is a second store in which Has, Path and Open look for blobs
 	// that this one lacks. It stays the caller's to close.

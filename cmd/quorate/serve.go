@@ -224,7 +224,7 @@ func (m *lentMachine) fetchFor(ctx context.Context, job host.Job, events func(ho
 	if err != nil {
 		return err
 	}
-	own, err := openMachineAt(&terminal{err: m.ui.err, out: m.ui.err, renderer: passOn(events)}, job.InputStore, nil)
+	own, err := openWorkerMachine(&terminal{err: m.ui.err, out: m.ui.err, renderer: passOn(events)}, job.InputStore, nil)
 	if err != nil {
 		return err
 	}

@@ -26,5 +26,6 @@ func verbs(ui *terminal) []*cobra.Command {
 		versionCmd(ui),
 		manCmd(ui),
 		workerCmd(ui),
+		sweepCmd(ui),
 	}
 }

@@ -222,11 +222,14 @@ func openMachine(ui *terminal) (*machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openMachineAt(ui, dir, nil)
+	m := &machine{ui: ui}
+	m.store, err = store.Open(dir, store.Options{Remove: m.remove, Leave: leaveFolder})
+	return m, err
 }
 
-// openMachineAt opens a store; blobs that it lacks are read from inputs, when that is given.
-func openMachineAt(ui *terminal, dir string, inputs *store.Store) (*machine, error) {
+// openWorkerMachine opens a store of a worker, which leaves nothing behind when
+// it ends; blobs that it lacks are read from inputs, when that is given.
+func openWorkerMachine(ui *terminal, dir string, inputs *store.Store) (*machine, error) {
 	m := &machine{ui: ui}
 	var err error
 	m.store, err = store.Open(dir, store.Options{Remove: m.remove, Inputs: inputs})

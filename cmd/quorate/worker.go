@@ -251,7 +251,7 @@ func openWorker(ui *terminal, job host.Job) (*worker, error) {
 			return nil, err
 		}
 	}
-	if w.machine, err = openMachineAt(ui, filepath.Join(job.WorkDir, "store"), w.shared); err != nil {
+	if w.machine, err = openWorkerMachine(ui, filepath.Join(job.WorkDir, "store"), w.shared); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
 	for name, l := range job.Locals {
