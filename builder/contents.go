@@ -2,11 +2,15 @@ package builder
 
 import (
 	"archive/tar"
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha1" //nolint:gosec // SPDX 2.3 asks for it beside sha256
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"io"
+	"iter"
 	"path"
 	"runtime"
 	"slices"
@@ -26,42 +30,79 @@ import (
 )
 
 // Contents says what the images of a build are made of and where each of their
-// files came from, one for each platform. It reads what the build left in the
+// files came from: use is called for one platform after the other, and what it
+// is given lasts until it returns. Contents reads what the build left in the
 // store; steps whose output is gone run again.
-func (b *Builder) Contents(ctx context.Context, job Job, r *Result) ([]*sbom.Contents, error) {
-	var all []*sbom.Contents
+//
+// The list of an image's files is never held whole. It is read from the store
+// twice, and what belongs to a path is found by sorting, not by looking it up.
+func (b *Builder) Contents(ctx context.Context, job Job, r *Result, use func(*sbom.Contents) error) error {
 	for i, img := range r.Images {
-		p, err := definition.ParsePlatform(img.Platform.String())
-		if err != nil {
-			return nil, err
+		if err := b.contents(ctx, job, img, r.Lists[i].Digest, use); err != nil {
+			return err
 		}
-		one := &build{Builder: b, job: job, platform: p, epoch: job.Lock.Epoch.Unix(), log: &buildLog{event: b.Events}, outputs: map[string]*output{}}
-		defer one.clean()
-		if err := one.checkPlatform(ctx); err != nil {
-			return nil, err
-		}
-		c, err := (&inventory{build: one, owners: map[string]origin{}}).take(ctx, img, r.Lists[i].Digest)
-		if err != nil {
-			return nil, fmt.Errorf("listing what the image for %s is made of: %w", p, err)
-		}
-		all = append(all, c)
 	}
-	return all, nil
+	return nil
+}
+
+func (b *Builder) contents(ctx context.Context, job Job, img image.Image, list digest.Digest, use func(*sbom.Contents) error) error {
+	p, err := definition.ParsePlatform(img.Platform.String())
+	if err != nil {
+		return err
+	}
+	one := &build{Builder: b, job: job, platform: p, epoch: job.Lock.Epoch.Unix(), log: &buildLog{event: b.Events}, outputs: map[string]*output{}}
+	defer one.clean()
+	if err := one.checkPlatform(ctx); err != nil {
+		return err
+	}
+	dir, done, err := b.Store.Scratch(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	v := newInventory(one, dir)
+	defer v.close()
+	if err := v.take(ctx, img, list); err != nil {
+		return fmt.Errorf("listing what the image for %s is made of: %w", p, err)
+	}
+	return use(v.contents)
 }
 
 // inventory is the contents of one platform's image while they are gathered.
 type inventory struct {
 	*build
 	contents *sbom.Contents
-	owners   map[string]origin // by path
-	copied   map[string]bool   // keys of parts that files are copied from
-	final    *tree.Tree
+	copied   map[string]bool // keys of parts that files are copied from
+	list     digest.Digest   // of the image's list of files
+
+	files int             // how many regular files and hard links the image has
+	links []tree.Entry    // its symbolic links
+	heads map[string]head // first names of files with several, by path
+
+	claims *sorter // claim: who brings a path
+	sums   *sorter // sha256, SHA-1: of every file of every layer
+	wanted *sorter // sha256, number, path: of the files of the list
+	all    *fileList
 }
 
-// origin is where a path comes from.
-type origin struct {
-	part   string
-	digest digest.Digest // of a package's file; zero when whatever is there is the part's
+// head is what a hard link takes from the first name of its file.
+type head struct {
+	size   int64
+	digest digest.Digest
+}
+
+func newInventory(b *build, dir string) *inventory {
+	return &inventory{
+		build: b, copied: map[string]bool{}, heads: map[string]head{},
+		claims: &sorter{dir: dir}, sums: &sorter{dir: dir}, wanted: &sorter{dir: dir}, all: newFileList(dir),
+	}
+}
+
+func (v *inventory) close() {
+	for _, s := range []*sorter{v.claims, v.sums, v.wanted} {
+		s.close()
+	}
+	v.all.close()
 }
 
 // What is said of files that no part brought as they are.
@@ -72,32 +113,59 @@ const (
 	howQuorate  = "written by Quorate"
 )
 
-func (v *inventory) take(ctx context.Context, img image.Image, list digest.Digest) (*sbom.Contents, error) {
-	r, err := v.openBlob("list of files", list)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	if v.final, err = tree.Parse(r); err != nil {
-		return nil, err
-	}
+func (v *inventory) take(ctx context.Context, img image.Image, list digest.Digest) error {
+	v.list = list
 	v.contents = &sbom.Contents{
 		Name: v.job.Definition.Name, Platform: v.platform.String(), Architecture: v.platform.Architecture,
 		Image: img.ManifestDigest, Lock: digest.Of(lockfile.Format(v.job.Lock)), Epoch: v.job.Lock.Epoch,
 	}
-	v.copied = map[string]bool{}
+	if err := v.survey(); err != nil {
+		return err
+	}
 	if err := v.runSteps(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	if err := v.copies(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	if err := v.packages(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	v.others()
 	slices.SortFunc(v.contents.Parts, func(a, b sbom.Part) int { return cmp.Compare(a.Key, b.Key) })
-	return v.contents, v.files(ctx, img)
+	return v.takeFiles(ctx, img)
+}
+
+// entries reads the image's list of files.
+func (v *inventory) entries() iter.Seq2[tree.Entry, error] {
+	return func(yield func(tree.Entry, error) bool) {
+		r, err := v.openBlob("list of files", v.list)
+		if err != nil {
+			yield(tree.Entry{}, err)
+			return
+		}
+		defer r.Close()
+		tree.Scan(r)(yield)
+	}
+}
+
+// survey notes what has to be known of the list before its files are gone through.
+func (v *inventory) survey() error {
+	for e, err := range v.entries() {
+		if err != nil {
+			return err
+		}
+		switch e.Kind {
+		case tree.Symlink:
+			v.links = append(v.links, e)
+		case tree.File:
+			v.files++
+		case tree.Hardlink:
+			v.files++
+			v.heads[e.Link] = head{}
+		}
+	}
+	return nil
 }
 
 // keyOf is the key of the step or input that a definition calls by name.
@@ -114,10 +182,35 @@ func (v *inventory) keyOf(name string) string {
 	return "file/" + name
 }
 
+// A claim is a record that says who brings a path. Those of one path come
+// together, in the order of its files in the list:
+//
+//	path, NUL, place among claims (4 bytes), sha256 of what is brought (32), key of the part
+//
+// The sha256 is zero when the part brings whatever is there.
+type claim struct {
+	digest digest.Digest
+	part   string
+}
+
+func (v *inventory) claim(path string, place int, d digest.Digest, part string) error {
+	return v.claims.add([]byte(path), []byte{0}, binary.BigEndian.AppendUint32(nil, uint32(place)), d[:], []byte(part))
+}
+
+// readClaim reads a record of claim.
+func readClaim(record []byte) (path string, c claim) {
+	at := bytes.IndexByte(record, 0)
+	path = string(record[:at])
+	rest := record[at+1+4:]
+	copy(c.digest[:], rest)
+	c.part = string(rest[len(c.digest):])
+	return path, c
+}
+
 // copies notes which paths the definition copies, the last copy of one counts.
 func (v *inventory) copies(ctx context.Context) error {
-	resolve := newResolver(v.final.Entries())
-	for _, c := range v.job.Definition.Image.Copy {
+	resolve := newResolver(v.links)
+	for i, c := range v.job.Definition.Image.Copy {
 		entries, err := v.build.copied(ctx, c)
 		if err != nil {
 			return err
@@ -125,9 +218,12 @@ func (v *inventory) copies(ctx context.Context) error {
 		key := v.keyOf(c.From)
 		v.copied[key] = true
 		for _, e := range entries {
-			if e.Kind == tree.File || e.Kind == tree.Hardlink {
-				dir, _ := resolve.follow(path.Dir(e.Path))
-				v.owners[path.Join(dir, path.Base(e.Path))] = origin{part: key}
+			if e.Kind != tree.File && e.Kind != tree.Hardlink {
+				continue
+			}
+			dir, _ := resolve.follow(path.Dir(e.Path))
+			if err := v.claim(path.Join(dir, path.Base(e.Path)), i, digest.Digest{}, key); err != nil {
+				return err
 			}
 		}
 	}
@@ -146,49 +242,53 @@ func (v *inventory) packages(ctx context.Context) error {
 			pins, waived = p.Packages, p.Waived
 		}
 	}
-	decoded, err := v.decodeAll(ctx, pins)
-	if err != nil {
-		return err
-	}
 	needs := map[string][]string{} // of shipped packages, by name: keys of what the lock says they brought
 	for _, p := range pins {
 		if by, ok := p.InSet(lockfile.SetImage); ok {
 			needs[by] = append(needs[by], packageKey(p))
 		}
 	}
-	docs := newCopyrights(decoded)
-	for _, d := range decoded {
+	parts := make([]sbom.Part, len(pins))
+	docs := newCopyrights()
+	var mu sync.Mutex
+	err := v.decodeEach(ctx, pins, func(i int, d *decoded) error {
 		part := packagePart(d, v.job.Lock.Requests.Suite)
-		_, ships := d.pin.InSet(lockfile.SetImage)
-		part.Shipped = ships
-		if ships {
-			part.Needs = needs[d.pin.Name]
+		mu.Lock()
+		defer mu.Unlock()
+		parts[i] = part
+		docs.add(d)
+		if _, ships := d.pin.InSet(lockfile.SetImage); !ships {
+			return nil
 		}
-		for _, w := range waived {
-			if w.Package == d.pin.Name && ships {
-				part.Lacks = append(part.Lacks, w.Needs)
+		return v.own(d, i, part.Key)
+	})
+	if err != nil {
+		return err
+	}
+	for i, p := range pins {
+		part := &parts[i]
+		_, part.Shipped = p.InSet(lockfile.SetImage)
+		if part.Shipped {
+			part.Needs = needs[p.Name]
+			for _, w := range waived {
+				if w.Package == p.Name {
+					part.Lacks = append(part.Lacks, w.Needs)
+				}
 			}
 		}
-		if part.Licence, err = docs.licence(d); err != nil {
+		if part.Licence, err = docs.licence(p.Name); err != nil {
 			return err
 		}
-		v.contents.Parts = append(v.contents.Parts, part)
-		if ships {
-			v.own(d, part.Key)
-		}
 	}
+	v.contents.Parts = append(v.contents.Parts, parts...)
 	return nil
 }
 
-// own notes the files of a shipped package, but those that were copied over.
-func (v *inventory) own(d *decoded, key string) {
+// own notes the files of a shipped package.
+func (v *inventory) own(d *decoded, place int, key string) error {
 	for _, e := range d.Entries {
 		if e.Kind != tree.File && e.Kind != tree.Hardlink {
 			continue
-		}
-		old, taken := v.owners[e.Path]
-		if taken && old.digest.IsZero() {
-			continue // copied
 		}
 		sum := e.Digest
 		if e.Kind == tree.Hardlink {
@@ -196,18 +296,33 @@ func (v *inventory) own(d *decoded, key string) {
 				sum = first.Digest
 			}
 		}
-		// Two packages may ship one path (Replaces); the one whose bytes are there owns it.
-		if is, ok := v.final.Lookup(e.Path); taken && (!ok || is.Digest != sum) {
-			continue
+		if err := v.claim(e.Path, place, sum, key); err != nil {
+			return err
 		}
-		v.owners[e.Path] = origin{key, sum}
 	}
+	return nil
+}
+
+// ownerOf says who brought the file e, of those who claim its path. What is copied
+// lies over all else, the last copy on top. Two packages may ship one path
+// (Replaces); the last one whose bytes are there owns it, else the first.
+func ownerOf(e tree.Entry, claims []claim) (origin claim, ok bool) {
+	for _, c := range claims {
+		switch {
+		case c.digest.IsZero():
+			origin, ok = c, true
+		case ok && origin.digest.IsZero():
+		case !ok || c.digest == e.Digest:
+			origin, ok = c, true
+		}
+	}
+	return origin, ok
 }
 
 func packageKey(p lockfile.Package) string { return "deb/" + p.Name + ":" + p.Arch }
 
 func packagePart(d *decoded, suite string) sbom.Part {
-	get := d.Control.Get
+	get := func(field string) string { return strings.Clone(d.Control.Get(field)) } // the paragraph shares its memory with the list of files
 	summary, _, _ := strings.Cut(get("Description"), "\n")
 	source := get("Source")
 	name, version, ok := strings.Cut(source, " (")
@@ -305,35 +420,113 @@ func (v *inventory) add(p sbom.Part, users map[string][]string) {
 	v.contents.Parts = append(v.contents.Parts, p)
 }
 
-// files lists the image's files with their origins.
-func (v *inventory) files(ctx context.Context, img image.Image) error {
-	sums, err := v.sums(ctx, img)
+// takeFiles lists the image's files with their origins.
+func (v *inventory) takeFiles(ctx context.Context, img image.Image) error {
+	if err := v.sumLayers(ctx, img); err != nil {
+		return err
+	}
+	number := uint32(0)
+	for e, err := range v.regular() {
+		if err == nil {
+			err = v.wanted.add(e.Digest[:], binary.BigEndian.AppendUint32(nil, number), []byte(e.Path))
+		}
+		if err != nil {
+			return err
+		}
+		number++
+	}
+	sums, err := v.join()
 	if err != nil {
 		return err
 	}
-	for _, e := range v.final.Entries() {
-		if e.Kind == tree.Hardlink {
-			first, ok := v.final.Lookup(e.Link)
-			if !ok {
-				return fmt.Errorf("%q is a link to nothing", e.Path)
+	next, stop := iter.Pull2(v.claims.all())
+	defer stop()
+	record, err, more := next()
+	number = 0
+	v.all.parts = v.contents.Parts
+	for e, wrong := range v.regular() {
+		var claims []claim
+		for more && err == nil && wrong == nil {
+			p, c := readClaim(record)
+			if p > e.Path {
+				break
 			}
-			e.Size, e.Digest = first.Size, first.Digest
-		} else if e.Kind != tree.File {
-			continue
+			if p == e.Path {
+				claims = append(claims, c)
+			}
+			record, err, more = next()
 		}
-		f := sbom.File{Path: e.Path, Size: e.Size, SHA256: e.Digest}
-		var ok bool
-		if f.SHA1, ok = sums[e.Digest]; !ok {
-			return fmt.Errorf("%q (%s) is in no layer of the image", e.Path, e.Digest)
+		if err := cmp.Or(wrong, err); err != nil {
+			return err
 		}
-		f.Part, f.How = v.origin(e)
-		v.contents.Files = append(v.contents.Files, f)
+		f := sbom.File{Path: e.Path, SHA256: e.Digest, SHA1: sums[number]}
+		f.Part, f.How = v.origin(e, claims)
+		if err := v.all.add(&f); err != nil {
+			return err
+		}
+		number++
 	}
+	v.contents.Files = v.all
 	return nil
 }
 
-func (v *inventory) origin(e tree.Entry) (part, how string) {
-	o, ok := v.owners[e.Path]
+// regular yields the regular files of the image's list, and hard links with the
+// size and digest of their files.
+func (v *inventory) regular() iter.Seq2[tree.Entry, error] {
+	return func(yield func(tree.Entry, error) bool) {
+		for e, err := range v.entries() {
+			if err != nil {
+				yield(e, err)
+				return
+			}
+			switch e.Kind {
+			case tree.File:
+				if _, ok := v.heads[e.Path]; ok {
+					v.heads[e.Path] = head{e.Size, e.Digest}
+				}
+			case tree.Hardlink:
+				first := v.heads[e.Link]
+				if first.digest.IsZero() {
+					yield(e, fmt.Errorf("%q is a link to nothing", e.Path))
+					return
+				}
+				e.Size, e.Digest = first.size, first.digest
+			default:
+				continue
+			}
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+// join finds the SHA-1 of every file of the list, by its number there, by going
+// through both lists side by side. It holds 20 bytes for each.
+func (v *inventory) join() ([][sha1.Size]byte, error) {
+	out := make([][sha1.Size]byte, v.files)
+	next, stop := iter.Pull2(v.sums.all())
+	defer stop()
+	sum, err, more := next()
+	for record, wrong := range v.wanted.all() {
+		for more && err == nil && wrong == nil && bytes.Compare(sum[:sha256.Size], record[:sha256.Size]) < 0 {
+			sum, err, more = next()
+		}
+		if err := cmp.Or(wrong, err); err != nil {
+			return nil, err
+		}
+		if !more || !bytes.Equal(sum[:sha256.Size], record[:sha256.Size]) {
+			var d digest.Digest
+			copy(d[:], record)
+			return nil, fmt.Errorf("%q (%s) is in no layer of the image", record[sha256.Size+4:], d)
+		}
+		copy(out[binary.BigEndian.Uint32(record[sha256.Size:])][:], sum[sha256.Size:])
+	}
+	return out, nil
+}
+
+func (v *inventory) origin(e tree.Entry, claims []claim) (part, how string) {
+	o, ok := ownerOf(e, claims)
 	switch {
 	case ok && (o.digest.IsZero() || o.digest == e.Digest):
 		return o.part, ""
@@ -349,19 +542,18 @@ func (v *inventory) origin(e tree.Entry) (part, how string) {
 	return "", howQuorate
 }
 
-// sums reads the layers and returns the SHA-1 of every file by its sha256:
+// sumLayers reads the layers and notes the SHA-1 of every file by its sha256:
 // that these are what the list says is found out on the way.
-func (v *inventory) sums(ctx context.Context, img image.Image) (map[digest.Digest][sha1.Size]byte, error) {
-	sums := map[digest.Digest][sha1.Size]byte{}
+func (v *inventory) sumLayers(ctx context.Context, img image.Image) error {
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, l := range img.Layers {
 		g.Go(func() error {
-			err := v.sumLayer(ctx, l, func(d digest.Digest, s [sha1.Size]byte) {
+			err := v.sumLayer(ctx, l, func(d digest.Digest, s [sha1.Size]byte) error {
 				mu.Lock()
-				sums[d] = s
-				mu.Unlock()
+				defer mu.Unlock()
+				return v.sums.add(d[:], s[:])
 			})
 			if err != nil {
 				return fmt.Errorf("layer %q: %w", l.Name, err)
@@ -369,10 +561,10 @@ func (v *inventory) sums(ctx context.Context, img image.Image) (map[digest.Diges
 			return nil
 		})
 	}
-	return sums, g.Wait()
+	return g.Wait()
 }
 
-func (v *inventory) sumLayer(ctx context.Context, l image.Layer, found func(digest.Digest, [sha1.Size]byte)) error {
+func (v *inventory) sumLayer(ctx context.Context, l image.Layer, found func(digest.Digest, [sha1.Size]byte) error) error {
 	blob, err := v.openBlob("layer", l.Digest)
 	if err != nil {
 		return err
@@ -399,7 +591,9 @@ func (v *inventory) sumLayer(ctx context.Context, l image.Layer, found func(dige
 		if _, err := io.CopyBuffer(io.MultiWriter(one, other), archive, buffer); err != nil {
 			return damageOr(err, blob)
 		}
-		found(digest.Sum(one), [sha1.Size]byte(other.Sum(nil)))
+		if err := found(digest.Sum(one), [sha1.Size]byte(other.Sum(nil))); err != nil {
+			return err
+		}
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -411,49 +605,46 @@ func (v *inventory) sumLayer(ctx context.Context, l image.Layer, found func(dige
 // copyrights finds the copyright files of packages, which may be links into the
 // documentation of another one.
 type copyrights struct {
-	files map[string]*decodedFile
+	files map[string]tree.Entry
 	links map[string]string // from a folder or file to where it leads
-}
-
-type decodedFile struct {
-	from  *decoded
-	entry deb.Entry
 }
 
 const docFolder = "usr/share/doc"
 
-func newCopyrights(all []*decoded) *copyrights {
-	c := &copyrights{files: map[string]*decodedFile{}, links: map[string]string{}}
-	for _, d := range all {
-		for _, e := range d.Entries {
-			if !strings.HasPrefix(e.Path, docFolder+"/") {
-				continue
-			}
-			switch name := path.Base(e.Path); {
-			case e.Kind == tree.Symlink && (name == "copyright" || path.Dir(e.Path) == docFolder):
-				c.links[e.Path] = e.Link
-			case e.Kind == tree.File && name == "copyright":
-				c.files[e.Path] = &decodedFile{d, e}
-			}
-		}
-	}
-	return c
+func newCopyrights() *copyrights {
+	return &copyrights{files: map[string]tree.Entry{}, links: map[string]string{}}
 }
 
-// licence is what a package's copyright file declares.
-func (c *copyrights) licence(d *decoded) (sbom.Licence, error) {
-	at := docFolder + "/" + d.pin.Name + "/copyright"
-	for range maxLinks {
-		if f := c.files[at]; f != nil {
-			e := f.entry.Entry
+// add notes what is in a package.
+func (c *copyrights) add(d *decoded) {
+	for _, e := range d.Entries {
+		if !strings.HasPrefix(e.Path, docFolder+"/") {
+			continue
+		}
+		at := strings.Clone(e.Path) // the list of files shares its memory
+		switch name := path.Base(at); {
+		case e.Kind == tree.Symlink && (name == "copyright" || path.Dir(at) == docFolder):
+			c.links[at] = strings.Clone(e.Link)
+		case e.Kind == tree.File && name == "copyright":
+			file := tree.Entry{Path: at, Kind: tree.File, Size: e.Size, Digest: e.Digest}
 			if e.Size > 0 {
-				e.Content = tree.Section{File: f.from.data, Offset: f.entry.Offset, Size: e.Size}
+				file.Content = tree.Section{File: d.data, Offset: e.Offset, Size: e.Size}
 			}
+			c.files[at] = file
+		}
+	}
+}
+
+// licence is what the copyright file of a package declares.
+func (c *copyrights) licence(pkg string) (sbom.Licence, error) {
+	at := docFolder + "/" + pkg + "/copyright"
+	for range maxLinks {
+		if e, ok := c.files[at]; ok {
 			text, err := readAll(e)
 			if err != nil {
 				return sbom.Licence{}, err
 			}
-			return sbom.DebianLicence(d.pin.Name, at, text), nil
+			return sbom.DebianLicence(pkg, at, text), nil
 		}
 		dir := path.Dir(at)
 		switch {

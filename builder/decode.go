@@ -45,26 +45,42 @@ const (
 	decodeData  = "data.tar"
 )
 
-// decodeAll decodes every package once, in parallel: packages are the natural
-// unit, since xz decodes on one CPU only.
+// decodeAll decodes every package once.
 func (b *build) decodeAll(ctx context.Context, pins []lockfile.Package) ([]*decoded, error) {
-	done := b.phase("decode", "", int64(len(pins)))
 	out := make([]*decoded, len(pins))
+	err := b.decodeEach(ctx, pins, func(i int, d *decoded) error {
+		out[i] = d
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// decodeEach decodes every package once, in parallel: packages are the natural
+// unit, since xz decodes on one CPU only. Each goes to use with its place among
+// pins, several at once and in any order.
+func (b *build) decodeEach(ctx context.Context, pins []lockfile.Package, use func(i int, d *decoded) error) error {
+	done := b.phase("decode", "", int64(len(pins)))
 	var count atomic.Int64
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, i := range bySize(pins) {
-		g.Go(func() (err error) {
-			out[i], err = b.decode(ctx, pins[i])
+		g.Go(func() error {
+			d, err := b.decode(ctx, pins[i])
 			b.event(Event{Phase: "decode", Current: count.Add(1), Total: int64(len(pins))})
-			return err
+			if err != nil {
+				return err
+			}
+			return use(i, d)
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return nil, err
+		return err
 	}
 	done()
-	return out, nil
+	return nil
 }
 
 // bySize returns the indexes of pins, largest first, so that no CPU is left

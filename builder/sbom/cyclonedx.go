@@ -1,7 +1,9 @@
 package sbom
 
 import (
+	"bytes"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"iter"
 	"net/url"
@@ -40,25 +42,67 @@ func CycloneDX(w io.Writer, c *Contents) error {
 	s.field("specVersion", cdx.SpecVersion1_6)
 	s.field("version", 1)
 	s.field("metadata", c.cdxMetadata())
-	owned := map[string][]int{}
-	for i := range c.Files {
-		owned[c.Files[i].Part] = append(owned[c.Files[i].Part], i)
-	}
-	s.list("components", func(yield func(any) bool) {
-		for i := range c.Parts {
-			if !yield(c.Parts[i].cdx(c, owned[c.Parts[i].Key])) {
-				return
-			}
-		}
-		for _, i := range owned[""] {
-			if !yield(c.Files[i].cdx()) {
-				return
-			}
-		}
-	})
+	s.list("components", c.cdxComponents(s))
 	s.list("dependencies", c.cdxDependencies())
 	s.list("compositions", c.cdxCompositions())
 	return s.end()
+}
+
+// cdxComponents are the parts, each with its files in it, and the files of none.
+func (c *Contents) cdxComponents(s *stream) iter.Seq[any] {
+	return func(yield func(any) bool) {
+		files := newCursor(c.Files.ByPart())
+		defer files.stop()
+		for i := range c.Parts {
+			p := &c.Parts[i]
+			if !yield(func(s *stream) { s.nest(p.cdx(), files, p.Key) }) {
+				return
+			}
+		}
+		for f := range files.of("") {
+			if !yield(f.cdx()) {
+				return
+			}
+		}
+		s.fail(files.end())
+	}
+}
+
+// cursor goes once through the files of one part after the other.
+type cursor struct {
+	next func() (*File, error, bool)
+	stop func()
+	file *File // the next one; nil at the end
+	err  error
+}
+
+func newCursor(files iter.Seq2[*File, error]) *cursor {
+	c := &cursor{}
+	c.next, c.stop = iter.Pull2(files)
+	c.advance()
+	return c
+}
+
+func (c *cursor) advance() { c.file, c.err, _ = c.next() }
+
+// of yields the files of a part, if the next ones are its.
+func (c *cursor) of(part string) iter.Seq[*File] {
+	return func(yield func(*File) bool) {
+		for c.file != nil && c.file.Part == part {
+			if !yield(c.file) {
+				return
+			}
+			c.advance()
+		}
+	}
+}
+
+// end tells what went wrong, if not every file was reached.
+func (c *cursor) end() error {
+	if c.err == nil && c.file != nil {
+		return fmt.Errorf("%q is said to come from %q, which is no part of the image, or not in its order", c.file.Path, c.file.Part)
+	}
+	return c.err
 }
 
 func (c *Contents) cdxMetadata() *cdx.Metadata {
@@ -95,8 +139,8 @@ func hashes(d digest.Digest) *[]cdx.Hash {
 	return &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: d.Hex()}}
 }
 
-// cdx returns what writes the part's component, and its files in it.
-func (p *Part) cdx(c *Contents, files []int) func(*stream) {
+// cdx is the part's component, without its files.
+func (p *Part) cdx() *cdx.Component {
 	out := &cdx.Component{
 		BOMRef: partRef(p.Key), Type: cdx.ComponentTypeLibrary, Name: text(p.Name), Version: text(p.Version),
 		Description: text(p.Summary), Scope: cdx.ScopeRequired, Hashes: hashes(p.Digest),
@@ -145,25 +189,21 @@ func (p *Part) cdx(c *Contents, files []int) func(*stream) {
 		pairs = append(pairs, "tree", p.Tree.String())
 	}
 	out.Properties = properties(pairs...)
-	if len(files) == 0 {
-		return func(s *stream) { s.value(out) }
-	}
-	return func(s *stream) { s.nest(out, c, files) }
+	return out
 }
 
-// nest writes a component that holds files without making all of them JSON at
-// once: the list stands before its closing brace.
-func (s *stream) nest(out *cdx.Component, c *Contents, files []int) {
-	s.raw(strings.TrimSuffix(s.encode(out), "}"))
-	s.raw(`,"components":[`)
-	for n, i := range files {
-		if n > 0 {
-			s.raw(",")
-		}
-		s.raw("\n")
-		s.value(c.Files[i].cdx())
+// nest writes a component with the files of its part in it, without making all
+// of them JSON at once: the list stands before its closing brace.
+func (s *stream) nest(out *cdx.Component, files *cursor, part string) {
+	s.bytes(bytes.TrimSuffix(s.encode(out), []byte("}")))
+	open := `,"components":[` + "\n"
+	end := "}"
+	for f := range files.of(part) {
+		s.raw(open)
+		s.value(f.cdx())
+		open, end = ",\n", "]}"
 	}
-	s.raw("]}")
+	s.raw(end)
 }
 
 func (f *File) cdx() *cdx.Component {

@@ -23,8 +23,10 @@
 // a package URL would take for its own syntax is escaped, identifiers are made
 // of a digest, and bytes that are no UTF-8 are written as %XX.
 //
-// Documents are written as they are made: a list of 50,000 files is never held
-// as JSON.
+// Documents are written as they are made, and the list of files is an iterator
+// ([Files]): what a document holds of each file is the 20 bytes that SPDX's
+// verification code is made of, and an image of a million files needs no more
+// memory than that.
 //
 //	err := sbom.SPDX(w, contents)
 //	err = sbom.CycloneDX(w, contents)
@@ -84,8 +86,16 @@ type Contents struct {
 	Lock         digest.Digest // of quorate.lock
 	Definition   digest.Digest // of quorate.yaml
 	Epoch        time.Time
-	Parts        []Part // each Key once
-	Files        []File // regular files and hard links, sorted by Path
+	Parts        []Part // sorted by Key, each once
+	Files        Files
+}
+
+// Files is the list of an image's regular files and hard links. It may be longer
+// than memory holds: it is gone through as often as a document needs it. A File
+// is the receiver's until the next one, and an error comes last, with none.
+type Files interface {
+	ByPath() iter.Seq2[*File, error] // sorted by Path
+	ByPart() iter.Seq2[*File, error] // those of one part together, in the order of Parts, then those of none; sorted by Path among themselves
 }
 
 // Part is something with a name that the image came from.
@@ -115,7 +125,6 @@ type Part struct {
 // File is one file of the image.
 type File struct {
 	Path   string // without the leading slash
-	Size   int64
 	SHA256 digest.Digest
 	SHA1   [sha1.Size]byte
 	Part   string // Key; "" for what scripts or Quorate itself made
@@ -160,22 +169,28 @@ func organisation(name string) bool {
 
 // verificationCode is SPDX's digest of a list of files (SPDX 2.3, 7.9): the
 // SHA-1 of all their SHA-1 in hexadecimal digits, sorted, one after the other.
-func verificationCode(files []File) string {
-	sums := make([]string, len(files))
-	for i, f := range files {
-		sums[i] = hex.EncodeToString(f.SHA1[:])
+func verificationCode(files iter.Seq2[*File, error]) (string, error) {
+	var sums [][sha1.Size]byte // sort as their digits do
+	for f, err := range files {
+		if err != nil {
+			return "", err
+		}
+		sums = append(sums, f.SHA1)
 	}
-	slices.Sort(sums)
+	slices.SortFunc(sums, func(a, b [sha1.Size]byte) int { return bytes.Compare(a[:], b[:]) })
 	h := sha1.New() //nolint:gosec // as above
-	for _, s := range sums {
-		io.WriteString(h, s) //nolint:errcheck // a hash takes everything
+	var digits [2 * sha1.Size]byte
+	for i := range sums {
+		hex.Encode(digits[:], sums[i][:])
+		h.Write(digits[:]) //nolint:errcheck // a hash takes everything
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // stream writes one JSON object field by field, each element of a list on a line.
 type stream struct {
 	w     *bufio.Writer
+	line  bytes.Buffer // the value that is being made
 	err   error
 	begun bool
 }
@@ -188,17 +203,29 @@ func (s *stream) raw(text string) {
 	}
 }
 
-func (s *stream) value(v any) { s.raw(s.encode(v)) }
+// bytes writes what is JSON already.
+func (s *stream) bytes(b []byte) {
+	if s.err == nil {
+		_, s.err = s.w.Write(b)
+	}
+}
 
-// encode is a value as JSON on one line.
-func (s *stream) encode(v any) string {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
+func (s *stream) value(v any) { s.bytes(s.encode(v)) }
+
+// encode is a value as JSON on one line, until the next one.
+func (s *stream) encode(v any) []byte {
+	s.line.Reset()
+	enc := json.NewEncoder(&s.line)
 	enc.SetEscapeHTML(false) // people read these files
-	if err := enc.Encode(v); err != nil && s.err == nil {
+	s.fail(enc.Encode(v))
+	return bytes.TrimRight(s.line.Bytes(), "\n")
+}
+
+// fail makes an error the document's, unless it has one.
+func (s *stream) fail(err error) {
+	if s.err == nil {
 		s.err = err
 	}
-	return strings.TrimRight(b.String(), "\n")
 }
 
 // name begins a field.
@@ -223,6 +250,9 @@ func (s *stream) list(name string, values iter.Seq[any]) {
 	s.raw("[")
 	comma := "\n"
 	for v := range values {
+		if s.err != nil {
+			return
+		}
 		s.raw(comma)
 		comma = ",\n"
 		if open, ok := v.(func(*stream)); ok {

@@ -22,6 +22,10 @@ const creator = "quorate"
 
 // SPDX writes contents as an SPDX 2.3 document.
 func SPDX(w io.Writer, c *Contents) error {
+	code, err := verificationCode(c.Files.ByPath())
+	if err != nil {
+		return err
+	}
 	s := newStream(w)
 	s.field("spdxVersion", spdx.Version)
 	s.field("dataLicense", spdx.DataLicense)
@@ -33,10 +37,10 @@ func SPDX(w io.Writer, c *Contents) error {
 		Creators: []common.Creator{{CreatorType: "Tool", Creator: creator}},
 		Created:  c.Epoch.UTC().Format(time.RFC3339),
 	})
-	s.list("packages", c.spdxPackages())
-	s.list("files", c.spdxFiles())
+	s.list("packages", c.spdxPackages(code))
+	s.list("files", c.spdxFiles(s))
 	s.list("hasExtractedLicensingInfos", c.spdxLicences())
-	s.list("relationships", c.spdxRelationships())
+	s.list("relationships", c.spdxRelationships(s))
 	return s.end()
 }
 
@@ -57,12 +61,12 @@ func fileID(path string) common.ElementID {
 	return common.ElementID("File-" + digest.Of([]byte(path)).Hex()[:32])
 }
 
-func (c *Contents) spdxPackages() iter.Seq[any] {
+func (c *Contents) spdxPackages(code string) iter.Seq[any] {
 	return func(yield func(any) bool) {
 		image := &spdx.Package{
 			PackageName: text(c.Name), PackageSPDXIdentifier: imageID, PackageVersion: c.Image.String(),
 			PackageDownloadLocation: none, FilesAnalyzed: true,
-			PackageVerificationCode: &common.PackageVerificationCode{Value: verificationCode(c.Files)},
+			PackageVerificationCode: &common.PackageVerificationCode{Value: code},
 			PackageChecksums:        sha256(c.Image), PackageLicenseConcluded: none, PackageLicenseDeclared: none,
 			PackageCopyrightText: none, PrimaryPackagePurpose: "CONTAINER",
 			PackageComment:            "The image's manifest for " + c.Platform + "; built from the lock " + c.Lock.String() + " of the definition " + c.Definition.String(),
@@ -152,10 +156,13 @@ func (p *Part) comment() string {
 	return strings.Join(lines, "; ")
 }
 
-func (c *Contents) spdxFiles() iter.Seq[any] {
+func (c *Contents) spdxFiles(s *stream) iter.Seq[any] {
 	return func(yield func(any) bool) {
-		for i := range c.Files {
-			f := &c.Files[i]
+		for f, err := range c.Files.ByPath() {
+			if err != nil {
+				s.fail(err)
+				return
+			}
 			out := &spdx.File{
 				FileName: "./" + text(f.Path), FileSPDXIdentifier: fileID(f.Path),
 				Checksums: []common.Checksum{
@@ -188,7 +195,7 @@ func (c *Contents) spdxLicences() iter.Seq[any] {
 	}
 }
 
-func (c *Contents) spdxRelationships() iter.Seq[any] {
+func (c *Contents) spdxRelationships(s *stream) iter.Seq[any] {
 	ref := func(id common.ElementID) common.DocElementID { return common.DocElementID{ElementRefID: id} }
 	return func(yield func(any) bool) {
 		more := true
@@ -218,8 +225,11 @@ func (c *Contents) spdxRelationships() iter.Seq[any] {
 				say(id, common.TypeRelationshipGeneratedFrom, partID(key), "")
 			}
 		}
-		for i := range c.Files {
-			f := &c.Files[i]
+		for f, err := range c.Files.ByPath() {
+			if err != nil {
+				s.fail(err)
+				return
+			}
 			say(imageID, common.TypeRelationshipContains, fileID(f.Path), "")
 			switch {
 			case f.Part == "":

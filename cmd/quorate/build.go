@@ -185,18 +185,18 @@ func folder(args []string) string {
 
 // buildFlags are the flags of `quorate build`.
 type buildFlags struct {
-	inputs       inputFlags
-	outputs      outputsFlag
-	sboms        sbomFlag
-	platforms    []string
-	wantContents bool // also when no file of --sbom asks for it
+	inputs      inputFlags
+	outputs     outputsFlag
+	sboms       sbomFlag
+	platforms   []string
+	contents    func(*machine, *sbom.Contents) error // is told what each image is made of; nil for nobody
+	onePlatform bool                                 // contents has room for one only
 }
 
 // buildRun is what came of a build.
 type buildRun struct {
 	*builder.Result
-	name     string
-	contents []*sbom.Contents // when they were asked for
+	name string
 }
 
 func runBuild(ctx context.Context, ui *terminal, dir string, f buildFlags) (*buildRun, error) {
@@ -213,6 +213,9 @@ func runBuild(ctx context.Context, ui *terminal, dir string, f buildFlags) (*bui
 	}
 	if err := errors.Join(f.outputs.check(only), f.sboms.check(only)); err != nil {
 		return nil, err
+	}
+	if f.onePlatform && len(only) != 1 {
+		return nil, fmt.Errorf("%d platforms have an SBOM each; choose one with --platform", len(only))
 	}
 	m, err := openMachine(ui)
 	if err != nil {
@@ -236,12 +239,17 @@ func runBuild(ctx context.Context, ui *terminal, dir string, f buildFlags) (*bui
 	if r.Result, err = m.buildAndWrite(ctx, b, job, f.inputs, f.outputs); err != nil {
 		return nil, err
 	}
-	if f.wantContents || len(f.sboms) > 0 {
-		if r.contents, err = m.contents(ctx, p, b, job, r.Result); err != nil {
-			return nil, err
-		}
+	if f.contents == nil && len(f.sboms) == 0 {
+		return r, nil
 	}
-	return r, f.sboms.write(r.contents)
+	return r, m.contents(ctx, p, b, job, r.Result, func(c *sbom.Contents) error {
+		if f.contents != nil {
+			if err := f.contents(m, c); err != nil {
+				return err
+			}
+		}
+		return f.sboms.write(c)
+	})
 }
 
 // buildAndWrite builds and writes the outputs. A layer that an earlier build

@@ -71,26 +71,23 @@ func (f sbomFlag) check(platforms []definition.Platform) error {
 	return nil
 }
 
-// write writes each SBOM of each platform.
-func (f sbomFlag) write(all []*sbom.Contents) error {
+// write writes each SBOM of one platform.
+func (f sbomFlag) write(c *sbom.Contents) error {
 	for _, one := range f {
-		for _, c := range all {
-			path := strings.ReplaceAll(one.path, platformMark, strings.ReplaceAll(c.Platform, "/", "-"))
-			if err := replaceWith(path, func(w io.Writer) error { return sbom.Write(w, one.format, c) }); err != nil {
-				return fmt.Errorf("cannot write SBOM: %w", err)
-			}
+		path := strings.ReplaceAll(one.path, platformMark, strings.ReplaceAll(c.Platform, "/", "-"))
+		if err := replaceWith(path, func(w io.Writer) error { return sbom.Write(w, one.format, c) }); err != nil {
+			return fmt.Errorf("cannot write SBOM: %w", err)
 		}
 	}
 	return nil
 }
 
-// contents says what built images are made of.
-func (m *machine) contents(ctx context.Context, p *project, b *builder.Builder, job builder.Job, r *builder.Result) ([]*sbom.Contents, error) {
-	all, err := b.Contents(ctx, job, r)
-	for _, c := range all {
+// contents says what built images are made of, one after the other.
+func (m *machine) contents(ctx context.Context, p *project, b *builder.Builder, job builder.Job, r *builder.Result, use func(*sbom.Contents) error) error {
+	return b.Contents(ctx, job, r, func(c *sbom.Contents) error {
 		c.Definition = digest.Of(p.DefinitionBytes)
-	}
-	return all, err
+		return use(c)
+	})
 }
 
 func sbomCmd(ui *terminal) *cobra.Command {
@@ -124,21 +121,18 @@ artifact's digest. "quorate publish --sbom" does so in a registry.` +
 			if attach != "" && (!ok || layout == "") {
 				return &usageError{err: fmt.Errorf("bad --attach %q: expected %sDIR; in a registry, publish --sbom attaches", attach, layoutPrefix), command: cmd.CommandPath()}
 			}
-			f.wantContents = true
+			switch {
+			case layout != "":
+				f.contents = func(m *machine, c *sbom.Contents) error { return m.attachSBOM(cmd.Context(), layout, format, c) }
+			case output == "":
+				f.onePlatform = true
+				f.contents = func(_ *machine, c *sbom.Contents) error { return sbom.Write(ui, format, c) }
+			}
 			if output != "" {
 				f.sboms = sbomFlag{{format, output}}
 			}
-			r, err := runBuild(cmd.Context(), ui, folder(args), f)
-			if err == nil && layout != "" {
-				err = attachSBOMs(cmd.Context(), ui, layout, format, r.contents)
-			}
-			if err != nil || output != "" || layout != "" {
-				return err
-			}
-			if len(r.contents) != 1 {
-				return fmt.Errorf("%d platforms have an SBOM each; choose one with --platform", len(r.contents))
-			}
-			return sbom.Write(ui, format, r.contents[0])
+			_, err := runBuild(cmd.Context(), ui, folder(args), f)
+			return err
 		},
 	}
 	f.inputs.register(cmd, true)
@@ -149,25 +143,18 @@ artifact's digest. "quorate publish --sbom" does so in a registry.` +
 	return cmd
 }
 
-// attachSBOMs puts an SBOM of each image beside it in a layout.
-func attachSBOMs(ctx context.Context, ui *terminal, layout, format string, all []*sbom.Contents) error {
-	m, err := openMachine(ui)
+// attachSBOM puts an SBOM of an image beside it in a layout.
+func (m *machine) attachSBOM(ctx context.Context, layout, format string, c *sbom.Contents) error {
+	a, err := m.sbomArtifact(format, c)
 	if err != nil {
 		return err
 	}
-	defer m.close()
-	for _, c := range all {
-		a, err := m.sbomArtifact(format, c)
-		if err != nil {
-			return err
-		}
-		added, err := registry.AttachLayout(ctx, layout, c.Image, a)
-		if err != nil {
-			return err
-		}
-		ui.say("attached to %s of %s", c.Image, c.Platform)
-		ui.answer("%s", added[0].Digest)
+	added, err := registry.AttachLayout(ctx, layout, c.Image, a)
+	if err != nil {
+		return err
 	}
+	m.ui.say("attached to %s of %s", c.Image, c.Platform)
+	m.ui.answer("%s", added[0].Digest)
 	return nil
 }
 
@@ -214,22 +201,22 @@ func (m *machine) sbomArtifacts(ctx context.Context, p *project, r sbomRequest, 
 	if err != nil {
 		return nil, err
 	}
-	all, err := m.contents(ctx, p, b, job, result)
-	if err != nil {
-		return nil, err
-	}
 	out := map[digest.Digest][]*registry.Artifact{}
-	for _, c := range all {
+	err = m.contents(ctx, p, b, job, result, func(c *sbom.Contents) error {
 		if !slices.Contains(images, c.Image) {
-			continue
+			return nil
 		}
 		for _, format := range slices.Compact(slices.Sorted(slices.Values(r.formats))) {
 			a, err := m.sbomArtifact(format, c)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			out[c.Image] = append(out[c.Image], a)
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	if len(out) != len(images) {
 		return nil, errors.New("no SBOM can be attached: this machine builds another image than the one that is published")
