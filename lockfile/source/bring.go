@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -116,11 +117,32 @@ func Bring(ctx context.Context, wanted []Wanted, blobs Blobs, o fetch.Options) (
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
+	if failed := slices.DeleteFunc(errs, func(err error) bool { return err == nil }); len(failed) > 0 {
+		return nil, &bringError{failed, len(wanted)}
 	}
 	return got, nil
 }
+
+// bringError says what could not be brought. When nothing can be, as when a registry is out
+// of reach, a few stand for all: a screen of the same sentence hides what it says.
+type bringError struct {
+	errs  []error
+	total int
+}
+
+// mostShown is how many are told in full; more are only counted.
+const mostShown = 8
+
+func (e *bringError) Error() string {
+	s := errors.Join(e.errs[:min(len(e.errs), mostShown)]...).Error()
+	if more := len(e.errs) - mostShown; more > 0 {
+		s += fmt.Sprintf("\n… and %d more, of %d", more, e.total)
+	}
+	return s
+}
+
+// Unwrap returns all of them, also those that are not shown.
+func (e *bringError) Unwrap() []error { return e.errs }
 
 type bringing struct {
 	blobs   Blobs

@@ -78,3 +78,32 @@ func TestBringNamesAll(t *testing.T) {
 		t.Errorf("what was brought is forgotten: %s", note)
 	}
 }
+
+// When a registry is out of reach, everything fails for one reason, which is told a few times and not a thousand.
+func TestBringNothing(t *testing.T) {
+	for _, test := range []struct {
+		count int
+		last  string
+	}{
+		{8, "cannot lock p8 1.0.0: no place is known that has it"},
+		{9, "… and 1 more, of 10"},
+		{200, "… and 192 more, of 201"},
+	} {
+		wanted := []source.Wanted{{Name: "there 1.0.0", Sources: []fetch.Source{text("good")}, Limit: 1 << 10}}
+		for i := range test.count {
+			wanted = append(wanted, source.Wanted{Name: fmt.Sprintf("p%d 1.0.0", i+1)})
+		}
+		_, err := source.Bring(t.Context(), wanted, sourcetest.NewBlobs(t), patience)
+		if err == nil {
+			t.Fatalf("%d: nothing failed", test.count)
+		}
+		lines := strings.Split(err.Error(), "\n")
+		if lines[0] != "cannot lock p1 1.0.0: no place is known that has it" || lines[len(lines)-1] != test.last || len(lines) != min(test.count, 9) {
+			t.Errorf("%d: got %d lines, from %q to %q", test.count, len(lines), lines[0], lines[len(lines)-1])
+		}
+		var unavailable *source.UnavailableError
+		if !errors.As(err, &unavailable) {
+			t.Errorf("%d: got %T", test.count, err)
+		}
+	}
+}

@@ -301,7 +301,27 @@ func (l *packageLock) pin(where string, e *entry, registry string) (lockfile.Pin
 	if e.Integrity == "" {
 		return pin, l.fault(e, "package %q has no integrity, so nothing says which bytes are meant; delete node_modules and its entry, then run: npm install", name)
 	}
-	return pin, l.fault(e, "package %q has the integrity %q, expected one by sha512; delete its entry, then run: npm install", name, e.Integrity)
+	return pin, l.weak(e, name)
+}
+
+// weak says that a package has no sha512, as in lock files that were begun before
+// npm 5 and kept ever since, and how all of them get one.
+func (l *packageLock) weak(e *entry, name string) error {
+	algorithm, _, _ := strings.Cut(e.Integrity, "-")
+	more, count := "", 0
+	for where, other := range l.packages {
+		if other != e && other.brought(where) && strings.HasPrefix(other.Integrity, algorithm+"-") {
+			count++
+		}
+	}
+	if count > 0 {
+		more = fmt.Sprintf(", as have %d more", count)
+	}
+	if !packageName.MatchString(algorithm) {
+		return l.fault(e, "package %q has the integrity %q, expected one by sha512; delete its entry, then run: npm install", name, e.Integrity)
+	}
+	return l.fault(e, "package %q has the integrity %q%s, expected one by sha512; npm asks the registry for it again after: sed -i '/\"integrity\": \"%s-/d' %s && npm install --package-lock-only",
+		name, e.Integrity, more, algorithm, path.Base(l.file))
 }
 
 // tarball is the path that every registry has a package's tarball under.
