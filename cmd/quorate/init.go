@@ -24,7 +24,8 @@ func initCmd(ui *terminal) *cobra.Command {
 		Short: "Write a first quorate.yaml for a project",
 		Long: `Init looks at a project (go.mod, Cargo.toml, package.json, requirements.txt,
 meson.build, CMakeLists.txt, configure.ac, Makefile) and writes a first quorate.yaml
-for it, and a .quorateignore where there is none. It runs nothing of the project
+for it, and a .quorateignore where there is none. What a Dockerfile or a Procfile says
+of the command and its ports is taken over. It runs nothing of the project
 and asks no network. Read what it wrote: comments say what was assumed, and the
 terminal what is missing. A quorate.yaml that is there is left alone.` +
 			exitStatus("written", "", "there is a quorate.yaml already, or the project cannot be read"),
@@ -41,7 +42,7 @@ terminal what is missing. A quorate.yaml that is there is left alone.` +
 		},
 	}
 	cmd.Flags().StringVar(&o.Name, "name", "", "`NAME` of the image (default: the folder's)")
-	cmd.Flags().StringVar(&o.Suite, "suite", "bookworm", "`SUITE` of Debian that packages come from")
+	cmd.Flags().StringVar(&o.Suite, "suite", "", "`SUITE` of Debian that packages come from (default: bookworm, or trixie when the project needs a newer Node, Python or Rust)")
 	return cmd
 }
 
