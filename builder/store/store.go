@@ -126,13 +126,24 @@ type Store struct {
 	sess *session // made when first needed
 }
 
+// OpenError says that a folder cannot be used as a store.
+type OpenError struct {
+	Dir string
+	Err error
+}
+
+func (e *OpenError) Error() string { return fmt.Sprintf("cannot open store %q: %v", e.Dir, e.Err) }
+
+// Unwrap returns why.
+func (e *OpenError) Unwrap() error { return e.Err }
+
 // Open opens the store in dir and makes it if there is none. It also removes
 // what dead processes left in scratch/. It waits while another process
 // collects garbage.
 func Open(dir string, o Options) (*Store, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open store %q: %w", dir, err)
+		return nil, &OpenError{dir, err}
 	}
 	if o.Remove == nil {
 		o.Remove = removeAll
@@ -145,7 +156,7 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	if err != nil {
 		s.use.unlock()
-		return nil, fmt.Errorf("cannot open store %q: %w", abs, s.space(err, 0))
+		return nil, &OpenError{abs, s.space(err, 0)}
 	}
 	return s, nil
 }

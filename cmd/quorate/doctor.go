@@ -24,10 +24,10 @@ import (
 
 // finding is what doctor says of one thing.
 type finding struct {
-	Name   string `json:"name"`   // "isolation"
-	Status string `json:"status"` // one of the constants below
-	Found  string `json:"found"`  // or why not
-	Do     string `json:"do,omitempty"`
+	Name   string `json:"name"`         // "isolation"
+	Status string `json:"status"`       // one of the constants below
+	Found  string `json:"found"`        // or why not
+	Do     string `json:"do,omitempty"` // a line for each thing that may help
 }
 
 const (
@@ -76,7 +76,9 @@ func runDoctor(ctx context.Context, ui *terminal, p *project, asJSON bool) error
 		for _, f := range findings {
 			fmt.Fprintf(w, "%s\t%s\t%s\n", f.Status, f.Name, printable(f.Found))
 			if f.Do != "" {
-				fmt.Fprintf(w, "\t\t  → %s\n", printable(f.Do))
+				for line := range strings.SplitSeq(f.Do, "\n") {
+					fmt.Fprintf(w, "\t\t  → %s\n", printable(line))
+				}
 			}
 		}
 		_ = w.Flush() // the terminal keeps its own errors
@@ -99,7 +101,7 @@ type doctor struct {
 	ui  *terminal
 	p   *project // nil for none
 
-	machine  *machine
+	machine  *machine // without a store when none can be opened
 	findings []finding
 }
 
@@ -111,7 +113,7 @@ func examine(ctx context.Context, ui *terminal, p *project) []finding {
 	d.git()
 	d.registries()
 	d.platforms()
-	if d.machine != nil {
+	if d.machine.store != nil {
 		_ = d.machine.close()
 	}
 	return d.findings
@@ -126,7 +128,7 @@ func (d *doctor) fail(name string, err error, needed bool) {
 		f.Status = lacking
 	}
 	if all := hintsFor(err); len(all) > 0 {
-		f.Do = strings.Join(all, "; ")
+		f.Do = strings.Join(all, "\n")
 	}
 	d.say(f)
 }
@@ -135,9 +137,13 @@ func (d *doctor) fail(name string, err error, needed bool) {
 // packages, once packed and once unpacked, and its layers.
 const leastRoom = 2 << 30
 
+// noRoom is too little even for a lock of Debian packages alone: the indexes of a suite, and apt with what it needs.
+const noRoom = 256 << 20
+
 func (d *doctor) store() {
 	m, err := openMachine(d.ui)
 	if err != nil {
+		d.machine = &machine{ui: d.ui}
 		d.fail("store", err, true)
 		return
 	}
@@ -147,16 +153,17 @@ func (d *doctor) store() {
 	if free >= 0 {
 		f.Found += ", " + size(free) + " free"
 	}
-	if free >= 0 && free < leastRoom {
+	switch {
+	case free < 0 || free >= leastRoom:
+	case free < noRoom:
+		f.Status, f.Do = lacking, makeRoom
+	default:
 		f.Status, f.Do = limited, makeRoom
 	}
 	d.say(f)
 }
 
 func (d *doctor) isolation() {
-	if d.machine == nil {
-		return
-	}
 	s, err := d.machine.isolate()
 	if err != nil {
 		d.fail("isolation", err, true)
@@ -256,9 +263,6 @@ func redactedAll(urls []string) []string {
 
 // platforms looks for what runs programs of other architectures.
 func (d *doctor) platforms() {
-	if d.machine == nil {
-		return
-	}
 	s, err := d.machine.isolate()
 	if err != nil {
 		return // said already

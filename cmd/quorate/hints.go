@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"syscall"
 
 	"quorate.dev/builder/registry"
 	"quorate.dev/builder/sandbox"
@@ -75,6 +76,12 @@ var hints = []func(error) string{
 	// Fetching and the store.
 	on(func(e *fetch.OfflineError) string { return "run the same once without --offline" }),
 	on(func(e *store.SpaceError) string { return makeRoom }),
+	on(func(e *store.OpenError) string {
+		if errors.Is(e, fs.ErrPermission) || errors.Is(e, syscall.EROFS) || errors.Is(e, syscall.ENOTDIR) {
+			return "put the store into a folder where this user may write: " + storeVar + "=DIR"
+		}
+		return ""
+	}),
 	on(func(e *store.DamagedError) string {
 		return "the damaged copy was set aside; the same command fetches it anew. Does the disk fail?"
 	}),
