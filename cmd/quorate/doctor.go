@@ -137,8 +137,9 @@ func (d *doctor) fail(name string, err error, needed bool) {
 // packages, once packed and once unpacked, and its layers.
 const leastRoom = 2 << 30
 
-// noRoom is too little even for a lock of Debian packages alone: the indexes of a suite, and apt with what it needs.
-const noRoom = 256 << 20
+// noRoom is what a lock of 62 packages of bookworm takes, measured in an empty store: the
+// indexes of the suite, and apt with what it needs. With less nothing can be begun.
+const noRoom = 184 << 20
 
 func (d *doctor) store() {
 	m, err := openMachine(d.ui)
