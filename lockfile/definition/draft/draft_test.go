@@ -60,7 +60,7 @@ func TestWrite(t *testing.T) {
 		{"Node whose own scripts need what only developers have", tree(`package.json={"scripts": {"prepare": "husky install"}}`, "index.js=", "package-lock.json={}"), "a Node package", []string{"npm ci --offline --no-audit", "npm prune --omit=dev --offline"}, ""},
 		{"Node locked by another tool", tree(`package.json={}`, "index.js=", "yarn.lock="), "a Node package", nil, "there is no package-lock.json, and yarn.lock is not read; run: npm install"},
 		{"Node with packages that are compiled", tree(`package.json={}`, "index.js=", `package-lock.json={"packages": {"node_modules/x": {"hasInstallScript": true}, "node_modules/x/node_modules/node-addon-api": {}}}`), "a Node package",
-			[]string{"packages: [npm, g++, libnode-dev, make]"}, "when they are installed, scripts run of x; "},
+			[]string{"packages: [npm, g++, libnode-dev, make]", "npm_config_nodedir: /usr/include/nodejs"}, "when they are installed, scripts run of x; "},
 		{"Node newer than the oldest suite's", tree(`package.json={}`, "index.js=", `package-lock.json={"packages": {"node_modules/x": {"engines": {"node": ">=20.1 <23"}}, "node_modules/y": {"dev": true, "engines": {"node": ">=99"}}}}`), "a Node package",
 			[]string{"debian: {suite: trixie}"}, "packages come from trixie: x wants node >=20.1 <23, and bookworm has 18."},
 		{"Node newer than any suite's", tree(`package.json={"engines": {"node": ">=22"}}`, "index.js=", "package-lock.json={}"), "a Node package", []string{"debian: {suite: trixie}"}, "package.json wants node >=22, and trixie has 20."},

@@ -319,9 +319,7 @@ func (p project) frontEnd(r *recipe) string {
 		}
 		r.inputs = "  npm: {packages: " + where
 		r.kind += " with a front end in Node"
-		return "  - name: frontend   # a copy of the sources, with what npm run build makes\n" + p.nodeTools(dir) + fmt.Sprintf(`    inputs: [source, packages]
-    env: {npm_config_registry: "http://registry.invalid/"}   # what the locked cache answers for
-    run: |
+		return "  - name: frontend   # a copy of the sources, with what npm run build makes\n" + p.nodeTools(dir) + fmt.Sprintf(`    run: |
       cp -r /inputs/packages/. ~/.npm
       cp -r /inputs/source/. $OUT
       cd %s

@@ -74,9 +74,7 @@ func nodePackage(p project) (*recipe, error) {
 		build = "      npm run build\n" + build
 	}
 	r.inputs = "  npm: {packages: {from: source}}   # what package-lock.json names\n"
-	r.step = p.nodeTools(".") + fmt.Sprintf(`    inputs: [source, packages]
-    env: {npm_config_registry: "http://registry.invalid/"}   # what the locked cache answers for
-    run: |
+	r.step = p.nodeTools(".") + fmt.Sprintf(`    run: |
       cp -r /inputs/packages/. ~/.npm
       mkdir -p $OUT/srv
       cp -r /inputs/source $OUT/srv/app
@@ -187,14 +185,17 @@ func (p project) lockedNodes(dir string) map[string]lockedNode {
 // compilers are packages that are there to compile others when these are installed.
 var compilers = []string{"bindings", "nan", "node-addon-api", "node-gyp-build", "node-pre-gyp", "@mapbox/node-pre-gyp"}
 
-// nodeTools is the line of packages of a step that installs what a folder's package-lock.json names.
+// nodeTools are the packages, inputs and variables of a step that installs what a folder's package-lock.json names.
 func (p project) nodeTools(dir string) string {
+	packages, variable := "[npm]", ""
 	for name, n := range p.lockedNodes(dir) {
 		if !n.Optional && slices.Contains(compilers, nodeName(name)) {
-			return "    packages: [npm, g++, libnode-dev, make]   # the last three for packages that are compiled\n"
+			packages = "[npm, g++, libnode-dev, make]   # the last three for packages that are compiled"
+			variable = ", npm_config_nodedir: /usr/include/nodejs" // where libnode-dev has what node-gyp would download
 		}
 	}
-	return "    packages: [npm]\n"
+	return "    packages: " + packages + "\n    inputs: [source, packages]\n" +
+		`    env: {npm_config_registry: "http://registry.invalid/"` + variable + "}   # what the locked cache answers for\n"
 }
 
 func nodeName(folder string) string {
