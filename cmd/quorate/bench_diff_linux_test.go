@@ -113,7 +113,7 @@ func wideCost(tb testing.TB, dir, name string, flags ...string) cost {
 			tb.Fatal(err)
 		}
 	}
-	cmd := exec.Command(filepath.Join(dir, "quorate"), append(append([]string{"diff"}, sides...), flags...)...)
+	cmd := exec.Command(released(tb), append(append([]string{"diff"}, sides...), flags...)...)
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	start := time.Now()
@@ -133,10 +133,6 @@ func TestRealDiffMemory(t *testing.T) {
 		t.Skip("QUORATE_REAL is not set")
 	}
 	dir := t.TempDir()
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, "quorate"), ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
 	for name := range wideSides {
 		for _, flags := range [][]string{nil, {"--findings", "--format", "json"}} {
 			if c := wideCost(t, dir, name, flags...); c.peak > diffMost {

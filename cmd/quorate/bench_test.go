@@ -31,16 +31,11 @@ func newBench(b *testing.B) *bench {
 		b.Skip("builds real images; run: make bench")
 	}
 	dir := b.TempDir()
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, "quorate"), ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		b.Fatalf("%v\n%s", err, out)
-	}
 	if out, err := exec.Command("cp", "-r", "../../examples", dir).CombinedOutput(); err != nil {
 		b.Fatalf("%v\n%s", err, out)
 	}
 	return &bench{b: b, dir: dir, env: append(os.Environ(),
-		"PATH="+dir+":"+os.Getenv("PATH"), "QUORATE_STORE="+filepath.Join(dir, "store"), "XDG_STATE_HOME="+filepath.Join(dir, "state"))}
+		"PATH="+filepath.Dir(released(b))+":"+os.Getenv("PATH"), "QUORATE_STORE="+filepath.Join(dir, "store"), "XDG_STATE_HOME="+filepath.Join(dir, "state"))}
 }
 
 // cost is what one command took, all its processes together.
@@ -179,7 +174,7 @@ func BenchmarkRealForty(b *testing.B) {
 	}
 	w.run("quorate lock examples/forty; quorate build examples/forty --output oci=base")
 	f := plantForty(b, w.dir, seeds[0], 20, filepath.Join(w.dir, "base"))
-	f.judge(b, filepath.Join(w.dir, "quorate"))
+	f.judge(b, released(b))
 	// What others take: a flat archive of each image's files, and an archive of the image with a name of its own.
 	for _, side := range []string{"a", "b"} {
 		w.run(fmt.Sprintf(`umoci raw unpack --image %[1]s:latest root && tar -C root --sort=name --numeric-owner -cf %[1]s.tar . && rm -rf root

@@ -32,17 +32,11 @@ func TestRealReadme(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	bin := filepath.Join(dir, "bin")
-	build := exec.Command("go", "build", "-o", filepath.Join(bin, "quorate"), ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
 	if out, err := exec.Command("cp", "-r", "../../examples", dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	shell := &readmeShell{t: t, dir: dir, env: append(os.Environ(),
-		"PATH="+bin+":"+os.Getenv("PATH"), "HOME="+dir, "XDG_STATE_HOME="+dir+"/state", "XDG_CACHE_HOME="+dir+"/cache",
+		"PATH="+filepath.Dir(released(t))+":"+os.Getenv("PATH"), "HOME="+dir, "XDG_STATE_HOME="+dir+"/state", "XDG_CACHE_HOME="+dir+"/cache",
 		"QUORATE_STORE="+dir+"/store", "QUORATE_PASSPHRASE=correct horse battery staple")}
 	shell.registry()
 	shell.freshLocks()

@@ -13,7 +13,7 @@ import (
 // TestRealCI has examples/ci/rebuild.sh rebuild the flawed example, and programs of
 // others read what it left: a validator of GitHub's workflows, and a reader of JUnit files.
 func TestRealCI(t *testing.T) {
-	w := newWorld(t)
+	w := theWorld(t)
 	dir := enterable(t)
 	npm := func(args ...string) command {
 		t.Helper()

@@ -14,7 +14,7 @@ import (
 // that is not its own. Its container holds quorate and nothing else, so no
 // emulator is found, and the refusal names the step, the platform and what is missing.
 func TestRealForeignDocker(t *testing.T) {
-	w := newWorld(t)
+	w := theWorld(t)
 	h := &hosts{world: w, dir: enterable(t), engines: []*dockertest.Engine{dockertest.Start(t)}}
 	foreign := "arm64"
 	if runtime.GOARCH == foreign {

@@ -47,13 +47,11 @@ var seeds = []int{1, 20261128}
 
 func TestRealForty(t *testing.T) {
 	real(t)
-	w := &world{dir: t.TempDir()}
-	w.quorate = filepath.Join(w.dir, "quorate")
-	must(t, tool(t, "go"), "build", "-o", w.quorate, ".")
+	quorate := released(t)
 	for _, seed := range seeds {
 		t.Run(strconv.Itoa(seed), func(t *testing.T) {
 			f := plantForty(t, t.TempDir(), seed, 1, "")
-			f.judge(t, w.quorate)
+			f.judge(t, quorate)
 			f.judgeWithFacts(t)
 		})
 	}

@@ -20,7 +20,7 @@ import (
 // Engines at a socket, over TCP with certificates in a network namespace, and over
 // ssh in another, and another operator's service. All are this machine, which is noticed.
 func TestRealHosts(t *testing.T) {
-	w := newWorld(t)
+	w := theWorld(t)
 	h := newHosts(t, w)
 	ready := h.run(t, "rebuilders", "check", h.path("rebuilders.yaml")).stdout
 	for _, line := range []string{

@@ -32,7 +32,7 @@ func waitForPort(t *testing.T, port int) {
 // machine: the submitter has nothing of that engine, and gets its report. Then
 // the service is told to end by the signal that service managers send.
 func TestRealServeDocker(t *testing.T) {
-	w := newWorld(t)
+	w := theWorld(t)
 	e := startEngine(t)
 	dir := enterable(t)
 	at := func(name string) string { return filepath.Join(dir, name) }

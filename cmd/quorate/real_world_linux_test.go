@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,7 +31,7 @@ import (
 // TestRealSuite shares one binary, one store and one build of each example
 // among its parts, in the order in which a reader would ask.
 func TestRealSuite(t *testing.T) {
-	w := newWorld(t)
+	w := theWorld(t)
 	t.Run("skopeo", w.testSkopeo)
 	t.Run("crane", w.testCrane)
 	t.Run("umoci", w.testUmoci)
@@ -74,31 +75,43 @@ type example struct {
 	docker  string // for `docker load`
 }
 
-func newWorld(t *testing.T) *world {
+// theWorld is the same for all tests of the process, so that each example is built
+// once. They run one after the other.
+func theWorld(t *testing.T) *world {
 	t.Helper()
 	real(t)
-	w := &world{dir: enterable(t), examples: map[string]*example{}}
-	w.quorate = filepath.Join(w.dir, "quorate")
-	build := exec.Command("go", "build", "-trimpath", "-o", w.quorate, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	w, err := newWorld()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if w.store = os.Getenv("QUORATE_TEST_STORE"); w.store == "" {
+	w.quorate = released(t)
+	return w
+}
+
+var newWorld = sync.OnceValues(func() (*world, error) {
+	dir, err := shared()
+	if err != nil {
+		return nil, err
+	}
+	w := &world{dir: filepath.Join(dir, "world"), store: os.Getenv("QUORATE_TEST_STORE"), examples: map[string]*example{}}
+	if err := os.Mkdir(w.dir, 0o755); err != nil {
+		return nil, err
+	}
+	if w.store == "" {
 		cache, err := os.UserCacheDir()
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		w.store = filepath.Join(cache, "quorate-test", "store")
 	}
 	// What an earlier version of quorate derived must not stand in for this one's.
 	for _, derived := range []string{"derived", "notes"} {
 		if err := os.RemoveAll(filepath.Join(w.store, derived)); err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 	}
-	return w
-}
+	return w, nil
+})
 
 // enterable is a temporary folder that other users can reach, which
 // t.TempDir is not under every umask.

@@ -45,7 +45,7 @@ var update = flag.Bool("update", false, "write golden files of the stories anew"
 
 func TestMain(m *testing.M) {
 	sandbox.Main(builder.Tasks())
-	testscript.Main(m, map[string]func(){"quorate": func() {
+	testscript.Main(tidied{m}, map[string]func(){"quorate": func() {
 		wrongClock()
 		main()
 	}})

@@ -331,14 +331,13 @@ func installProgram(ts *testscript.TestScript, neg bool, args []string) {
 	if _, err := exec.LookPath(args[0]); err == nil {
 		return
 	}
-	bin := ts.MkAbs(".programs")
-	build := exec.Command("go", "install", args[1])
-	build.Dir = os.TempDir() // outside of our module
-	build.Env = append(os.Environ(), "GOBIN="+bin, "GOFLAGS=")
-	if out, err := build.CombinedOutput(); err != nil {
-		ts.Fatalf("cannot build %s: %v\n%s", args[0], err, out)
-	}
-	ts.Setenv("PATH", bin+string(os.PathListSeparator)+ts.Getenv("PATH"))
+	program, err := builtOnce(args[0], func(path string) error { return goInstall(path, args[1]) })
+	ts.Check(err)
+	putInPath(ts, program)
+}
+
+func putInPath(ts *testscript.TestScript, program string) {
+	ts.Setenv("PATH", filepath.Dir(program)+string(os.PathListSeparator)+ts.Getenv("PATH"))
 }
 
 // buildJudge builds a program of testdata/judges, a module of its own around
@@ -347,12 +346,10 @@ func buildJudge(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: judge NAME FOLDER")
 	}
-	bin := ts.MkAbs(".programs")
-	build := exec.Command("go", "build", "-tags", "containers_image_openpgp", "-o", filepath.Join(bin, args[0]), ".")
-	build.Dir = filepath.Join(source, "testdata", "judges", args[1])
-	build.Env = append(os.Environ(), "GOFLAGS=", "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		ts.Fatalf("cannot build %s: %v\n%s", args[0], err, out)
-	}
-	ts.Setenv("PATH", bin+string(os.PathListSeparator)+ts.Getenv("PATH"))
+	program, err := builtOnce(args[0], func(path string) error {
+		dir := filepath.Join(source, "testdata", "judges", args[1])
+		return goBuild(dir, path, slices.Concat(hasty, []string{"-tags", "containers_image_openpgp", "."})...)
+	})
+	ts.Check(err)
+	putInPath(ts, program)
 }

@@ -88,7 +88,7 @@ type lab struct {
 func (l *lab) aptGet() (string, error) {
 	l.once.Do(func() {
 		l.path = filepath.Join(l.dir, "apt-get")
-		cmd := exec.Command("go", "build", "-buildvcs=false", "-o", l.path, "./testdata/aptget")
+		cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", l.path, "./testdata/aptget")
 		cmd.Dir = source
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 		if out, err := cmd.CombinedOutput(); err != nil {

@@ -37,8 +37,7 @@ func rebuildAll(t *testing.T, mark string, least int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	quorate := filepath.Join(t.TempDir(), "quorate")
-	must(t, tool(t, "go"), "build", "-o", quorate, ".")
+	quorate := released(t)
 	done := 0
 	for _, recipe := range recipes {
 		text, err := os.ReadFile(recipe)

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,7 +45,12 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "1"); err != nil {
 		panic(err)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if err := os.RemoveAll(workers); err != nil {
+		fmt.Fprintln(os.Stderr, "left behind:", err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
 }
 
 func makeKey(path string) error {
@@ -82,15 +88,31 @@ func newEngine(t *testing.T, flags ...string) *testEngine {
 
 func newEngineIn(t *testing.T, network *dockertest.Network, flags ...string) *testEngine {
 	t.Helper()
-	e := &testEngine{program: filepath.Join(t.TempDir(), "worker")}
-	build := exec.Command("go", "test", "-c", "-o", e.program, ".")
+	program, err := workerProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &testEngine{program: program, Engine: dockertest.StartIn(t, network, flags...)}
+}
+
+// workers is the folder of the program that workerProgram built, if it did; TestMain removes it.
+var workers string
+
+// workerProgram is this test binary, linked statically, built once for all tests of the process.
+var workerProgram = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "quorate-worker-")
+	if err != nil {
+		return "", err
+	}
+	workers = dir
+	program := filepath.Join(dir, "worker")
+	build := exec.Command("go", "test", "-c", "-trimpath", "-o", program, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		return "", fmt.Errorf("cannot build the worker: %w\n%s", err, out)
 	}
-	e.Engine = dockertest.StartIn(t, network, flags...)
-	return e
-}
+	return program, nil
+})
 
 func (e *testEngine) docker(t *testing.T, args ...string) string {
 	t.Helper()
