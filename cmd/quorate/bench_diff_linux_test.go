@@ -132,6 +132,7 @@ func TestRealDiffMemory(t *testing.T) {
 	if os.Getenv("QUORATE_REAL") == "" {
 		t.Skip("QUORATE_REAL is not set")
 	}
+	t.Parallel()
 	dir := t.TempDir()
 	for name := range wideSides {
 		for _, flags := range [][]string{nil, {"--findings", "--format", "json"}} {

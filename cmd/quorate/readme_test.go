@@ -31,6 +31,7 @@ func TestRealReadme(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Parallel() // with all else that it needs of its own: folder, store, registry
 	dir := t.TempDir()
 	if out, err := exec.Command("cp", "-r", "../../examples", dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -47,6 +47,7 @@ var seeds = []int{1, 20261128}
 
 func TestRealForty(t *testing.T) {
 	real(t)
+	t.Parallel()
 	quorate := released(t)
 	for _, seed := range seeds {
 		t.Run(strconv.Itoa(seed), func(t *testing.T) {

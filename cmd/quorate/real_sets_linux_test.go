@@ -69,11 +69,13 @@ var sets = []struct {
 	{name: "trixie", suite: "trixie", packages: "python3, openssh-server, systemd", withheld: []string{"etc/ssh/ssh_host_ed25519_key"}},
 }
 
-// testSets builds each set twice, the second time elsewhere.
+// testSets builds each set twice, the second time elsewhere. dpkg and the maintainer
+// scripts keep one processor busy, so several sets are built at once.
 func (w *world) testSets(t *testing.T) {
-	elsewhere := w.elsewhere(t)
-	for _, s := range sets {
+	for i, s := range sets {
 		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			elsewhere := w.elsewhere(t, i)
 			if s.suite == "" {
 				s.suite = "bookworm"
 			}

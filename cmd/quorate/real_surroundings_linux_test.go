@@ -8,8 +8,10 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"quorate.dev/lockfile"
@@ -32,14 +34,22 @@ type account struct {
 	uid, gid int
 }
 
+var accounts sync.Mutex
+
 // newAccount makes a user with a range of subordinate ids, for the test's time.
 func newAccount(t *testing.T, name string) *account {
 	t.Helper()
+	accounts.Lock() // useradd and userdel wait for each other only for some seconds
+	defer accounts.Unlock()
 	if _, err := user.Lookup(name); err == nil {
 		must(t, tool(t, "userdel"), name) // left by a run that was killed
 	}
 	must(t, tool(t, "useradd"), "--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/bin/sh", "--add-subids-for-system", name)
-	t.Cleanup(func() { must(t, tool(t, "userdel"), name) })
+	t.Cleanup(func() {
+		accounts.Lock()
+		defer accounts.Unlock()
+		must(t, tool(t, "userdel"), name)
+	})
 	u, err := user.Lookup(name)
 	if err != nil {
 		t.Fatal(err)
@@ -164,7 +174,7 @@ func copyFile(to, from string) error {
 // diffoscope look for what digests might hide.
 func (w *world) testSurroundings(t *testing.T) {
 	e := w.example(t, "greeter")
-	other := w.elsewhere(t)
+	other := w.elsewhere(t, 0)
 	plain := surroundings{name: "plain"}
 	a := w.buildIn(t, e, plain)
 	b := w.buildIn(t, e, other)
@@ -186,10 +196,11 @@ func (w *world) testSurroundings(t *testing.T) {
 	t.Run("single", w.testSingleMapping)
 }
 
-// elsewhere are surroundings as unlike a plain root shell as one machine can make them.
-func (w *world) elsewhere(t *testing.T) surroundings {
+// elsewhere are surroundings as unlike a plain root shell as one machine can make them;
+// several, by number, may be in use at once.
+func (w *world) elsewhere(t *testing.T, number int) surroundings {
 	t.Helper()
-	u := newAccount(t, "quorate-real")
+	u := newAccount(t, fmt.Sprintf("quorate-real%d", number))
 	shm, err := os.MkdirTemp("/dev/shm", "quorate real, ") // a tmpfs, and a path that wants quoting
 	if err != nil {
 		t.Fatal(err)
@@ -200,7 +211,7 @@ func (w *world) elsewhere(t *testing.T) surroundings {
 	}
 	dir := filepath.Join(shm, "elsewhere")
 	script := `hostname other.example.org; umask 077; exec setpriv --reuid=` + u.name + ` --regid=` + strconv.Itoa(u.gid) + ` --init-groups ` +
-		`setarch --addr-no-randomize --uname-2.6 taskset --cpu-list 0 "$@" </dev/zero`
+		`setarch --addr-no-randomize --uname-2.6 taskset --cpu-list ` + strconv.Itoa(number%runtime.NumCPU()) + ` "$@" </dev/zero`
 	return surroundings{
 		name: "elsewhere", user: u, under: shm, inside: true,
 		wrap: []string{"unshare", "--uts", "sh", "-euc", script, "sh"},

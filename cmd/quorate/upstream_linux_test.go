@@ -28,6 +28,7 @@ func TestUpstream(t *testing.T) {
 // TestRealUpstream is TestUpstream of the programs that take a second or two to build.
 func TestRealUpstream(t *testing.T) {
 	real(t)
+	t.Parallel()
 	rebuildAll(t, "\ncheap=yes\n", 3)
 }
 
