@@ -18,6 +18,11 @@ export PATH := $(CURDIR)/bin:$(PATH):/usr/local/go/bin
 REPRODUCIBLE := CGO_ENABLED=0 GOFLAGS= GOAMD64=v1 GOARM64=v8.0 GOEXPERIMENT=
 BUILD := build -trimpath -buildvcs=false -ldflags "-s -w -buildid="
 
+# All else is compiled with the same settings as the program, so that the cache has
+# what they share; each further set would compile all dependencies once more.
+# Programs that tests build have them too.
+ALIKE := CGO_ENABLED=0 GOFLAGS="$(strip $(GOFLAGS) -trimpath -buildvcs=false)"
+
 # The checkers that come as Go modules, by version.
 INTOTO := github.com/in-toto/in-toto-golang@v0.11.0
 CRANE := github.com/google/go-containerregistry/cmd/crane@v0.22.1
@@ -68,19 +73,25 @@ demo-tools:
 		echo "newuidmap is missing; if a step says so too, as root: apt-get install uidmap" >&2; fi
 
 .PHONY: test
-test: tools build lint unit selfcheck real demo ## everything; installs what is missing
+test: ## everything; installs what is missing
+	$(MAKE) --no-print-directory --jobs=2 tools build
+	$(MAKE) --no-print-directory lint unit selfcheck real demo
 
 .PHONY: unit
 unit: go ## the tests that need nothing but Go
-	$(GO) test -count=1 -timeout 10m ./...
+	$(ALIKE) $(GO) test -count=1 -timeout 10m ./...
 
 .PHONY: race
 race: go ## the same with the race detector; needs a C compiler
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m ./...
 
+# Only packages that have such a suite, since the others would be linked for nothing;
+# first the one that takes as long as all others.
 .PHONY: real
 real: go ## the slow suites: real archives, other people's tools (TestReal…)
-	QUORATE_REAL=1 $(GO) test -count=1 -timeout 40m -p 2 -run '^TestReal' ./...
+	QUORATE_REAL=1 $(ALIKE) $(GO) test -count=1 -timeout 40m -p 2 -run '^TestReal' ./cmd/quorate \
+		$$($(GO) list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r package dir; do \
+			if grep -qs '^func TestReal' "$$dir"/*_test.go; then echo "$$package"; fi; done)
 
 .PHONY: upstream
 upstream: go ## programs of others, built twice in other surroundings, and mended as diff says; as root
@@ -94,11 +105,12 @@ bench: build ## benchmarks; some fetch real packages
 lint: go ## gofmt, go vet for three systems, staticcheck
 	@bad="$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$(find . -name '*.go' -not -path './bin/*'))"; \
 	if [[ -n "$$bad" ]]; then echo "not as gofmt writes it:" >&2; echo "$$bad" >&2; exit 1; fi
-	GOOS=linux $(GO) vet ./...
-	GOOS=darwin $(GO) vet ./...
-	GOOS=windows $(GO) vet ./...
-	GOBIN="$(CURDIR)/bin" $(GO) install $(STATICCHECK)
-	bin/staticcheck ./...
+	GOOS=linux $(ALIKE) $(GO) vet ./...
+	@# Nothing runs what is compiled for the others, so it is not optimised.
+	GOOS=darwin $(ALIKE) $(GO) vet -gcflags='all=-N -l' ./...
+	GOOS=windows $(ALIKE) $(GO) vet -gcflags='all=-N -l' ./...
+	GOBIN="$(CURDIR)/bin" $(ALIKE) $(GO) install $(STATICCHECK)
+	$(ALIKE) bin/staticcheck ./...
 
 # Builds the same source in two folders of different depth, the second with an
 # empty build cache, and compares the bytes.
@@ -132,8 +144,8 @@ tools: go ## install what the tests hold us against, where it is missing
 		sudo=(); if (($$(id -u))); then sudo=(sudo -n); fi; \
 		"$${sudo[@]}" apt-get update -qq; \
 	fi
-	@command -v crane >/dev/null || GOBIN="$(CURDIR)/bin" $(GO) install $(CRANE)
-	@command -v in-toto-golang >/dev/null || GOBIN="$(CURDIR)/bin" $(GO) install $(INTOTO)
+	@command -v crane >/dev/null || GOBIN="$(CURDIR)/bin" $(ALIKE) $(GO) install $(CRANE)
+	@command -v in-toto-golang >/dev/null || GOBIN="$(CURDIR)/bin" $(ALIKE) $(GO) install $(INTOTO)
 
 # The committed source, beside the definition of its image.
 .PHONY: image

@@ -58,7 +58,7 @@ var buildProbe = sync.OnceValues(func() (string, error) {
 	}
 	built = dir
 	out := filepath.Join(dir, "probe")
-	c := exec.Command("go", "build", "-o", out, "quorate.dev/builder/sandbox/sandboxtest/probe")
+	c := exec.Command("go", "build", "-trimpath", "-o", out, "quorate.dev/builder/sandbox/sandboxtest/probe")
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := c.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("cannot build the probe: %w\n%s", err, text)
