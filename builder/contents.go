@@ -73,7 +73,9 @@ type inventory struct {
 	*build
 	contents *sbom.Contents
 	copied   map[string]bool // keys of parts that files are copied from
-	list     digest.Digest   // of the image's list of files
+	given    map[string]bool // keys of inputs of steps that reach the image so
+	evidence
+	list digest.Digest // of the image's list of files
 
 	files int             // how many regular files and hard links the image has
 	links []tree.Entry    // its symbolic links
@@ -93,7 +95,7 @@ type head struct {
 
 func newInventory(b *build, dir string) *inventory {
 	return &inventory{
-		build: b, copied: map[string]bool{}, heads: map[string]head{},
+		build: b, copied: map[string]bool{}, given: map[string]bool{}, evidence: newEvidence(), heads: map[string]head{},
 		claims: &sorter{dir: dir}, sums: &sorter{dir: dir}, wanted: &sorter{dir: dir}, all: newFileList(dir),
 	}
 }
@@ -126,6 +128,9 @@ func (v *inventory) take(ctx context.Context, img image.Image, list digest.Diges
 		return err
 	}
 	if err := v.copies(ctx); err != nil {
+		return err
+	}
+	if err := v.weigh(ctx); err != nil {
 		return err
 	}
 	if err := v.packages(ctx); err != nil {
@@ -222,7 +227,11 @@ func (v *inventory) copies(ctx context.Context) error {
 				continue
 			}
 			dir, _ := resolve.follow(path.Dir(e.Path))
-			if err := v.claim(path.Join(dir, path.Base(e.Path)), i, digest.Digest{}, key); err != nil {
+			at := path.Join(dir, path.Base(e.Path))
+			if err := v.claim(at, i, digest.Digest{}, key); err != nil {
+				return err
+			}
+			if err := v.program(at, e, key); err != nil {
 				return err
 			}
 		}
@@ -350,73 +359,142 @@ func packagePart(d *decoded, suite string) sbom.Part {
 
 // others makes parts of steps and of all inputs that are no packages.
 func (v *inventory) others() {
-	users := map[string][]string{} // keys of steps by the key of what they use
+	tools := map[string][]string{} // keys of steps by the key of the image that is their root
+	v.giveTo()
+	for _, s := range v.job.Definition.Steps {
+		if s.Root != "" {
+			tools[v.keyOf(s.Root)] = append(tools[v.keyOf(s.Root)], "step/"+s.Name)
+		}
+	}
 	for _, s := range v.job.Definition.Steps {
 		p := sbom.Part{Key: "step/" + s.Name, Kind: "step", Name: v.job.Definition.Name + "/" + s.Name, Tree: v.outputs[s.Name].key}
-		for _, name := range slices.Compact(append([]string{s.Root}, s.Inputs...)) {
-			if name != "" {
-				p.MadeFrom = append(p.MadeFrom, v.keyOf(name))
-				users[v.keyOf(name)] = append(users[v.keyOf(name)], p.Key)
-			}
+		for _, name := range s.Inputs {
+			p.MadeFrom = append(p.MadeFrom, v.keyOf(name))
 		}
-		v.add(p, users)
+		v.add(p, tools)
 	}
 	for _, in := range v.job.Definition.Inputs.Local {
-		v.add(sbom.Part{Key: "local/" + in.Name, Kind: "local", Name: in.Name, Tree: v.job.Locals[in.Name].Tree, Archive: true}, users)
+		v.add(sbom.Part{Key: "local/" + in.Name, Kind: "local", Name: in.Name, Tree: v.job.Locals[in.Name].Tree, Archive: true}, tools)
 	}
 	for _, f := range v.job.Lock.Files {
-		v.add(sbom.Part{Key: "file/" + f.Name, Kind: "file", Name: f.Name, URI: f.URL, Digest: f.SHA256, Size: f.Size, Archive: v.isUnpacked(f.Name)}, users)
+		v.add(sbom.Part{Key: "file/" + f.Name, Kind: "file", Name: f.Name, URI: f.URL, Digest: f.SHA256, Size: f.Size, Archive: v.isUnpacked(f.Name)}, tools)
 	}
 	for _, in := range v.job.Lock.Inputs {
-		v.pinned(in, users)
+		v.pinned(in, tools)
+	}
+	for _, m := range v.modules {
+		m.Found = v.found[m.Key]
+		v.contents.Parts = append(v.contents.Parts, m)
+	}
+}
+
+// giveTo notes what was given to steps whose output is in the image, through
+// however many steps.
+func (v *inventory) giveTo() {
+	for _, s := range slices.Backward(v.job.Definition.Steps) { // a step reads those before it
+		if key := "step/" + s.Name; v.copied[key] || v.given[key] {
+			for _, name := range s.Inputs {
+				v.given[v.keyOf(name)] = true
+			}
+		}
 	}
 }
 
 // pinned makes a part of an input of any other kind, and one of each of its pins.
-func (v *inventory) pinned(in lockfile.Input, users map[string][]string) {
+func (v *inventory) pinned(in lockfile.Input, tools map[string][]string) {
 	request := v.job.Lock.RequestOf(in.Name)
 	whole := sbom.Part{Key: in.Kind + "/" + in.Name, Kind: in.Kind, Name: in.Name, Archive: true}
 	pins := v.job.Lock.PinsOf(in.Name, v.platform.String())
 	if in.Kind == lockfile.KindSource && len(pins) > 0 { // people know it by its own name
 		whole.Name, whole.Version = pins[0].Name, pins[0].Version
 	}
-	if len(pins) == 1 { // git, images, upstream tarballs: the input is its pin
+	single := in.Kind == lockfile.KindGit || in.Kind == lockfile.KindImage || in.Kind == lockfile.KindSource
+	if single && len(pins) == 1 { // the input is its pin
 		p := pins[0]
 		whole.Version, whole.URI, whole.Digest, whole.Size = p.Version, p.URI(request), p.SHA256, p.Size
-		v.add(whole, users)
+		v.add(whole, tools)
 		return
 	}
 	from := v.keyOf(request.Ask["from"])
 	if request.Ask["from"] != "" {
 		whole.MadeFrom = append(whole.MadeFrom, from)
 	}
-	key := func(p lockfile.Pin) string { return whole.Key + "/" + p.Name + "@" + p.Version + "/" + p.Path }
 	byName := map[string]string{}
 	for _, p := range pins {
-		byName[p.Name] = key(p)
+		byName[p.Name] = pinKey(in, p)
 	}
 	needs := map[string][]string{}
 	for _, p := range pins {
 		if by := byName[p.By]; by != "" {
-			needs[by] = append(needs[by], key(p))
+			needs[by] = append(needs[by], pinKey(in, p))
 		}
 	}
+	told := v.told(in, pins)
 	for _, p := range pins {
-		whole.MadeFrom = append(whole.MadeFrom, key(p))
-		v.copied[key(p)] = v.copied[whole.Key]
-		users[key(p)] = users[whole.Key]
-		v.add(sbom.Part{
-			Key: key(p), Kind: in.Kind, Name: p.Name, Version: p.Version, URI: p.URI(request), Digest: p.SHA256, Size: p.Size,
-			Why: []string{cmp.Or(p.By, lockfile.ByRequest)}, Needs: needs[key(p)], Archive: true,
-		}, users)
+		key := pinKey(in, p)
+		whole.MadeFrom = append(whole.MadeFrom, key)
+		v.copied[key] = v.copied[whole.Key] || len(v.found[key]) > 0
+		said := v.declared[key]
+		part := sbom.Part{
+			Key: key, Kind: in.Kind, Name: p.Name, Version: p.Version, URI: pinURI(p, request), Digest: p.SHA256, Size: p.Size,
+			Licence: said.Licence, Author: said.Supplier, Homepage: said.Homepage, Summary: said.Summary,
+			Why: []string{cmp.Or(p.By, lockfile.ByRequest)}, Needs: needs[key], Found: v.found[key], Archive: true,
+		}
+		switch {
+		case in.Kind == lockfile.KindGo && p.Name == toolchainModule:
+			if v.given[whole.Key] {
+				part.UsedBy = v.readers(in.Name)
+			}
+		case in.Kind == lockfile.KindGo && strings.HasSuffix(p.Path, ".mod"):
+			part.Summary = "only its go.mod, which the go command reads to choose versions"
+		default:
+			part.Perhaps = v.given[whole.Key] && !told && !v.copied[key]
+		}
+		part.Shipped = v.copied[key]
+		v.contents.Parts = append(v.contents.Parts, part)
 	}
-	v.add(whole, users)
+	whole.Perhaps = v.given[whole.Key] && !told
+	whole.Shipped = v.copied[whole.Key]
+	v.contents.Parts = append(v.contents.Parts, whole)
 }
 
-// add completes a part: it is shipped when files of it were copied.
-func (v *inventory) add(p sbom.Part, users map[string][]string) {
+// toolchainModule is the module whose pin is a Go toolchain (go.dev/doc/toolchain).
+const toolchainModule = "golang.org/toolchain"
+
+// readers are the keys of the steps that read an input.
+func (v *inventory) readers(name string) []string {
+	var keys []string
+	for _, s := range v.job.Definition.Steps {
+		if slices.Contains(s.Inputs, name) {
+			keys = append(keys, "step/"+s.Name)
+		}
+	}
+	return keys
+}
+
+// told reports whether the image tells which of an input's pins are in it: of Go
+// modules, a program of every step that was given them does; of npm's packages
+// and Python's, those that are installed do.
+func (v *inventory) told(in lockfile.Input, pins []lockfile.Pin) bool {
+	switch in.Kind {
+	case lockfile.KindGo:
+		steps := v.readers(in.Name)
+		return !slices.ContainsFunc(steps, func(key string) bool {
+			return (v.copied[key] || v.given[key]) && !v.linkedBy[key]
+		})
+	case lockfile.KindNpm, lockfile.KindPython:
+		return slices.ContainsFunc(pins, func(p lockfile.Pin) bool { return len(v.found[pinKey(in, p)]) > 0 })
+	}
+	return false
+}
+
+// add completes a part: it is shipped when files of it were copied, and perhaps
+// when a step that reaches the image was given it.
+func (v *inventory) add(p sbom.Part, tools map[string][]string) {
 	p.Shipped = v.copied[p.Key]
-	p.UsedBy = users[p.Key]
+	p.Perhaps = v.given[p.Key] && !p.Shipped
+	p.UsedBy = tools[p.Key]
+	p.Links = v.linked[p.Key]
 	v.contents.Parts = append(v.contents.Parts, p)
 }
 

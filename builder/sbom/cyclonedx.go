@@ -7,6 +7,8 @@ import (
 	"io"
 	"iter"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -139,6 +141,10 @@ func hashes(d digest.Digest) *[]cdx.Hash {
 	return &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: d.Hex()}}
 }
 
+// emailAddress is what the schema takes for one (format idn-email), and no more
+// than people use.
+var emailAddress = regexp.MustCompile(`^[A-Za-z0-9._+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*$`)
+
 // cdx is the part's component, without its files.
 func (p *Part) cdx() *cdx.Component {
 	out := &cdx.Component{
@@ -156,14 +162,25 @@ func (p *Part) cdx() *cdx.Component {
 	case "image":
 		out.Type = cdx.ComponentTypeContainer
 	}
-	if !p.Shipped {
+	switch {
+	case p.Shipped:
+	case p.Perhaps:
+		out.Scope = ""
+	default:
 		out.Scope = cdx.ScopeExcluded
 	}
 	if name, address := person(p.Supplier); name != "" {
 		out.Supplier = &cdx.OrganizationalEntity{Name: name}
-		if strings.Contains(address, "@") {
+		if emailAddress.MatchString(address) {
 			out.Supplier.Contact = &[]cdx.OrganizationalContact{{Email: address}}
 		}
+	}
+	if name, address := person(p.Author); name != "" {
+		author := cdx.OrganizationalContact{Name: name}
+		if emailAddress.MatchString(address) {
+			author.Email = address
+		}
+		out.Authors = &[]cdx.OrganizationalContact{author}
 	}
 	if p.Licence.Expression != "" {
 		out.Licenses = &cdx.Licenses{{Expression: p.Licence.Expression}}
@@ -181,6 +198,12 @@ func (p *Part) cdx() *cdx.Component {
 	pairs := []string{"kind", p.Kind, "source", p.Source, "licence", p.Licence.Comment}
 	for _, why := range p.Why {
 		pairs = append(pairs, "why", why)
+	}
+	for _, found := range p.Found {
+		pairs = append(pairs, "found", found)
+	}
+	if p.Perhaps {
+		pairs = append(pairs, "shipped", perhaps)
 	}
 	for _, name := range p.Lacks {
 		pairs = append(pairs, "left-out", name)
@@ -227,7 +250,7 @@ func (c *Contents) cdxDependencies() iter.Seq[any] {
 		}
 		for _, p := range c.Parts {
 			var on []string
-			for _, key := range append(p.Needs[:len(p.Needs):len(p.Needs)], p.MadeFrom...) {
+			for _, key := range slices.Concat(p.Needs, p.MadeFrom, p.Links) {
 				on = append(on, partRef(key))
 			}
 			if len(on) > 0 && !yield(&cdx.Dependency{Ref: partRef(p.Key), Dependencies: list(on)}) {
@@ -244,15 +267,20 @@ func list(refs []string) *[]string {
 	return &refs
 }
 
-// cdxCompositions says what is whole: all that the image holds is listed, but
-// the lock knows only those dependencies by which something came in.
+// cdxCompositions says what is whole: all that the image holds is listed, unless
+// it is built on another one, whose packages are not known here; and the lock
+// knows only those dependencies by which something came in.
 func (c *Contents) cdxCompositions() iter.Seq[any] {
 	return func(yield func(any) bool) {
 		var parts []cdx.BOMReference
 		for _, p := range c.Parts {
 			parts = append(parts, cdx.BOMReference(partRef(p.Key)))
 		}
-		if !yield(&cdx.Composition{Aggregate: cdx.CompositionAggregateComplete, Assemblies: &[]cdx.BOMReference{imageRef}}) {
+		whole := cdx.CompositionAggregateComplete
+		if slices.ContainsFunc(c.Parts, func(p Part) bool { return p.Shipped && p.Kind == "image" }) {
+			whole = cdx.CompositionAggregateIncomplete
+		}
+		if !yield(&cdx.Composition{Aggregate: whole, Assemblies: &[]cdx.BOMReference{imageRef}}) {
 			return
 		}
 		if len(parts) > 0 {

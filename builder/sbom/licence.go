@@ -43,6 +43,10 @@ var debianNames = map[string]string{
 	"lgpl-3.0": "LGPL-3.0-only", "lgpl-3.0+": "LGPL-3.0-or-later",
 	"gfdl-1.1": "GFDL-1.1-only", "gfdl-1.1+": "GFDL-1.1-or-later", "gfdl-1.2": "GFDL-1.2-only", "gfdl-1.2+": "GFDL-1.2-or-later",
 	"gfdl-1.3": "GFDL-1.3-only", "gfdl-1.3+": "GFDL-1.3-or-later",
+	"gfdl-niv-1.1": "GFDL-1.1-no-invariants-only", "gfdl-niv-1.1+": "GFDL-1.1-no-invariants-or-later",
+	"gfdl-niv-1.2": "GFDL-1.2-no-invariants-only", "gfdl-niv-1.2+": "GFDL-1.2-no-invariants-or-later",
+	"gfdl-niv-1.3": "GFDL-1.3-no-invariants-only", "gfdl-niv-1.3+": "GFDL-1.3-no-invariants-or-later",
+	"perl":     "Artistic-1.0-Perl OR GPL-1.0-or-later", // DEP-5: "use GPL-1+ or Artistic instead"
 	"artistic": "Artistic-1.0-Perl", "artistic-2.0": "Artistic-2.0", "cc0": "CC0-1.0", "cc0-1.0": "CC0-1.0",
 	"cc-by-3.0": "CC-BY-3.0", "cc-by-4.0": "CC-BY-4.0", "cc-by-sa-3.0": "CC-BY-SA-3.0", "cc-by-sa-4.0": "CC-BY-SA-4.0",
 	"bsl-1.0": "BSL-1.0", "boost-1.0": "BSL-1.0", "ofl-1.1": "OFL-1.1", "curl": "curl", "openssl": "OpenSSL", "psf-2": "PSF-2.0",

@@ -18,6 +18,15 @@ func stanzas(licences ...string) string {
 	return b.String()
 }
 
+// What names are turned into is on SPDX's own list.
+func TestDebianNames(t *testing.T) {
+	for name, expression := range debianNames {
+		if !ValidExpression(expression) || strings.ToLower(name) != name {
+			t.Errorf("%q is %q, which SPDX does not know", name, expression)
+		}
+	}
+}
+
 func TestDebianLicence(t *testing.T) {
 	const at = "usr/share/doc/x/copyright"
 	declared := func(expression string, texts ...LicenceText) Licence {
@@ -33,6 +42,8 @@ func TestDebianLicence(t *testing.T) {
 		{"one", stanzas("GPL-2+"), declared("GPL-2.0-or-later")},
 		{"all of several, each once, sorted", stanzas("Expat", "GPL-3", "Expat", "BSD-3-clause"), declared("BSD-3-Clause AND MIT AND GPL-3.0-only")},
 		{"a choice", stanzas("GPL-2+ or Artistic"), declared("GPL-2.0-or-later OR Artistic-1.0-Perl")},
+		{"a documentation licence without invariant sections", stanzas("GFDL-NIV-1.3+"), declared("GFDL-1.3-no-invariants-or-later")},
+		{"the same terms as Perl, among others", stanzas("Expat", "Perl"), declared("MIT AND (Artistic-1.0-Perl OR GPL-1.0-or-later)")},
 		{"a choice among others", stanzas("Expat", "GPL-2+ or Artistic"), declared("MIT AND (GPL-2.0-or-later OR Artistic-1.0-Perl)")},
 		{"and binds stronger", stanzas("GPL-1 or Expat and Zlib"), declared("GPL-1.0-only OR MIT AND Zlib")},
 		{"unless a comma stands before it", stanzas("GPL-1 or Expat, and Zlib"), declared("(GPL-1.0-only OR MIT) AND Zlib")},

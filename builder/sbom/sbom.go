@@ -1,22 +1,25 @@
 // Package sbom writes down what an image is made of, as SPDX 2.3 or CycloneDX
-// 1.6, both JSON. Nothing is scanned or guessed: a [Contents] is put together
-// by the builder from the lock and from the list of files, which say what every
-// byte is and where it came from.
+// 1.6, both JSON. Nothing is guessed: a [Contents] is put together by the builder
+// from the lock and from the list of files, which say what every byte is and where
+// it came from, and from what programs and installed packages say of themselves.
 //
 // A [Part] is something with a name that the image came from: a Debian package,
 // a file brought by https, a local tree, a pin of another kind, a step. Parts
-// that end up in the image are Shipped; the rest was only there to build it, and
-// both documents keep the two apart:
+// that end up in the image are Shipped; some were given to a step, which leaves
+// no trace of what it took; the rest was only there to build. Both documents keep
+// the three apart:
 //
 //	                  SPDX                              CycloneDX
 //	shipped           image CONTAINS part               scope required
+//	perhaps           step GENERATED_FROM part          no scope, which readers take for required
 //	build only        part BUILD_TOOL_OF image or step  scope excluded
+//	Go module         step STATIC_LINK part             step depends on it
 //	file of a part    file EXPANDED_FROM_ARCHIVE part   nested in the part's component
 //	file of a step    file GENERATED_FROM part          the same
 //	changed file      with a comment                    property quorate:how
 //
 // A licence is what a package itself declares in a form that machines read
-// (licence.go); everything else is NOASSERTION, which is the truth.
+// (licence.go, declared.go); everything else is NOASSERTION, which is the truth.
 //
 // The same contents are the same bytes: no random number, no clock but the
 // epoch, no version of a program. Names come from outside. What JSON or
@@ -108,16 +111,20 @@ type Part struct {
 	Digest   digest.Digest // of the bytes that were locked; zero for local trees and steps
 	Tree     digest.Digest // of a local tree, or of what a step left
 	Size     int64         // bytes
-	Supplier string        // "Name <address>"
+	Supplier string        // "Name <address>" of who distributes it
+	Author   string        // the same of who made it
 	Source   string        // source package and its version
 	Homepage string
 	Summary  string
 	Licence  Licence
 	Shipped  bool
+	Perhaps  bool     // not known to be shipped: a step whose output is was given it
+	Found    []string // how it is known to be in the image: "linked into /usr/bin/web"
 	Why      []string // "image: requested", "step/compile: gcc"
 	UsedBy   []string // of build-only parts: keys of steps; "" is the image itself
 	Needs    []string // keys of parts that it depends on, as far as the lock says
 	MadeFrom []string // of steps: keys of its inputs
+	Links    []string // keys of parts that are linked into programs of it
 	Lacks    []string // names of dependencies that are left out on purpose
 	Archive  bool     // its files are unpacked from it
 }

@@ -42,8 +42,10 @@ func sample() *Contents {
 				Supplier: "Ann Other <ann@example.org>", Homepage: "https://example.org/?a=1&b=<2>", Lacks: []string{"debconf"}, Needs: []string{"deb/libhello:amd64"},
 				Licence: Licence{Expression: "GPL-2.0-or-later AND LicenseRef-hello-odd", Texts: []LicenceText{{"LicenseRef-hello-odd", "odd", "Do as you like."}}}},
 			{Key: "deb/libhello:amd64", Kind: "deb", Name: "libhello", Version: "1", Shipped: true, Archive: true},
-			{Key: "local/app", Kind: "local", Name: "app", Tree: digest.Of([]byte("tree")), UsedBy: []string{"step/compile"}, Archive: true},
-			{Key: "step/compile", Kind: "step", Name: "greeter/compile", Tree: digest.Of([]byte("out")), MadeFrom: []string{"local/app"}, Shipped: true},
+			{Key: "go/m/example.org/M", Kind: "go", Name: "example.org/M", Version: "v1.0.0", URI: "pkg:golang/example.org/m@v1.0.0", Shipped: true,
+				Found: []string{"linked into /usr/bin/greeter"}, Author: "Ann Other <no address at all>"},
+			{Key: "local/app", Kind: "local", Name: "app", Tree: digest.Of([]byte("tree")), Perhaps: true, Archive: true},
+			{Key: "step/compile", Kind: "step", Name: "greeter/compile", Tree: digest.Of([]byte("out")), MadeFrom: []string{"local/app"}, Links: []string{"go/m/example.org/M"}, Shipped: true},
 		},
 		Files: held{
 			file("etc/hello.conf", "changed", "deb/hello:amd64", "changed by maintainer scripts"),
@@ -106,7 +108,7 @@ func readSPDX(t interface{ Fatalf(string, ...any) }, raw []byte) *spdx.Document 
 
 func TestSPDX(t *testing.T) {
 	doc := readSPDX(t, written(t, "spdx", sample()))
-	if len(doc.Packages) != 6 || len(doc.Files) != 4 || len(doc.OtherLicenses) != 1 {
+	if len(doc.Packages) != 7 || len(doc.Files) != 4 || len(doc.OtherLicenses) != 1 {
 		t.Errorf("%d packages, %d files, %d licences", len(doc.Packages), len(doc.Files), len(doc.OtherLicenses))
 	}
 	var all []string
@@ -116,13 +118,22 @@ func TestSPDX(t *testing.T) {
 	for _, want := range []string{
 		"DOCUMENT DESCRIBES Image", "Image CONTAINS Part-deb-hello.3aamd64", "Part-deb-gcc.3aamd64 BUILD_TOOL_OF Part-step-compile",
 		"Part-deb-hello.3aamd64 DEPENDS_ON Part-deb-libhello.3aamd64", "Part-step-compile GENERATED_FROM Part-local-app",
+		"Part-step-compile STATIC_LINK Part-go-m.2fexample.2eorg.2fM", "Image CONTAINS Part-go-m.2fexample.2eorg.2fM",
 	} {
 		if !slices.Contains(all, want) {
 			t.Errorf("lacks %q of\n%s", want, strings.Join(all, "\n"))
 		}
 	}
-	if slices.Contains(all, "Image CONTAINS Part-deb-gcc.3aamd64") {
-		t.Error("what only the build needs is shipped")
+	for _, not := range []string{"Image CONTAINS Part-deb-gcc.3aamd64", "Image CONTAINS Part-local-app", "Part-local-app BUILD_TOOL_OF Part-step-compile"} {
+		if slices.Contains(all, not) {
+			t.Errorf("says %q", not)
+		}
+	}
+	if m := doc.Packages[4]; m.PackageOriginator.Originator != "Ann Other (no address at all)" || !strings.Contains(m.PackageComment, "shipped in the image; linked into /usr/bin/greeter") {
+		t.Errorf("the module is %+v", m)
+	}
+	if app := doc.Packages[5]; !strings.HasPrefix(app.PackageComment, perhaps) {
+		t.Errorf("app is %+v", app)
 	}
 	gcc := doc.Packages[1]
 	if gcc.PackageSupplier.SupplierType != "Organization" || gcc.PackageLicenseDeclared != none || !strings.Contains(gcc.PackageComment, "not shipped") {
@@ -160,15 +171,50 @@ func TestCycloneDX(t *testing.T) {
 		"part/deb/gcc:amd64 library excluded",
 		"part/deb/hello:amd64 library required /etc/hello.conf /usr/bin/hello",
 		"part/deb/libhello:amd64 library required",
-		"part/local/app file excluded",
+		"part/go/m/example.org/M library required",
+		"part/local/app file ",
 		"part/step/compile application required /usr/bin/greeter",
 		"file/etc/state file ",
 	}
 	if !slices.Equal(all, want) {
 		t.Errorf("got\n%s", strings.Join(all, "\n"))
 	}
+	for _, d := range *bom.Dependencies {
+		if d.Ref == "part/step/compile" && !slices.Equal(*d.Dependencies, []string{"part/local/app", "part/go/m/example.org/M"}) {
+			t.Errorf("the step depends on %q", *d.Dependencies)
+		}
+	}
+	if authors := *(*bom.Components)[3].Authors; authors[0].Name != "Ann Other" || authors[0].Email != "" {
+		t.Errorf("the module's authors are %+v", authors)
+	}
+	if whole := (*bom.Compositions)[0].Aggregate; whole != cdx.CompositionAggregateComplete {
+		t.Errorf("the image's composition is %s", whole)
+	}
 	if bom.SerialNumber != "" || bom.Metadata.Timestamp != "2026-11-01T00:00:00Z" {
 		t.Errorf("not the same each time: %q %q", bom.SerialNumber, bom.Metadata.Timestamp)
+	}
+}
+
+// What is in the image that another is built on, nobody has listed by its packages.
+func TestOnAnotherImage(t *testing.T) {
+	c := sample()
+	c.Parts = append(c.Parts[:5:5], Part{Key: "image/base", Kind: "image", Name: "base", Shipped: true}, c.Parts[5])
+	if whole := (*readCycloneDX(t, written(t, "cyclonedx", c)).Compositions)[0].Aggregate; whole != cdx.CompositionAggregateIncomplete {
+		t.Errorf("the image's composition is %s", whole)
+	}
+}
+
+func TestWeb(t *testing.T) {
+	for in, want := range map[string]string{
+		"https://example.org/~x?a=1#b":  "https://example.org/~x?a=1#b",
+		"http://example.org/a b<c>\xff": "http://example.org/a%20b%3Cc%3E%FF",
+		"https://":                      "",
+		"example.org":                   "",
+		"javascript:alert(1)":           "",
+	} {
+		if got := web(in); got != want {
+			t.Errorf("%q is %q, expected %q", in, got, want)
+		}
 	}
 }
 
@@ -183,7 +229,7 @@ func TestHostileNames(t *testing.T) {
 		names := rapid.SliceOfNDistinct(name, 1, 5, rapid.ID[string]).Draw(t, "names")
 		c.Name = name.Draw(t, "image")
 		for _, n := range names {
-			c.Parts = append(c.Parts, Part{Key: "npm/" + n, Kind: "npm", Name: n, Version: n, Supplier: n, Source: n, Homepage: n, Summary: n, Shipped: true, Why: []string{n}, Lacks: []string{n}})
+			c.Parts = append(c.Parts, Part{Key: "npm/" + n, Kind: "npm", Name: n, Version: n, Supplier: n, Author: n, Found: []string{n}, Source: n, Homepage: n, Summary: n, Shipped: true, Why: []string{n}, Lacks: []string{n}})
 			c.Files = append(c.Files.(held), file("x/"+n, n, "npm/"+n, ""))
 		}
 		slices.SortFunc(c.Parts, func(a, b Part) int { return strings.Compare(a.Key, b.Key) })
@@ -205,7 +251,7 @@ func TestHostileNames(t *testing.T) {
 			}
 			ids[id] = true
 		}
-		if len(doc.Packages) != 6+len(names) || len(doc.Files) != 4+len(names) {
+		if len(doc.Packages) != 7+len(names) || len(doc.Files) != 4+len(names) {
 			t.Fatalf("%d packages and %d files of %d names", len(doc.Packages), len(doc.Files), len(names))
 		}
 		refs := map[string]bool{}

@@ -2,6 +2,7 @@ package sbom
 
 import (
 	"encoding/hex"
+	"fmt"
 	"io"
 	"iter"
 	"strings"
@@ -112,15 +113,11 @@ func (p *Part) spdx() *spdx.Package {
 	if p.Licence.Expression != "" {
 		out.PackageLicenseDeclared = p.Licence.Expression
 	}
-	if name, address := person(p.Supplier); name != "" {
-		kind := "Person"
-		if organisation(name) {
-			kind = "Organization"
-		}
-		if address != "" {
-			name += " (" + address + ")"
-		}
+	if kind, name := spdxActor(p.Supplier); name != "" {
 		out.PackageSupplier = &common.Supplier{SupplierType: kind, Supplier: name}
+	}
+	if kind, name := spdxActor(p.Author); name != "" {
+		out.PackageOriginator = &common.Originator{OriginatorType: kind, Originator: name}
 	}
 	if p.Source != "" {
 		out.PackageSourceInfo = "built from source package " + text(p.Source)
@@ -128,21 +125,56 @@ func (p *Part) spdx() *spdx.Package {
 	return out
 }
 
-// web is a homepage that SPDX takes: an absolute URL.
-func web(s string) string {
-	if strings.HasPrefix(s, "https://") || strings.HasPrefix(s, "http://") {
-		return text(s)
+// spdxActor is "Name <address>" as SPDX writes it (SPDX 2.3, 7.5).
+func spdxActor(s string) (kind, name string) {
+	name, address := person(s)
+	kind = "Person"
+	if organisation(name) {
+		kind = "Organization"
 	}
-	return ""
+	if name != "" && address != "" {
+		name += " (" + address + ")"
+	}
+	return kind, name
 }
+
+// web is a homepage that both forms take: an absolute URL of the characters that
+// URLs have (RFC 3986, section 2), others as %XX.
+func web(s string) string {
+	rest, ok := strings.CutPrefix(s, "https://")
+	if !ok {
+		rest, ok = strings.CutPrefix(s, "http://")
+	}
+	if !ok || rest == "" {
+		return ""
+	}
+	var b strings.Builder
+	for _, c := range []byte(s) {
+		if c <= ' ' || c >= 0x7f || strings.IndexByte(`<>"{}|\^`+"`", c) >= 0 {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// perhaps is said of parts of which nobody knows whether they are shipped.
+const perhaps = "given to a step whose output is shipped, with no record of what is in it"
 
 // comment is what there is no field for.
 func (p *Part) comment() string {
 	var lines []string
-	if p.Shipped {
+	switch {
+	case p.Shipped:
 		lines = append(lines, "shipped in the image")
-	} else {
+	case p.Perhaps:
+		lines = append(lines, perhaps)
+	default:
 		lines = append(lines, "needed to build, not shipped")
+	}
+	for _, found := range p.Found {
+		lines = append(lines, text(found))
 	}
 	for _, why := range p.Why {
 		lines = append(lines, "because of "+text(why))
@@ -223,6 +255,9 @@ func (c *Contents) spdxRelationships(s *stream) iter.Seq[any] {
 			}
 			for _, key := range p.MadeFrom {
 				say(id, common.TypeRelationshipGeneratedFrom, partID(key), "")
+			}
+			for _, key := range p.Links {
+				say(id, common.TypeRelationshipStaticLink, partID(key), "")
 			}
 		}
 		for f, err := range c.Files.ByPath() {

@@ -2,13 +2,17 @@ package main
 
 import (
 	"encoding/json"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	cdx "github.com/CycloneDX/cyclonedx-go"
+	"github.com/google/go-cmp/cmp"
 	spdxjson "github.com/spdx/tools-golang/json"
 	"github.com/spdx/tools-golang/spdxlib"
 )
@@ -39,18 +43,24 @@ func (w *world) testSBOM(t *testing.T) {
 	must(t, tool(t, "npm"), "--prefix", dir, "install", "--no-audit", "--no-fund", "--ignore-scripts",
 		"@cyclonedx/cyclonedx-library@10.3.0", "ajv@8", "ajv-formats@3", "ajv-formats-draft2019@1", "spdx-expression-parse@4")
 	spdx, cyclonedx := filepath.Join(dir, "image.spdx.json"), filepath.Join(dir, "image.cdx.json")
-	for _, name := range []string{"greeter", "nginx"} {
+	for _, name := range []string{"greeter", "nginx", "node", "web"} {
 		t.Run(name, func(t *testing.T) {
 			e := w.example(t, name)
 			w.build(t, e.project, "--sbom", "spdx="+spdx, "--sbom", "cyclonedx="+cyclonedx)
 			if n := strings.TrimSpace(must(t, "sh", "-c", "cd "+dir+" && node judge.js")); n == "0" {
 				t.Error("no package declares a licence")
 			}
-			if listed, there := spdxFiles(t, spdx), countFiles(t, w.unpack(t, e)); listed != there {
+			root := w.unpack(t, e)
+			if listed, there := spdxFiles(t, spdx), countFiles(t, root); listed != there {
 				t.Errorf("the SBOM lists %d files, the image unpacks to %d", listed, there)
 			}
-			if name == "greeter" {
+			switch name {
+			case "greeter":
 				greeterParts(t, cyclonedx)
+			case "node":
+				sameParts(t, shippedParts(t, cyclonedx, "part/npm/"), installed(t, filepath.Join(root, "srv/app")))
+			case "web":
+				sameParts(t, shippedParts(t, cyclonedx, "part/go/"), linked(t, filepath.Join(root, "usr/bin/web")))
 			}
 		})
 	}
@@ -83,9 +93,18 @@ func countFiles(t *testing.T, root string) int {
 	return n
 }
 
-// greeterParts checks that greeter is made by a step, of local sources and of
-// packages that are not shipped.
-func greeterParts(t *testing.T, name string) {
+// sameParts compares NAME@VERSION of parts with those of somebody else.
+func sameParts(t *testing.T, got, want []string) {
+	t.Helper()
+	if len(want) == 0 {
+		t.Error("the judge found none")
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the judge says (-), the SBOM says (+):\n%s", diff)
+	}
+}
+
+func readBOM(t *testing.T, name string) *cdx.BOM {
 	t.Helper()
 	raw, err := os.ReadFile(name)
 	if err != nil {
@@ -95,12 +114,69 @@ func greeterParts(t *testing.T, name string) {
 	if err := json.Unmarshal(raw, &bom); err != nil {
 		t.Fatal(err)
 	}
+	return &bom
+}
+
+func shippedParts(t *testing.T, name, prefix string) []string {
+	t.Helper()
+	var out []string
+	for _, c := range *readBOM(t, name).Components {
+		if strings.HasPrefix(c.BOMRef, prefix) && c.Scope == cdx.ScopeRequired {
+			out = append(out, c.Name+"@"+c.Version)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// installed is what npm installed, by each package's own package.json.
+func installed(t *testing.T, app string) []string {
+	t.Helper()
+	own := regexp.MustCompile(`/node_modules/(@[^/]+/)?[^/]+/package\.json$`)
+	var out []string
+	err := filepath.WalkDir(app, func(name string, _ fs.DirEntry, err error) error {
+		if err != nil || !own.MatchString(name) {
+			return err
+		}
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		var p struct{ Name, Version string }
+		err = json.Unmarshal(raw, &p)
+		out = append(out, p.Name+"@"+p.Version)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// linked is what the go command says that a program is made of.
+func linked(t *testing.T, program string) []string {
+	t.Helper()
+	var out []string
+	for line := range strings.Lines(must(t, tool(t, "go"), "version", "-m", program)) {
+		if f := strings.Fields(line); len(f) >= 3 && f[0] == "dep" {
+			out = append(out, f[1]+"@"+f[2])
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// greeterParts checks that greeter is made by a step, of local sources and of
+// packages that are not shipped.
+func greeterParts(t *testing.T, name string) {
+	t.Helper()
 	scopes := map[string]cdx.Scope{}
-	for _, c := range *bom.Components {
+	for _, c := range *readBOM(t, name).Components {
 		scopes[c.BOMRef] = c.Scope
 	}
 	for ref, want := range map[string]cdx.Scope{
-		"part/step/compile": cdx.ScopeRequired, "part/deb/gcc:amd64": cdx.ScopeExcluded, "part/local/app": cdx.ScopeExcluded,
+		"part/step/compile": cdx.ScopeRequired, "part/deb/gcc:amd64": cdx.ScopeExcluded, "part/local/app": "",
 	} {
 		if scopes[ref] != want {
 			t.Errorf("%s has scope %q, expected %q", ref, scopes[ref], want)

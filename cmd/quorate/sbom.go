@@ -98,11 +98,15 @@ func sbomCmd(ui *terminal) *cobra.Command {
 		Short: "Say what the image is made of, as SPDX or CycloneDX",
 		Long: `Sbom writes a bill of materials of the image that "quorate build" makes of the
 project in DIR (this folder by default), and builds it first where the store has
-not got it. Nothing is scanned: every part is a pin of the lock with its digest,
+not got it. Nothing is guessed: every part is a pin of the lock with its digest,
 every file has the part that it came from, what only the build needed is told from
-what is shipped, and dependencies that are left out on purpose are named. The
-licence of a package is what its copyright file declares in machine-readable form
-(DEP-5), else NOASSERTION. The same image has the same bytes of an SBOM.
+what is shipped, and dependencies that are left out on purpose are named. What
+steps put into the image is told by Go programs, which name the modules that are
+linked into them, and by packages of npm and Python, which are installed with their
+package.json or METADATA; of other inputs of a step the SBOM says that it is not
+known. The licence of a package is what it declares in machine-readable form
+(Debian's copyright files by DEP-5, package.json, METADATA, Cargo.toml), else
+NOASSERTION. The same image has the same bytes of an SBOM.
 
 With --attach it is put into an image layout that holds the image ("quorate build
 --output oci=DIR"), as an artifact that refers to it, and the answer is the
