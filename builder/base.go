@@ -12,6 +12,7 @@ import (
 
 	"quorate.dev/builder/image"
 	"quorate.dev/builder/tree"
+	"quorate.dev/builder/unpack/deb"
 	"quorate.dev/lockfile/definition"
 )
 
@@ -92,8 +93,18 @@ func (b *build) withState(ctx context.Context, base *baseImage, trees []*tree.Tr
 	if err != nil {
 		return nil, err
 	}
-	for _, t := range trees {
-		if below, err = tree.Apply(below, t.Entries()); err != nil {
+	layers := make([][]tree.Entry, len(trees))
+	for i, t := range trees {
+		layers[i] = t.Entries()
+	}
+	return b.withStateOver(ctx, below, base, layers, key)
+}
+
+// withStateOver is withState over an image that is there already.
+func (b *build) withStateOver(ctx context.Context, below *tree.Tree, base *baseImage, layers [][]tree.Entry, key string) (*baseImage, error) {
+	var err error
+	for _, entries := range layers {
+		if below, err = tree.Apply(below, entries); err != nil {
 			return nil, err
 		}
 	}
@@ -137,7 +148,9 @@ func (b *build) finalTree(ctx context.Context, base *baseImage, shipped, all *pa
 	img := b.job.Definition.Image
 	var entries []tree.Entry
 	var err error
-	if img.Scripts == definition.ScriptsNone {
+	if shipped.on != nil && (img.Scripts == definition.ScriptsNone || len(all.pins) == 0) {
+		entries, err = b.unpackedOver(shipped)
+	} else if img.Scripts == definition.ScriptsNone {
 		entries, err = b.distroless(shipped)
 	} else {
 		entries, err = b.configuredEntries(ctx, base, shipped, all)
@@ -145,8 +158,10 @@ func (b *build) finalTree(ctx context.Context, base *baseImage, shipped, all *pa
 	if err != nil {
 		return nil, err
 	}
-	if entries, err = addAccounts(entries, img.Accounts, b.epoch); err != nil {
-		return nil, err
+	if shipped.on == nil || len(img.Accounts.Users)+len(img.Accounts.Groups) > 0 { // whose accounts an image has is its maker's to say
+		if entries, err = addAccounts(entries, img.Accounts, b.epoch); err != nil {
+			return nil, err
+		}
 	}
 	t, err := newTree(entries)
 	if err != nil {
@@ -161,12 +176,19 @@ func (b *build) configuredEntries(ctx context.Context, base *baseImage, shipped,
 	if err != nil {
 		return nil, err
 	}
-	entries, without, err := withhold(forget(t, b.epoch), lower)
+	entries := forget(t, b.epoch)
+	if all.on != nil {
+		entries = all.on.restore(t, entries)
+	}
+	entries, without, err := withhold(entries, lower)
 	if err != nil {
 		return nil, err
 	}
 	if err := stampKeystore(entries, b.epoch); err != nil {
 		return nil, err
+	}
+	if all.on != nil {
+		all.on.untouched(t, entries)
 	}
 	made, err := newTree(entries)
 	if err != nil {
@@ -181,7 +203,23 @@ func (b *build) configuredEntries(ctx context.Context, base *baseImage, shipped,
 	if len(all.packages) == len(shipped.packages) {
 		return entries, nil
 	}
+	if all.on != nil {
+		return all.on.shipment(shipped.packages, all.without(shipped)).filter(entries)
+	}
 	return newShipment(shipped.packages, all.without(shipped)).filter(entries)
+}
+
+// unpackedOver only unpacks, over an image; packages count as installed, as
+// they do without dpkg.
+func (b *build) unpackedOver(shipped *packageSet) ([]tree.Entry, error) {
+	if len(shipped.pins) == 0 {
+		return shipped.on.in.tree.Entries(), nil
+	}
+	t, err := shipped.unpackedOver(deb.DatabaseOptions{State: deb.Installed, Architecture: b.platform.DebianArchitecture()}, b.epoch)
+	if err != nil {
+		return nil, err
+	}
+	return t.Entries(), nil
 }
 
 // distroless only unpacks: no scripts, no dpkg, and metadata where scanners look for it.

@@ -310,6 +310,9 @@ func (b *build) runSteps(ctx context.Context) error {
 			if base, err = b.input(ctx, step.Root); err != nil {
 				return err
 			}
+			if err := b.onRoot(ctx, step, set); err != nil {
+				return err
+			}
 		}
 		out, err := b.runStep(ctx, step, stepRoot{set: set, image: base}, inputs)
 		if err != nil {
@@ -322,6 +325,17 @@ func (b *build) runSteps(ctx context.Context) error {
 		b.steps = append(b.steps, StepResult{Platform: b.platform.String(), Step: step.Name, Tree: out.key})
 	}
 	return nil
+}
+
+// onRoot puts a step's packages on the image that its root is.
+func (b *build) onRoot(ctx context.Context, step definition.Step, set *packageSet) (err error) {
+	if len(step.Packages) == 0 {
+		return nil
+	}
+	if set.on, err = b.system(ctx, step.Root); err != nil || len(set.pins) > 0 {
+		return err // makeRoot checks that the two go together
+	}
+	return b.complete(lockfile.StepSet(step.Name), set, nil)
 }
 
 // keepList puts the list of what a step left into the store, where that is wanted.

@@ -18,6 +18,11 @@
 // packages, whose bytes depend on those packages alone; the state that scripts
 // made; the copies.
 //
+// An image that is built on another keeps its layers. Packages are unpacked over
+// its files as dpkg would do it (deb.Ground), configured by its own dpkg, and
+// what came to be is a layer for each group of packages and one of state above
+// (system.go).
+//
 // Nothing here chooses: a build refuses an input that the lock does not hold,
 // and it has no network. Whatever is derived from inputs may be cached in the
 // store under a key of everything it was made from, and a single-use worker

@@ -85,6 +85,8 @@ type inventory struct {
 	sums   *sorter // sha256, SHA-1: of every file of every layer
 	wanted *sorter // sha256, number, path: of the files of the list
 	all    *fileList
+
+	below *tree.Tree // of the image that packages are added to; nil for none
 }
 
 // head is what a hard link takes from the first name of its file.
@@ -236,10 +238,19 @@ func (v *inventory) copies(ctx context.Context) error {
 			}
 		}
 	}
-	if base := v.job.Definition.Image.Base; base != "" {
-		v.copied[v.keyOf(base)] = true
+	base := v.job.Definition.Image.Base
+	if base == "" {
+		return nil
 	}
-	return nil
+	v.copied[v.keyOf(base)] = true
+	if len(v.job.Definition.Image.Packages) == 0 {
+		return nil
+	}
+	in, err := v.input(ctx, base)
+	if err == nil {
+		v.below = in.tree
+	}
+	return err
 }
 
 // packages makes a part of each locked package of the platform.
@@ -259,6 +270,9 @@ func (v *inventory) packages(ctx context.Context) error {
 	}
 	parts := make([]sbom.Part, len(pins))
 	docs := newCopyrights()
+	if v.below != nil {
+		docs.addTree(v.below)
+	}
 	var mu sync.Mutex
 	err := v.decodeEach(ctx, pins, func(i int, d *decoded) error {
 		part := packagePart(d, v.job.Lock.Requests.Suite)
@@ -610,7 +624,9 @@ func (v *inventory) origin(e tree.Entry, claims []claim) (part, how string) {
 		return o.part, ""
 	case ok:
 		return o.part, howChanged
-	case v.job.Definition.Image.Base != "":
+	case v.below != nil && v.changedBelow(e):
+		return v.keyOf(v.job.Definition.Image.Base), v.howBelow(e.Path)
+	case v.job.Definition.Image.Base != "" && !v.addedBelow(e.Path):
 		return v.keyOf(v.job.Definition.Image.Base), ""
 	case strings.HasPrefix(e.Path, "var/lib/dpkg/"):
 		return "", howDatabase
@@ -618,6 +634,35 @@ func (v *inventory) origin(e tree.Entry, claims []claim) (part, how string) {
 		return "", howScripts
 	}
 	return "", howQuorate
+}
+
+// addedBelow reports whether a path is new to the image that packages are added to.
+func (v *inventory) addedBelow(p string) bool {
+	if v.below == nil {
+		return false
+	}
+	_, there := v.below.Lookup(p)
+	return !there
+}
+
+// howBelow says who changed a file of that image.
+func (v *inventory) howBelow(p string) string {
+	switch {
+	case strings.HasPrefix(p, "var/lib/dpkg/"):
+		return howDatabase
+	case v.job.Definition.Image.Scripts == definition.ScriptsDpkg:
+		return howChanged
+	}
+	return howQuorate
+}
+
+// changedBelow reports whether a file of that image has other bytes now.
+func (v *inventory) changedBelow(e tree.Entry) bool {
+	was, there := v.below.Lookup(e.Path)
+	if there && was.Kind == tree.Hardlink {
+		was, there = v.below.Lookup(was.Link)
+	}
+	return there && was.Digest != e.Digest
 }
 
 // sumLayers reads the layers and notes the SHA-1 of every file by its sha256:
@@ -709,6 +754,19 @@ func (c *copyrights) add(d *decoded) {
 				file.Content = tree.Section{File: d.data, Offset: e.Offset, Size: e.Size}
 			}
 			c.files[at] = file
+		}
+	}
+}
+
+// addTree notes what is in the image that packages are added to.
+func (c *copyrights) addTree(t *tree.Tree) {
+	for _, e := range t.Entries() {
+		switch name := path.Base(e.Path); {
+		case !strings.HasPrefix(e.Path, docFolder+"/"):
+		case e.Kind == tree.Symlink && (name == "copyright" || path.Dir(e.Path) == docFolder):
+			c.links[e.Path] = e.Link
+		case e.Kind == tree.File && name == "copyright":
+			c.files[e.Path] = e
 		}
 	}
 }

@@ -27,6 +27,9 @@ func (b *build) builtOn(ctx context.Context, name string) (*baseImage, error) {
 	for i, l := range documents.Layers {
 		base.layers = append(base.layers, image.Layer{Name: fmt.Sprintf("layer %d of %s", i+1, name), Digest: l.Digest, Size: l.Size, DiffID: l.DiffID, MediaType: l.MediaType})
 	}
+	if len(b.job.Definition.Image.Packages) > 0 {
+		return b.builtWith(ctx, name, base)
+	}
 	accounts := b.job.Definition.Image.Accounts
 	if len(accounts.Users)+len(accounts.Groups) == 0 {
 		return base, nil

@@ -18,11 +18,15 @@ import (
 type packageSet struct {
 	pins     []lockfile.Package // sorted by name and architecture
 	packages []*decoded         // in the same order, once loaded
+	on       *system            // that they are added to; nil for nothing
 }
 
-// key names the set by its packages' bytes.
+// key names the set by its packages' bytes, and by the image that they are added to.
 func (s *packageSet) key() digest.Digest {
 	k := newKey("set")
+	if s.on != nil {
+		k = newKey("set on").digest(s.on.in.key)
+	}
 	for _, p := range s.pins {
 		k.digest(p.SHA256)
 	}
@@ -67,7 +71,14 @@ func (e *IncompleteError) Hint() string {
 // complete checks that every dependency of a set is in it, or waived in the lock.
 func (b *build) complete(name string, s *packageSet, waived map[lockfile.Waiver]bool) error {
 	var needs []deb.Need
-	for _, n := range deb.Unmet(s.debs()) {
+	var installed []deb.Paragraph
+	if s.on != nil {
+		if err := b.addable(name, s); err != nil {
+			return err
+		}
+		installed = s.on.ground.Installed
+	}
+	for _, n := range deb.Unmet(s.debs(), installed...) {
 		if !slices.ContainsFunc(n.Names, func(name string) bool { return waived[lockfile.Waiver{Package: n.Package, Needs: name}] }) {
 			needs = append(needs, n)
 		}
@@ -133,12 +144,27 @@ func (s *packageSet) version(name string) string {
 			return p.Version
 		}
 	}
+	if s.on != nil {
+		return s.on.ground.Version(name)
+	}
 	return ""
 }
 
 // merge returns the files of the set's packages as dpkg would lay them down,
 // usr-merge links included.
 func (s *packageSet) merge() ([]tree.Entry, error) { return deb.Merge(s.sources()) }
+
+// files are merge's, or what the packages bring to the image that they are added to.
+func (s *packageSet) files() ([]tree.Entry, error) {
+	if s.on == nil {
+		return s.merge()
+	}
+	laid, err := s.lay(false)
+	if err != nil {
+		return nil, err
+	}
+	return laid.Entries, nil
+}
 
 func (s *packageSet) sources() []deb.Source {
 	sources := make([]deb.Source, len(s.packages))
@@ -154,6 +180,13 @@ func (s *packageSet) sources() []deb.Source {
 // configures their package; hooks in /etc/PROGRAM.d rely on not being there
 // before the program that they call is.
 func (s *packageSet) unconfigured(arch string, epoch int64) (*tree.Tree, error) {
+	options := deb.DatabaseOptions{
+		State: deb.Unpacked, Architecture: arch,
+		ConffileMD5: func(*deb.Package, string) string { return "newconffile" }, // dpkg's word for "not in place yet"
+	}
+	if s.on != nil {
+		return s.unpackedOver(options, epoch)
+	}
 	sources := s.sources()
 	for i := range sources {
 		setAside(sources[i])
@@ -162,17 +195,16 @@ func (s *packageSet) unconfigured(arch string, epoch int64) (*tree.Tree, error) 
 	if err != nil {
 		return nil, err
 	}
-	replaced, err := deb.Replaced(sources)
-	if err != nil {
+	if options.Replaced, err = deb.Replaced(sources); err != nil {
 		return nil, err
 	}
-	database := deb.Database(s.debs(), deb.DatabaseOptions{
-		State: deb.Unpacked, Architecture: arch, Replaced: replaced,
-		ConffileMD5: func(*deb.Package, string) string { return "newconffile" }, // dpkg's word for "not in place yet"
-	})
-	// Where the sandbox shows its hosts file: a mount point made for each command would date /etc.
-	mountPoint := tree.Entry{Path: hostsPath, Kind: tree.File, Mode: 0o644, ModTime: epoch, Digest: emptyDigest}
-	return newTree(slices.Concat(entries, database, skeleton(epoch), []tree.Entry{mountPoint}))
+	database := deb.Database(s.debs(), options)
+	return newTree(slices.Concat(entries, database, skeleton(epoch), []tree.Entry{mountPoint(epoch)}))
+}
+
+// mountPoint is where the sandbox shows its hosts file: one made for each command would date /etc.
+func mountPoint(epoch int64) tree.Entry {
+	return tree.Entry{Path: hostsPath, Kind: tree.File, Mode: 0o644, ModTime: epoch, Digest: emptyDigest}
 }
 
 // setAside gives a package's conffiles the names that dpkg unpacks them under.
@@ -191,7 +223,7 @@ func setAside(s deb.Source) {
 // settle gives the files of t that are as a package ships them the package's
 // own times: configuring renames conffiles, which makes them look written.
 func (s *packageSet) settle(t *tree.Tree) (*tree.Tree, error) {
-	shipped, err := s.merge()
+	shipped, err := s.files()
 	if err != nil {
 		return nil, err
 	}

@@ -104,7 +104,7 @@ func (b *build) runScripts(ctx context.Context, name string, set *packageSet, r 
 		return fmt.Errorf("maintainer scripts of the image: %w", err)
 	}
 	if err == nil {
-		err = allInstalled(filepath.Join(r.state(), "var/lib/dpkg/status"))
+		err = allInstalled(filepath.Join(r.state(), "var/lib/dpkg/status"), set)
 	}
 	if err == nil || ctx.Err() != nil {
 		return err
@@ -216,7 +216,11 @@ func dpkgNames(pkgs []*deb.Package) string {
 
 // allInstalled checks dpkg's own record, since --configure -a also succeeds
 // when it finds nothing to do.
-func allInstalled(status string) error {
+func allInstalled(status string, set *packageSet) error {
+	was := map[string]string{} // of what an image had
+	if set.on != nil {
+		was = set.on.ground.States()
+	}
 	data, err := os.ReadFile(status)
 	if err != nil {
 		return errors.New("dpkg configured nothing")
@@ -226,7 +230,7 @@ func allInstalled(status string) error {
 		return err
 	}
 	for _, p := range paragraphs {
-		if got := p.Get("Status"); got != "install ok installed" {
+		if got := p.Get("Status"); got != "install ok installed" && got != was[p.Get("Package")+":"+p.Get("Architecture")] {
 			return fmt.Errorf("dpkg left package %q as %q", p.Get("Package"), got)
 		}
 	}

@@ -84,6 +84,7 @@ type shipment struct {
 	shipped map[string]bool // path of a shipped package
 	other   map[string]bool // path of a package that is not
 	keep    map[string]bool // by info name
+	over    bool            // an image, with a dpkg of its own
 }
 
 func newShipment(shipped, others []*decoded) *shipment {
@@ -151,7 +152,7 @@ func (s *shipment) keepsDatabase(p string) bool {
 	case dir == "info" && name != "format":
 		return s.keep[strings.TrimSuffix(name, path.Ext(name))]
 	case dir == "alternatives", dir == "triggers":
-		return false // update-alternatives and dpkg-trigger have nothing left to act on
+		return s.over // update-alternatives and dpkg-trigger have nothing left to act on
 	}
 	return true
 }

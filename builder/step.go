@@ -67,14 +67,18 @@ func (b *build) runStep(ctx context.Context, step definition.Step, from stepRoot
 	return &output{tree: t, key: t.Digest()}, nil
 }
 
-// stepRoot is what a step's root is made of: packages, or the files of an image.
+// stepRoot is what a step's root is made of: packages, or the files of an image,
+// or packages added to those.
 type stepRoot struct {
 	set   *packageSet
-	image *input // nil for packages
+	image *input // nil for packages alone
 }
 
+// plain reports whether it is an image as it is.
+func (s stepRoot) plain() bool { return s.image != nil && len(s.set.pins) == 0 }
+
 func (s stepRoot) key() digest.Digest {
-	if s.image != nil {
+	if s.plain() {
 		return s.image.key
 	}
 	return s.set.key()
@@ -82,7 +86,7 @@ func (s stepRoot) key() digest.Digest {
 
 // stepRoot makes the folders that a step runs over.
 func (b *build) stepRoot(ctx context.Context, name string, from stepRoot) (root, error) {
-	if from.image == nil {
+	if !from.plain() {
 		return b.configured(ctx, name, from.set)
 	}
 	key := newKey("image root").str(string(b.Sandbox.Mapping())).num(b.epoch).bool(b.Surroundings.ReverseOrder).digest(from.image.key).done()

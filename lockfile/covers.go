@@ -44,12 +44,16 @@ func RequestsOf(d *definition.Definition) Requests {
 	r.Inputs = inputRequests(d)
 	if debian := d.Inputs.Debian; debian != nil {
 		r.Suite, r.Components, r.Pockets = debian.Suite, slices.Clone(debian.Components), slices.Clone(debian.Pockets)
-		r.Sets = append(r.Sets, SetRequest{
+		image := SetRequest{
 			Name: SetImage, Packages: d.Image.Packages, Scripts: string(d.Image.Scripts), Essential: d.Image.Essential, Without: d.Image.Without,
-		})
+		}
+		if len(d.Image.Packages) > 0 {
+			image.Base = d.Image.Base
+		}
+		r.Sets = append(r.Sets, image)
 		for _, s := range d.Steps {
-			if s.Root == "" {
-				r.Sets = append(r.Sets, SetRequest{Name: StepSet(s.Name), Packages: s.Packages})
+			if s.Root == "" || len(s.Packages) > 0 {
+				r.Sets = append(r.Sets, SetRequest{Name: StepSet(s.Name), Packages: s.Packages, Base: s.Root})
 			}
 		}
 	}
@@ -205,6 +209,9 @@ func (s *staleness) set(have, want SetRequest) {
 	}
 	if have.Scripts != want.Scripts {
 		s.add("%s has scripts: %s, the lock has %s", who, want.Scripts, have.Scripts)
+	}
+	if have.Base != want.Base {
+		s.add("%s is built on image %s, the lock has %s", who, orNone(want.Base), orNone(have.Base))
 	}
 	if have.Essential != want.Essential {
 		s.add("%s has essential: %t, the lock has %t", who, want.Essential, have.Essential)

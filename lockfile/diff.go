@@ -23,6 +23,7 @@ const (
 	ChangePackage   = "package"
 	ChangeSets      = "sets"   // the same package, in other sets than before
 	ChangeWaiver    = "waiver" // a dependency left unfulfilled
+	ChangeHeld      = "held"   // a package asked for that the base image holds itself
 	ChangeInput     = "input"  // a fact of an input, named INPUT.FACT
 	ChangeRead      = "read"   // a file that an input was locked from, when nothing else of the input changed
 )
@@ -363,6 +364,7 @@ func (d *difference) platform(old, new *Platform) {
 		d.pin(nameOf(a, b, func(p *Package) string { return key(*p) }), a, b)
 	})
 	pairs(o.Waived, n.Waived, compareWaivers, d.waiver)
+	pairs(o.Held, n.Held, compareHeld, d.held)
 	d.platformName = ""
 }
 
@@ -406,6 +408,20 @@ func (d *difference) waiver(old, new *Waiver) {
 	}
 	if o, n := text(old), text(new); o != n {
 		d.add(Change{Kind: ChangeWaiver, Name: nameOf(old, new, func(w *Waiver) string { return w.Package }), Old: o, New: n})
+	}
+}
+
+func (d *difference) held(old, new *Held) {
+	version := func(h *Held) string {
+		if h == nil {
+			return ""
+		}
+		return h.Version
+	}
+	if o, n := version(old), version(new); o != n {
+		set := nameOf(old, new, func(h *Held) string { return h.Set })
+		base := cmp.Or(d.new.Requests.BaseOf(set), d.old.Requests.BaseOf(set))
+		d.add(Change{Kind: ChangeHeld, Name: nameOf(old, new, func(h *Held) string { return h.Package }), Old: o, New: n, Why: set + ": in " + base})
 	}
 }
 

@@ -68,7 +68,7 @@ func (w *writer) requests(r Requests) {
 		if s.Scripts != "" {
 			w.raw(", scripts: ").text(s.Scripts)
 		}
-		w.flag("essential", s.Essential).list("without", s.Without).raw("}")
+		w.flag("essential", s.Essential).list("without", s.Without).word("base", s.Base).raw("}")
 	}
 	if len(r.Files) > 0 {
 		w.line("  files:")
@@ -103,7 +103,7 @@ func (w *writer) inputs(l *Lock) {
 
 func (w *writer) platform(p Platform) {
 	w.line("  ").text(p.Platform.String())
-	if len(p.Packages) == 0 && len(p.Waived) == 0 {
+	if len(p.Packages) == 0 && len(p.Waived) == 0 && len(p.Held) == 0 {
 		w.raw(": {}")
 		return
 	}
@@ -128,6 +128,12 @@ func (w *writer) platform(p Platform) {
 	}
 	for _, v := range p.Waived {
 		w.line("      - {package: ").text(v.Package).raw(", needs: ").text(v.Needs).raw("}")
+	}
+	if len(p.Held) > 0 {
+		w.line("    held:")
+	}
+	for _, h := range p.Held {
+		w.line("      - {set: ").text(h.Set).raw(", package: ").text(h.Package).raw(", version: ").text(h.Version).raw("}")
 	}
 }
 
@@ -261,6 +267,8 @@ func (p Platform) sorted() Platform {
 	slices.SortStableFunc(p.Packages, comparePackages)
 	p.Waived = slices.Clone(p.Waived)
 	slices.SortStableFunc(p.Waived, compareWaivers)
+	p.Held = slices.Clone(p.Held)
+	slices.SortStableFunc(p.Held, compareHeld)
 	return p
 }
 
@@ -275,6 +283,10 @@ func comparePins(a, b Pin) int {
 
 func compareWaivers(a, b Waiver) int {
 	return cmp.Or(cmp.Compare(a.Package, b.Package), cmp.Compare(a.Needs, b.Needs))
+}
+
+func compareHeld(a, b Held) int {
+	return cmp.Or(cmp.Compare(a.Set, b.Set), cmp.Compare(a.Package, b.Package))
 }
 
 func sortedWords(words []string) []string {

@@ -33,6 +33,9 @@
 //	    packages:
 //	      - {name: tzdata, version: 2026b-0+deb12u1, arch: all, size: 250644, sha256: 65d8…, path: pool/main/t/tzdata/…, from: bookworm, in: {image: requested}}
 //
+// A set that is added to an image (base: os in its request) has only what the
+// image lacks; requests that the image meets by itself are listed under held.
+//
 // [Format] writes one form only and [Parse] accepts no other: a lock that was
 // edited is refused, because its Requests and reasons could no longer be
 // believed. Equal locks have equal bytes.
@@ -44,6 +47,7 @@
 package lockfile
 
 import (
+	"slices"
 	"time"
 
 	"quorate.dev/lockfile/definition"
@@ -88,6 +92,12 @@ type SetRequest struct {
 	Scripts   string   // of the image: "dpkg" or "none"; "" for steps
 	Essential bool     // of the image; steps always have the Essential set
 	Without   []string // of the image, sorted
+	Base      string   // image input that they are added to, whose own packages count; "" for a root of packages alone
+}
+
+// AddsTo reports whether packages are added to an image input.
+func (r Requests) AddsTo(input string) bool {
+	return slices.ContainsFunc(r.Sets, func(s SetRequest) bool { return s.Base == input })
 }
 
 // FileRequest asks for one file.
@@ -140,6 +150,7 @@ type Platform struct {
 	Platform definition.Platform
 	Packages []Package // sorted by Name, then Arch
 	Waived   []Waiver  // sorted
+	Held     []Held    // sorted
 }
 
 // Package is one Debian binary package.
@@ -164,6 +175,13 @@ type Member struct {
 type Waiver struct {
 	Package string // shipped package
 	Needs   string // name of the package left out
+}
+
+// Held is a request that a set's base image (SetRequest.Base) meets by itself.
+type Held struct {
+	Set     string
+	Package string
+	Version string // that the image has
 }
 
 // File is one file brought by https.

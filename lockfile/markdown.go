@@ -81,7 +81,7 @@ type change struct {
 // other sources pin by one.
 func (c change) tabled() bool {
 	return !slices.Contains([]string{
-		ChangeEpoch, ChangeAssembler, ChangeResolver, ChangeArchive, ChangeFile, ChangePlatform, ChangeSets, ChangeWaiver, ChangeInput, ChangeRead,
+		ChangeEpoch, ChangeAssembler, ChangeResolver, ChangeArchive, ChangeFile, ChangePlatform, ChangeSets, ChangeWaiver, ChangeHeld, ChangeInput, ChangeRead,
 	}, c.Kind)
 }
 

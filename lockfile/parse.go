@@ -144,6 +144,7 @@ func requests() y.Shape[Requests] {
 		y.Optional("scripts", "", y.Text(), func(s *SetRequest, v string) { s.Scripts = v }),
 		y.Optional("essential", "", y.Boolean(), func(s *SetRequest, v bool) { s.Essential = v }),
 		y.Optional("without", "", words, func(s *SetRequest, v []string) { s.Without = v }),
+		y.Optional("base", "", y.Text(), func(s *SetRequest, v string) { s.Base = v }),
 	)
 	file := y.Object(
 		y.Required("name", "", y.Text(), func(f *FileRequest, v string) { f.Name = v }),
@@ -229,9 +230,15 @@ func platforms() y.Shape[[]Platform] {
 		y.Required("package", "", y.Text(), func(w *Waiver, v string) { w.Package = v }),
 		y.Required("needs", "", y.Text(), func(w *Waiver, v string) { w.Needs = v }),
 	)
+	held := y.Object(
+		y.Required("set", "", y.Text(), func(h *Held, v string) { h.Set = v }),
+		y.Required("package", "", y.Text(), func(h *Held, v string) { h.Package = v }),
+		y.Required("version", "", y.Text(), func(h *Held, v string) { h.Version = v }),
+	)
 	platform := y.Object(
 		y.Optional("packages", "", y.List(pin()), func(p *Platform, v []Package) { p.Packages = v }),
 		y.Optional("waived", "", y.List(waiver), func(p *Platform, v []Waiver) { p.Waived = v }),
+		y.Optional("held", "", y.List(held), func(p *Platform, v []Held) { p.Held = v }),
 	)
 	name := y.Matching("", func(s string) error {
 		_, err := definition.ParsePlatform(s)

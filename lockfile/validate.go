@@ -132,6 +132,9 @@ func (v *validation) requests() {
 				v.add(at, "set %q: %v", s.Name, err)
 			}
 		}
+		if s.Base != "" && v.lock.RequestOf(s.Base).Kind != KindImage {
+			v.add(at, "set %q is added to %s, which is no image input of the lock", s.Name, strictyaml.Quote(s.Base))
+		}
 		if s.Scripts != "" && !isWord(s.Scripts) {
 			v.add(at, "set %q has scripts %s", s.Name, strictyaml.Quote(s.Scripts))
 		}
@@ -348,6 +351,22 @@ func (v *validation) platform(p Platform) {
 			v.add(append(slices.Clone(top), "waived", i), "waiver of %q for %q is not about a package of the lock, or is there twice", w.Needs, w.Package)
 		}
 	}
+	for i, h := range p.Held {
+		at := append(slices.Clone(top), "held", i)
+		if v.lock.Requests.BaseOf(h.Set) == "" || !v.asked(h) || definition.CheckPackageName(h.Package) != nil || definition.CheckVersion(h.Version) != nil || i > 0 && compareHeld(h, p.Held[i-1]) == 0 {
+			v.add(at, "%s %s is held for set %q, which is added to no image or has not asked for it, or is there twice", strictyaml.Quote(h.Package), strictyaml.Quote(h.Version), h.Set)
+		}
+	}
+}
+
+// asked reports whether what a base holds was asked for.
+func (v *validation) asked(h Held) bool {
+	return slices.ContainsFunc(v.lock.Requests.Sets, func(s SetRequest) bool {
+		return s.Name == h.Set && slices.ContainsFunc(s.Packages, func(text string) bool {
+			r, err := definition.ParseRequest(text)
+			return err == nil && r.Name == h.Package
+		})
+	})
 }
 
 // pin checks one package by itself.

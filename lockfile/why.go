@@ -15,12 +15,18 @@ type Chain struct {
 	Set      string   `json:"set"`                // "image", "configure" or "step/NAME"; "files" of files; "KIND/NAME" of what other inputs are made of, "inputs.KIND" of the inputs themselves
 	Reason   string   `json:"reason"`             // why the first package is there: "requested" or "essential"; "" if the lock does not say
 	Packages []string `json:"packages"`           // from the one asked for to the one in question
+	Base     string   `json:"base,omitempty"`     // image input that the set is added to
+	Held     string   `json:"held,omitempty"`     // version that Base has of the package, of which the lock has none then
 }
 
-// String writes "image: nginx (requested) → nginx-common → iproute2".
+// String writes "image: nginx (requested) → nginx-common → iproute2", or
+// "image on os: …" where packages are added to an image.
 func (c Chain) String() string {
 	var b strings.Builder
 	b.WriteString(c.Set)
+	if c.Base != "" {
+		fmt.Fprintf(&b, " on %s", c.Base)
+	}
 	for i, p := range c.Packages {
 		switch i {
 		case 0:
@@ -31,6 +37,9 @@ func (c Chain) String() string {
 		default:
 			fmt.Fprintf(&b, " → %s", p)
 		}
+	}
+	if c.Held != "" {
+		fmt.Fprintf(&b, ", which %s has in version %s", c.Base, c.Held)
 	}
 	return b.String()
 }
@@ -64,10 +73,16 @@ func Why(l *Lock, name string) ([]Chain, error) {
 			}
 			for _, m := range pkg.In {
 				c := follow(byName, pkg, m)
-				c.Platform = p.Platform.String()
+				c.Platform, c.Base = p.Platform.String(), l.Requests.BaseOf(m.Set)
 				if !slices.ContainsFunc(chains, func(o Chain) bool { return o.Platform == c.Platform && o.String() == c.String() }) {
 					chains = append(chains, c)
 				}
+			}
+		}
+		for _, h := range p.Held {
+			known = append(known, h.Package)
+			if h.Package == base {
+				chains = append(chains, Chain{Platform: p.Platform.String(), Set: h.Set, Base: l.Requests.BaseOf(h.Set), Reason: ByRequest, Packages: []string{base}, Held: h.Version})
 			}
 		}
 	}
@@ -95,6 +110,18 @@ func Why(l *Lock, name string) ([]Chain, error) {
 		return nil, &UnknownPackageError{Name: name, Nearest: strictyaml.Nearest(base, known)}
 	}
 	return chains, nil
+}
+
+// BaseOf is the image input that a set's packages are added to, or "".
+func (r Requests) BaseOf(set string) string {
+	if set == SetConfigure {
+		set = SetImage
+	}
+	i := slices.IndexFunc(r.Sets, func(s SetRequest) bool { return s.Name == set })
+	if i < 0 {
+		return ""
+	}
+	return r.Sets[i].Base
 }
 
 // section is where the definition asks for inputs of a kind.

@@ -607,9 +607,12 @@ func (m *machine) resolveLock(ctx context.Context, p *project, f lockFlags) (*lo
 		Files:     filePinner{m},
 		Kinds:     m.kinds(),
 		Tree:      trees.open,
-		Blobs:     storeBlobs{m.store},
-		Fetch:     fetch.Options{Events: m.ui.lockEvent},
-		Events:    m.ui.resolveEvent,
+		Base: func(ctx context.Context, lock *lockfile.Lock, name string, platform definition.Platform) (*deb.Base, error) {
+			return m.baseDatabase(ctx, lock, name, platform, f.inputFlags)
+		},
+		Blobs:  storeBlobs{m.store},
+		Fetch:  fetch.Options{Events: m.ui.lockEvent},
+		Events: m.ui.resolveEvent,
 	}
 	if d := p.Definition.Inputs.Debian; d != nil {
 		source, err := m.debianSource(d.Suite, f.inputFlags)
@@ -626,6 +629,24 @@ func (m *machine) resolveLock(ctx context.Context, p *project, f lockFlags) (*lo
 		}
 	}
 	return resolve.Resolve(ctx, o)
+}
+
+// baseDatabase reads what an image that packages are added to says of its own,
+// and brings the image where the store has lost it.
+func (m *machine) baseDatabase(ctx context.Context, lock *lockfile.Lock, name string, p definition.Platform, f inputFlags) (*deb.Base, error) {
+	items, err := m.pinItems(lock, lock.PinsOf(name, p.String()), nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.fetchItems(ctx, items, f); err != nil {
+		return nil, err
+	}
+	b := &builder.Builder{Store: m.store, Kinds: fileKinds(), Events: m.ui.buildEvent}
+	have, err := b.Database(ctx, lock, name, p)
+	if err != nil {
+		return nil, err
+	}
+	return &deb.Base{Input: name, Platform: p, Status: have.Status, Release: have.Release}, nil
 }
 
 // projectTrees opens the inputs that others are locked from, as a build would see them.

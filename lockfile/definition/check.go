@@ -178,15 +178,12 @@ func (c *checker) lacksDebian() bool {
 }
 
 func (c *checker) steps(known *names) {
-	if slices.ContainsFunc(c.def.Steps, func(s Step) bool { return s.Root == "" }) && c.lacksDebian() {
+	if slices.ContainsFunc(c.def.Steps, func(s Step) bool { return s.Root == "" || len(s.Packages) > 0 }) && c.lacksDebian() {
 		c.doc.Errorf(c.doc.Key("steps"), "steps run in a root of Debian packages, but there is no inputs.debian; add inputs: {debian: {suite: bookworm}}")
 	}
 	for i, s := range c.def.Steps {
 		c.stepInputs(i, s, known)
 		c.isImage(s.Root, known, "steps", i, "root")
-		if s.Root != "" && len(s.Packages) > 0 {
-			c.doc.Errorf(c.doc.Key("steps", i, "packages"), "step %q runs in the files of image %q, to which packages cannot be added; leave out root or packages", s.Name, s.Root)
-		}
 		for _, v := range s.Env {
 			if v.Name == "OUT" || v.Name == "SOURCE_DATE_EPOCH" {
 				c.doc.Errorf(c.doc.Key("steps", i, "env", v.Name), "%s is set by Quorate and cannot be changed", v.Name)
@@ -246,10 +243,10 @@ func (c *checker) meant(word string, known *names) string {
 func (c *checker) image(known *names) {
 	image := c.def.Image
 	c.isImage(image.Base, known, "image", "base")
-	if image.Base != "" && len(image.Packages) > 0 {
-		c.doc.Errorf(c.doc.Key("image", "packages"), "the image is built on %q, to which packages cannot be added; leave out base or packages, or install them in a step", image.Base)
+	if image.Base != "" && len(image.Packages) > 0 && image.Essential {
+		c.doc.Errorf(c.doc.Key("image", "essential"), "the image is built on %q, which has the Essential set or has not; leave out essential", image.Base)
 	}
-	if c.lacksDebian() && image.Base == "" {
+	if c.lacksDebian() && (image.Base == "" || len(image.Packages) > 0) {
 		for _, field := range []string{"packages", "without"} {
 			if c.doc.Has("image", field) {
 				c.doc.Errorf(c.doc.Key("image", field), "%s come from the Debian archive, but there is no inputs.debian; add inputs: {debian: {suite: bookworm}}", field)

@@ -146,7 +146,7 @@ type Project struct {
 // Step is one isolated command.
 type Step struct {
 	Name     string
-	Root     string   // name of the image input whose files are the root, instead of packages; "" for packages
+	Root     string   // name of the image input whose files are the root, with packages added to it; "" for packages alone
 	Packages []string // requests, "gcc" or "gcc:arm64" or "gcc=4:12.2.0-3"
 	Inputs   []string // names of inputs and of earlier steps; shown read-only at /inputs/NAME
 	Run      string   // handed to /bin/sh -euc
@@ -178,7 +178,7 @@ const (
 
 // Image is what is shipped.
 type Image struct {
-	Base      string // name of the image input that everything else is laid over; "" for none
+	Base      string // name of the image input that everything else is laid over, packages too; "" for none
 	Packages  []string
 	Scripts   Scripts  // dpkg by default
 	Essential bool     // ship the Essential set too; true by default with scripts: dpkg, false with none

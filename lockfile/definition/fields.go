@@ -127,8 +127,8 @@ func step() y.Shape[Step] {
 	)
 	return y.Object(
 		y.Required("name", "Name of the step, for copy and for later steps.", name(), func(s *Step, v string) { s.Name = v }),
-		y.Optional("root", "Image input whose files are the step's root, instead of packages.", name(), func(s *Step, v string) { s.Root = v }),
-		y.Optional("packages", "Debian packages of the step's root, name[:architecture][=version]; the Essential set is always there.", requests(),
+		y.Optional("root", "Image input whose files are the step's root; packages are added to what its dpkg database lists.", name(), func(s *Step, v string) { s.Root = v }),
+		y.Optional("packages", "Debian packages of the step's root, name[:architecture][=version]; without root, the Essential set is always there.", requests(),
 			func(s *Step, v []string) { s.Packages = v }),
 		y.Optional("inputs", "Inputs and earlier steps that are shown read-only at /inputs/NAME.", y.Unique("input", name(), self), func(s *Step, v []string) { s.Inputs = v }),
 		y.Required("run", "Script for /bin/sh -euc. What it puts into $OUT is the step's result.",
@@ -141,7 +141,7 @@ func step() y.Shape[Step] {
 func image() y.Shape[Image] {
 	return y.Object(
 		y.Optional("base", "Image input to build on: its layers are shipped as they are, below everything else.", name(), func(i *Image, v string) { i.Base = v }),
-		y.Optional("packages", "Debian packages to ship, name[:architecture][=version], with all that they need.", requests(), func(i *Image, v []string) { i.Packages = v }),
+		y.Optional("packages", "Debian packages to ship, name[:architecture][=version], with all that they need; with base, what its dpkg database lists is there already.", requests(), func(i *Image, v []string) { i.Packages = v }),
 		y.Default("scripts", "dpkg runs the packages' maintainer scripts in the sandbox; none only unpacks.", y.Word(ScriptsDpkg, ScriptsNone), "dpkg",
 			func(i *Image, v Scripts) { i.Scripts = v }),
 		y.Optional("essential", "Ship Debian's Essential set too. True by default with scripts: dpkg, false with none.", y.Boolean(), func(i *Image, v bool) { i.Essential = v }),

@@ -79,9 +79,9 @@ func TestEveryInputRefuses(t *testing.T) {
 		{"an epoch of nothing", "commit:src", "commit:scr", `4:8: epoch names "scr", which is no git input; did you mean "src"?`},
 		{"an epoch of no name", "commit:src", `"commit:"`, `4:8: epoch "commit:" names no git input; write commit:NAME`},
 		{"a root that is no image", "root: os", "root: app", `18:27: "app" is a local input; only one of inputs.images can stand here`},
-		{"a root and packages", "root: os", "root: os, packages: [gcc]", `18:31: step "compile" runs in the files of image "os", to which packages cannot be added; leave out root or packages`},
 		{"an unknown base", "base: layout", "base: layuot", `20:9: unknown image input "layuot"; did you mean "layout"?`},
-		{"a base and packages", "base: layout", "base: layout\n  packages: [nginx]", `21:3: the image is built on "layout", to which packages cannot be added; leave out base or packages, or install them in a step`},
+		{"packages for a root, and no Debian", "root: os", "root: os, packages: [gcc]", `17:1: steps run in a root of Debian packages, but there is no inputs.debian; add inputs: {debian: {suite: bookworm}}`},
+		{"packages for a base, and no Debian", "base: layout", "base: layout\n  packages: [nginx]", `21:3: packages come from the Debian archive, but there is no inputs.debian; add inputs: {debian: {suite: bookworm}}`},
 	}
 	for _, test := range tests {
 		if strings.Count(everyInput, test.old) < 1 {
@@ -92,6 +92,34 @@ func TestEveryInputRefuses(t *testing.T) {
 		if got := heads(err); got != test.want || d != nil {
 			t.Errorf("%s:\n got %s\nwant %s", test.summary, got, test.want)
 		}
+	}
+}
+
+// Packages are added to an image, and to a step's root that is one.
+func TestPackagesOnImage(t *testing.T) {
+	const text = `apiVersion: quorate/v1
+name: greeter
+platforms: [linux/amd64]
+epoch: 2026-11-01T00:00:00Z
+inputs:
+  debian: {suite: bookworm}
+  images: {os: {image: "oci:os"}}
+steps:
+  - {name: compile, root: os, packages: [gcc], run: "true"}
+image:
+  base: os
+  packages: [nginx]
+`
+	d, err := Parse("quorate.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Image.Essential || d.Image.Base != "os" || d.Steps[0].Root != "os" || len(d.Steps[0].Packages) != 1 {
+		t.Errorf("got %+v and %+v", d.Image, d.Steps[0])
+	}
+	_, err = Parse("quorate.yaml", []byte(text+"  essential: true\n"))
+	if got, want := heads(err), `13:3: the image is built on "os", which has the Essential set or has not; leave out essential`; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 

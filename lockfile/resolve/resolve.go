@@ -49,10 +49,13 @@ type Options struct {
 	Files      FileSource                                                                      // may be nil when no file is asked for
 	Kinds      map[string]source.Kind                                                          // by kind; may lack those that are not asked for
 	Tree       func(ctx context.Context, name string, pin *lockfile.Pin) (*source.Tree, error) // a local input, or the git input that pin is of, opened
-	Blobs      source.Blobs                                                                    // where Kinds bring bytes to
-	Fetch      fetch.Options                                                                   // of Kinds
-	Epoch      func() (time.Time, error)                                                       // the commit's time; called only for "epoch: commit"
-	Events     func(Event)                                                                     // nil for none
+	// Base reads the package database of an image input of the lock. It is asked
+	// of images that packages are added to, once for each platform.
+	Base   func(ctx context.Context, lock *lockfile.Lock, name string, p definition.Platform) (*deb.Base, error)
+	Blobs  source.Blobs              // where Kinds bring bytes to
+	Fetch  fetch.Options             // of Kinds
+	Epoch  func() (time.Time, error) // the commit's time; called only for "epoch: commit"
+	Events func(Event)               // nil for none
 }
 
 // Event tells what takes its time, and what changed unasked.
@@ -78,6 +81,9 @@ func Resolve(ctx context.Context, o Options) (*lockfile.Lock, error) {
 		Assembler: o.Assembler,
 		Epoch:     epoch,
 		Requests:  lockfile.RequestsOf(o.Definition),
+	}
+	if err := o.bases(ctx, lock); err != nil {
+		return nil, err
 	}
 	if err := o.packages(ctx, lock); err != nil {
 		return nil, err
@@ -118,6 +124,37 @@ func (o Options) epoch() (time.Time, error) {
 	return t.UTC().Truncate(time.Second), nil
 }
 
+// bases locks the images that packages are added to, before the packages: what
+// an image has is not chosen again.
+func (o Options) bases(ctx context.Context, lock *lockfile.Lock) error {
+	for _, r := range lock.Requests.Inputs {
+		if lock.Requests.AddsTo(r.Name) {
+			if err := o.input(ctx, lock, r, nil); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// databases reads what those images have.
+func (o Options) databases(ctx context.Context, lock *lockfile.Lock) ([]deb.Base, error) {
+	var all []deb.Base
+	for _, r := range lock.Requests.Inputs {
+		if !lock.Requests.AddsTo(r.Name) {
+			continue
+		}
+		for _, p := range o.Definition.Platforms {
+			base, err := o.Base(ctx, lock, r.Name, p)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, *base)
+		}
+	}
+	return all, nil
+}
+
 // packages asks the Debian source for all sets of all platforms.
 func (o Options) packages(ctx context.Context, lock *lockfile.Lock) error {
 	platforms := o.Definition.Platforms
@@ -140,6 +177,10 @@ func (o Options) packages(ctx context.Context, lock *lockfile.Lock) error {
 		q.Sources = append(q.Sources, deb.SourceRequest{
 			Input: r.Name, Package: r.Ask["package"], Version: r.Ask["version"], Unpack: definition.Unpack(r.Ask["unpack"]), Stay: o.stay(r),
 		})
+	}
+	var err error
+	if q.Bases, err = o.databases(ctx, lock); err != nil {
+		return err
 	}
 	// What was locked of another suite says nothing about this one.
 	if p := o.Previous; p != nil && p.Requests.Suite == q.Suite {
@@ -225,7 +266,7 @@ func (o Options) inputs(ctx context.Context, lock *lockfile.Lock) error {
 	for _, second := range []bool{false, true} {
 		for _, r := range lock.Requests.Inputs {
 			from := r.Ask["from"]
-			if (from != "") != second || r.Kind == lockfile.KindSource {
+			if (from != "") != second || r.Kind == lockfile.KindSource || lock.Requests.AddsTo(r.Name) {
 				continue
 			}
 			if from != "" && trees[from] == nil {
@@ -368,6 +409,13 @@ func (o Options) notAlone(name string) error {
 			return nil
 		}
 	}
+	for _, p := range o.Previous.Platforms {
+		for _, h := range p.Held {
+			if base := o.Previous.Requests.BaseOf(h.Set); h.Package == name {
+				return &UpdateError{Names: []string{name}, Problem: fmt.Sprintf("it is in image %q; run: quorate lock --update %s", base, base)}
+			}
+		}
+	}
 	i := slices.IndexFunc(o.Previous.Pins, func(p lockfile.Pin) bool { return p.Name == name })
 	if i < 0 {
 		return nil
@@ -452,6 +500,11 @@ func holds(p lockfile.Platform, set lockfile.SetRequest) error {
 			if by == lockfile.ByRequest {
 				requested++
 			}
+		}
+	}
+	for _, h := range p.Held {
+		if h.Set == set.Name {
+			members, requested = members+1, requested+1
 		}
 	}
 	step := set.Name != lockfile.SetImage

@@ -75,6 +75,18 @@ func (p *Package) Version() string { return p.Control.Get("Version") }
 // Arch returns the package's architecture, "all" included.
 func (p *Package) Arch() string { return p.Control.Get("Architecture") }
 
+// Provides reports whether the package provides a name.
+func (p *Package) Provides(name string) bool {
+	for _, group := range parseRelations(p.Control.Get("Provides")) {
+		for _, r := range group {
+			if r.name == name {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // InfoName is the name that dpkg's info files have: with the architecture for
 // packages that can be installed for several at once (dpkg, info format 1).
 func (p *Package) InfoName() string {

@@ -61,6 +61,7 @@ func Replaced(sources []Source) (map[*Package]map[string]bool, error) {
 type place struct {
 	entry  tree.Entry
 	source int // index of the package
+	index  int // of the entry in it
 	inode  int // for files and hard links: index of the file in its package's entries
 }
 
@@ -93,7 +94,7 @@ func merge(sources []Source) (*merger, error) {
 // add lays down entry j of package i.
 func (m *merger) add(i, j int, inodes map[string]int) error {
 	e := m.sources[i].Entries[j]
-	p := &place{source: i, inode: j}
+	p := &place{source: i, index: j, inode: j}
 	switch e.Kind {
 	case tree.File:
 		inodes[e.Path] = j
@@ -229,12 +230,18 @@ func (m *merger) lose(source int, shipped string) {
 
 // result sorts the places and makes the hard links again: what was the file in
 // the package may have been replaced, or sort behind its links.
-func (m *merger) result() []tree.Entry {
+func (m *merger) result() []tree.Entry { return m.entries(m.sorted()) }
+
+func (m *merger) sorted() []*place {
 	list := make([]*place, 0, len(m.places))
 	for _, p := range m.places {
 		list = append(list, p)
 	}
 	sort.Slice(list, func(i, j int) bool { return list[i].entry.Path < list[j].entry.Path })
+	return list
+}
+
+func (m *merger) entries(list []*place) []tree.Entry {
 	type inode struct{ source, file int }
 	first := map[inode]string{}
 	out := make([]tree.Entry, len(list))

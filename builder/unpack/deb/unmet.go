@@ -10,16 +10,15 @@ type Need struct {
 // Unmet returns what packages of the set pre-depend or depend on and none of
 // the set is or provides, in the order of the packages. A relation with a
 // version is fulfilled by what is provided only in a version that fits
-// (Debian policy, 7.5). It is linear in the relations.
-func Unmet(pkgs []*Package) []Need {
+// (Debian policy, 7.5). It is linear in the relations. What packages are added
+// to counts too; what those need is not asked.
+func Unmet(pkgs []*Package, installed ...Paragraph) []Need {
 	u := unmet{versions: map[string][]string{}, provided: map[string][]relation{}}
 	for _, p := range pkgs {
-		u.versions[p.Name()] = append(u.versions[p.Name()], p.Version())
-		for _, group := range parseRelations(p.Control.Get("Provides")) {
-			for _, r := range group {
-				u.provided[r.name] = append(u.provided[r.name], r)
-			}
-		}
+		u.add(p.Control)
+	}
+	for _, p := range installed {
+		u.add(p)
 	}
 	var out []Need
 	for _, p := range pkgs {
@@ -43,6 +42,49 @@ func Unmet(pkgs []*Package) []Need {
 type unmet struct {
 	versions map[string][]string   // of the packages, by name
 	provided map[string][]relation // by what is provided
+}
+
+func (u unmet) add(p Paragraph) {
+	name := p.Get("Package")
+	u.versions[name] = append(u.versions[name], p.Get("Version"))
+	for _, group := range parseRelations(p.Get("Provides")) {
+		for _, r := range group {
+			u.provided[r.name] = append(u.provided[r.name], r)
+		}
+	}
+}
+
+// Clash says which of the packages conflicts with, or breaks, one that is
+// installed, or the other way round; "" for none.
+func Clash(pkgs []*Package, installed []Paragraph) string {
+	for _, p := range pkgs {
+		for _, have := range installed {
+			for _, pair := range [][2]Paragraph{{p.Control, have}, {have, p.Control}} {
+				for _, field := range []string{"Conflicts", "Breaks"} {
+					if hits(pair[0].Get(field), pair[1]) {
+						return pair[0].Get("Package") + " " + pair[0].Get("Version") + " has " + field + " with " + pair[1].Get("Package") + " " + pair[1].Get("Version")
+					}
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// hits reports whether a field of conflicts is about a package, by its name or
+// by what it provides.
+func hits(field string, p Paragraph) bool {
+	if field == "" {
+		return false
+	}
+	u := unmet{versions: map[string][]string{}, provided: map[string][]relation{}}
+	u.add(p)
+	for _, group := range parseRelations(field) {
+		if (group[0].arch == "" || group[0].arch == "any" || group[0].arch == p.Get("Architecture")) && u.fulfils(group) {
+			return true
+		}
+	}
+	return false
 }
 
 func (u unmet) fulfils(group []relation) bool {

@@ -144,9 +144,17 @@ func (a *aptRoot) run(ctx context.Context, quiet string, names []string) (stdout
 	return out.b.String(), errs.b.String(), err
 }
 
-// install asks apt which packages an empty root needs to hold the named ones.
+// install asks apt which packages an empty root, or the base, needs to hold the
+// named ones.
 // Errors: *UnsatisfiableError (without Set), *AnswerError, or those of Apt.
-func (a *aptRoot) install(ctx context.Context, set lockfile.SetRequest, names []string) ([]int32, error) {
+func (a *aptRoot) install(ctx context.Context, set lockfile.SetRequest, g *ground, names []string) ([]int32, error) {
+	var status []byte
+	if g != nil {
+		status = g.status
+	}
+	if err := os.WriteFile(filepath.Join(a.dir, "state", "status"), status, 0o644); err != nil {
+		return nil, err
+	}
 	stdout, stderr, err := a.run(ctx, "-qq", names)
 	var exit interface{ ExitCode() int }
 	if errors.As(err, &exit) && exit.ExitCode() == aptRefused && ctx.Err() == nil {

@@ -187,25 +187,44 @@ func Check(pkgs []lockfile.Package, ix *Index, waived []lockfile.Waiver) error {
 	if err != nil {
 		return err
 	}
-	problems = append(problems, w.checkNames()...)
-	for _, i := range w.members {
-		more, err := w.checkMember(i, waived)
-		if err != nil {
-			return err
-		}
-		problems = append(problems, more...)
+	more, err := w.problems(nil, waived)
+	if err != nil {
+		return err
 	}
-	if len(problems) > 0 {
+	if problems = append(problems, more...); len(problems) > 0 {
 		return &CheckError{problems}
 	}
 	return nil
 }
 
-func (w *world) checkNames() []Problem {
+// check is Check for a world that is there already. What its members in base
+// need, and how they go together, is as whoever made the base left it; only what
+// is added to them is judged.
+func (w *world) check(base map[int32]bool, waived []lockfile.Waiver) error {
+	problems, err := w.problems(base, waived)
+	if err == nil && len(problems) > 0 {
+		err = &CheckError{problems}
+	}
+	return err
+}
+
+func (w *world) problems(base map[int32]bool, waived []lockfile.Waiver) ([]Problem, error) {
+	problems := w.checkNames(base)
+	for _, i := range w.members {
+		more, err := w.checkMember(i, base, waived)
+		if err != nil {
+			return nil, err
+		}
+		problems = append(problems, more...)
+	}
+	return problems, nil
+}
+
+func (w *world) checkNames(base map[int32]bool) []Problem {
 	var out []Problem
 	for k, i := range w.members[:max(0, len(w.members)-1)] {
 		a, b := &w.ix.stanzas[i], &w.ix.stanzas[w.members[k+1]]
-		if a.Package != b.Package {
+		if a.Package != b.Package || base[i] && base[w.members[k+1]] {
 			continue
 		}
 		if a.Version != b.Version || w.ix.arch(a) == w.ix.arch(b) {
@@ -217,10 +236,13 @@ func (w *world) checkNames() []Problem {
 	return out
 }
 
-func (w *world) checkMember(i int32, waived []lockfile.Waiver) ([]Problem, error) {
+func (w *world) checkMember(i int32, base map[int32]bool, waived []lockfile.Waiver) ([]Problem, error) {
 	name := w.ix.stanzas[i].Package
 	var out []Problem
 	for _, field := range []string{"Pre-Depends", "Depends"} {
+		if base[i] {
+			break
+		}
 		clauses, err := w.ix.relations(i, field)
 		if err != nil {
 			return nil, err
@@ -238,6 +260,9 @@ func (w *world) checkMember(i int32, waived []lockfile.Waiver) ([]Problem, error
 		}
 		for _, c := range clauses {
 			for _, hit := range w.hits(i, c[0]) {
+				if base[i] && base[hit] {
+					continue
+				}
 				out = append(out, Problem{name, field, c.String(), w.ix.stanzas[hit].Package})
 			}
 		}

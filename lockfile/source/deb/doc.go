@@ -35,6 +35,15 @@
 // its scripts ("configure"). Each member carries the reason why it is there,
 // found by walking the needs from what was asked for, breadth first.
 //
+// # On an image
+//
+// A set may be added to an image ([Base]), whose packages apt is shown as
+// installed, so that it chooses only what is missing. Nothing of an image is
+// changed: an answer with another version of what it has, or one that conflicts
+// with it, is a [BaseError]; and [Check]'s rules hold for what is added together
+// with what is there. What the image itself lacks of its own needs is its
+// maker's affair, and apt is not told of it.
+//
 // # Source packages
 //
 // A Sources index stands in InRelease like a Packages index, and names the

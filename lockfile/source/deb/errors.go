@@ -179,12 +179,17 @@ func (e *RequestError) Error() string {
 type UnsatisfiableError struct {
 	Set         string // "image", "step/NAME"
 	Arch        string
+	Base        string   // image input that they were to be added to; "" for none
 	Request     []string // as asked for
 	Explanation string   // apt's own, one fact a line
 }
 
 func (e *UnsatisfiableError) Error() string {
-	s := fmt.Sprintf("cannot choose packages for %q (%s): %s", e.Set, e.Arch, strings.Join(e.Request, " "))
+	where := fmt.Sprintf("%q (%s)", e.Set, e.Arch)
+	if e.Base != "" {
+		where += fmt.Sprintf(" on image %q", e.Base)
+	}
+	s := fmt.Sprintf("cannot choose packages for %s: %s", where, strings.Join(e.Request, " "))
 	if e.Explanation != "" {
 		s += "\n\t" + strings.ReplaceAll(e.Explanation, "\n", "\n\t")
 	}

@@ -31,6 +31,7 @@ type keeper struct {
 	ix     *Index
 	locked map[string]lockfile.Package // by name; the lock has one version of each
 	free   map[string]bool             // names that may take the archive's newest version
+	bases  []*ground                   // that packages are added to, whose own count as they are
 	moves  []Move
 	p      definition.Platform
 }
@@ -39,8 +40,8 @@ type keeper struct {
 // are. Names to update may move, and so must what the archive dropped; then,
 // as long as anything does not fit together, what a moving package needs and
 // what needs a moving package moves as well.
-func (ix *Index) keep(p definition.Platform, old []lockfile.Package, update []string) ([]lockfile.Package, []Move, error) {
-	k := &keeper{ix: ix, p: p, locked: map[string]lockfile.Package{}, free: map[string]bool{}}
+func (ix *Index) keep(p definition.Platform, old []lockfile.Package, update []string, bases []*ground) ([]lockfile.Package, []Move, error) {
+	k := &keeper{ix: ix, p: p, bases: bases, locked: map[string]lockfile.Package{}, free: map[string]bool{}}
 	var names []string
 	for _, o := range old {
 		k.locked[o.Name] = o
@@ -122,7 +123,7 @@ func (k *keeper) loosenNeeds(w *world, i int32) {
 		return
 	}
 	for _, c := range clauses {
-		if w.met(i, c) {
+		if w.met(i, c) || k.metByBase(i, c) {
 			continue
 		}
 		for _, r := range c {
@@ -134,6 +135,11 @@ func (k *keeper) loosenNeeds(w *world, i int32) {
 			k.release(name, fmt.Sprintf("it needs %s", c))
 		}
 	}
+}
+
+// metByBase reports whether what an image has does for a need of package i.
+func (k *keeper) metByBase(i int32, c Clause) bool {
+	return slices.ContainsFunc(k.bases, func(g *ground) bool { return g.world.met(i, c) })
 }
 
 // fits reports whether the archive's newest version would do.

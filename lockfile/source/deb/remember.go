@@ -24,6 +24,7 @@ type question struct {
 	Platforms  []definition.Platform
 	Sets       []lockfile.SetRequest
 	Sources    []SourceRequest
+	Bases      []Base
 	Archives   []lockfile.Archive // by digest of the signed index
 }
 
@@ -33,7 +34,7 @@ func (r *resolution) remembered() string {
 	if r.opts.Rules == "" || r.q.Keep {
 		return ""
 	}
-	text, err := json.Marshal(question{r.opts.Rules, r.native, r.q.Suite, r.q.Components, r.q.Pockets, r.q.Platforms, r.q.Sets, r.q.Sources, r.answer.Archives})
+	text, err := json.Marshal(question{r.opts.Rules, r.native, r.q.Suite, r.q.Components, r.q.Pockets, r.q.Platforms, r.q.Sets, r.q.Sources, r.q.Bases, r.answer.Archives})
 	if err != nil {
 		return ""
 	}

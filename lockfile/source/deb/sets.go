@@ -8,9 +8,10 @@ import (
 )
 
 // needsEssential reports whether a set's packages are chosen together with the
-// Essential set: whatever runs scripts or commands needs it.
+// Essential set: whatever runs scripts or commands needs it. An image that
+// packages are added to has its own.
 func needsEssential(r lockfile.SetRequest) bool {
-	return r.Name != lockfile.SetImage || r.Scripts == "dpkg" || r.Essential
+	return r.Base == "" && (r.Name != lockfile.SetImage || r.Scripts == "dpkg" || r.Essential)
 }
 
 // nothing reports whether a request asks for no package at all: an image of
@@ -22,7 +23,10 @@ func nothing(r lockfile.SetRequest) bool {
 // choice is a set's answer from apt and what follows from it.
 type choice struct {
 	request   lockfile.SetRequest
-	world     *world
+	chosen    []int32         // by apt
+	base      map[int32]bool  // what chosen is added to; nil for nothing
+	held      []lockfile.Held // requests that the base meets
+	world     *world          // of chosen and base
 	requested map[int32]bool
 	essential map[int32]bool
 }
@@ -58,7 +62,7 @@ func (c *choice) reasons(roots []int32, without map[int32]bool, all bool) (map[i
 				waivers = append(waivers, lockfile.Waiver{Package: name, Needs: absent})
 			}
 			for _, n := range next {
-				if _, ok := why[n]; !ok {
+				if _, ok := why[n]; !ok && !c.base[n] {
 					why[n] = name
 					queue = append(queue, n)
 				}
@@ -118,7 +122,7 @@ func (c *choice) roots(essential bool) []int32 {
 // reached by the others.
 func (c *choice) whole() (map[int32]string, error) {
 	why, _, err := c.reasons(c.roots(true), nil, false)
-	if err != nil || len(why) == len(c.world.members) {
+	if err != nil || len(why) == len(c.chosen) {
 		return why, err
 	}
 	more, _, err := c.reasons(c.roots(true), nil, true)
@@ -126,7 +130,7 @@ func (c *choice) whole() (map[int32]string, error) {
 		return nil, err
 	}
 	for _, i := range c.world.members {
-		if why[i] != "" {
+		if why[i] != "" || c.base[i] {
 			continue
 		}
 		if why[i] = more[i]; why[i] == "" {
@@ -150,7 +154,7 @@ func (c *choice) sets() (map[string]map[int32]string, []lockfile.Waiver, error) 
 		without := map[int32]bool{}
 		for _, name := range c.request.Without {
 			for _, i := range c.world.byName[name] {
-				without[i] = true
+				without[i] = !c.base[i]
 			}
 		}
 		if image, waivers, err = c.reasons(c.roots(c.request.Essential), without, false); err != nil {
@@ -170,13 +174,17 @@ func (c *choice) sets() (map[string]map[int32]string, []lockfile.Waiver, error) 
 	return sets, waivers, nil
 }
 
-// shipped makes the pins of one set, for Check.
-func (c *choice) shipped(set map[int32]string) []lockfile.Package {
-	var out []lockfile.Package
+// check holds the packages of one set together, and with the base.
+func (c *choice) check(set map[int32]string, waived []lockfile.Waiver) error {
+	var members []int32
 	for _, i := range c.world.members {
-		if _, ok := set[i]; ok {
-			out = append(out, c.world.ix.pin(i))
+		if _, ok := set[i]; ok || c.base[i] {
+			members = append(members, i)
 		}
 	}
-	return out
+	w, err := newWorld(c.world.ix, members)
+	if err != nil {
+		return err
+	}
+	return w.check(c.base, waived)
 }

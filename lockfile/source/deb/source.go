@@ -75,6 +75,7 @@ type Query struct {
 	Platforms  []definition.Platform
 	Sets       []lockfile.SetRequest
 	Sources    []SourceRequest
+	Bases      []Base   // of each Sets[].Base and platform, one
 	Previous   Previous // the lock to be replaced; zero for none
 	AllowOlder bool     // accept indexes older than Previous's
 	Keep       bool     // only packages of Update, and what they need, may change against Previous
@@ -187,7 +188,11 @@ func (r *resolution) platform(ctx context.Context, p definition.Platform) (lockf
 	}
 	defer os.RemoveAll(apt.dir)
 	if r.q.Keep {
-		pins, moved, err := ix.keep(p, r.previous(p), r.q.Update)
+		bases, err := r.grounds(ix, p)
+		if err != nil {
+			return none, err
+		}
+		pins, moved, err := ix.keep(p, r.previous(p), r.q.Update, bases)
 		if err != nil {
 			return none, err
 		}
@@ -202,7 +207,11 @@ func (r *resolution) platform(ctx context.Context, p definition.Platform) (lockf
 		if nothing(set) {
 			continue
 		}
-		c, err := r.choose(ctx, apt, set, answers)
+		g, err := r.ground(ix, p, set)
+		if err != nil {
+			return none, err
+		}
+		c, err := r.choose(ctx, apt, set, g, answers)
 		if err != nil {
 			return none, err
 		}
@@ -211,6 +220,33 @@ func (r *resolution) platform(ctx context.Context, p definition.Platform) (lockf
 		}
 	}
 	return m.finish()
+}
+
+// ground is what a set is added to on a platform; nil for nothing.
+func (r *resolution) ground(ix *Index, p definition.Platform, set lockfile.SetRequest) (*ground, error) {
+	if set.Base == "" {
+		return nil, nil
+	}
+	i := slices.IndexFunc(r.q.Bases, func(b Base) bool { return b.Input == set.Base && b.Platform == p })
+	if i < 0 {
+		return nil, fmt.Errorf("cannot choose packages for %q: nobody says what image %q holds on %s", set.Name, set.Base, p)
+	}
+	return newGround(ix, &r.q.Bases[i], set.Name)
+}
+
+// grounds are those of all sets.
+func (r *resolution) grounds(ix *Index, p definition.Platform) ([]*ground, error) {
+	var all []*ground
+	for _, set := range r.q.Sets {
+		g, err := r.ground(ix, p, set)
+		if err != nil {
+			return nil, err
+		}
+		if g != nil {
+			all = append(all, g)
+		}
+	}
+	return all, nil
 }
 
 func (r *resolution) previous(p definition.Platform) []lockfile.Package {
@@ -238,6 +274,9 @@ func (r *resolution) prepare(ctx context.Context, arch, platform string) (*Index
 	}
 	// Names that do not exist are told before anything is unpacked.
 	for _, set := range r.q.Sets {
+		if set.Base != "" {
+			continue // a name may be the base's own
+		}
 		if _, err := ix.settleAll(set); err != nil {
 			return nil, nil, err
 		}
@@ -306,11 +345,23 @@ func (ix *Index) settleAll(set lockfile.SetRequest) ([]definition.Request, error
 
 // choose asks apt for one set, unless it was asked the same before, and checks
 // the answer.
-func (r *resolution) choose(ctx context.Context, apt *aptRoot, set lockfile.SetRequest, answers map[string][]int32) (*choice, error) {
+func (r *resolution) choose(ctx context.Context, apt *aptRoot, set lockfile.SetRequest, g *ground, answers map[string][]int32) (*choice, error) {
 	ix := apt.ix
-	requests, err := ix.settleAll(set)
+	asked, held := set, []lockfile.Held(nil)
+	if g != nil {
+		var err error
+		if held, asked.Packages, err = g.meets(set); err != nil {
+			return nil, err
+		}
+	}
+	requests, err := ix.settleAll(asked)
 	if err != nil {
 		return nil, err
+	}
+	if g != nil && len(requests) > 0 {
+		if err := g.runs(set); err != nil {
+			return nil, err
+		}
 	}
 	var names, essential []string
 	if needsEssential(set) {
@@ -327,25 +378,43 @@ func (r *resolution) choose(ctx context.Context, apt *aptRoot, set lockfile.SetR
 	for _, q := range requests {
 		names = append(names, aptName(q))
 	}
-	key := strings.Join(names, " ")
+	key := set.Base + "\n" + strings.Join(names, " ")
 	answer, ok := answers[key]
-	if !ok {
+	if !ok && len(names) > 0 {
 		r.event(Event{Kind: "apt", Name: set.Name, Text: ix.Arch})
-		if answer, err = apt.install(ctx, set, names); err != nil {
+		if answer, err = apt.install(ctx, set, g, names); err != nil {
+			if g != nil {
+				err = g.explained(ix, set, requests, err)
+			}
 			return nil, err
 		}
 		answers[key] = answer
 	}
-	return ix.newChoice(set, requests, essential, answer)
+	if g != nil {
+		if err := g.refusal(set, answer); err != nil {
+			return nil, err
+		}
+	}
+	c, err := ix.newChoice(set, requests, essential, g, answer)
+	if c != nil {
+		c.held = held
+	}
+	return c, err
 }
 
 // newChoice checks an answer: it must hold together, and hold what was asked for.
-func (ix *Index) newChoice(set lockfile.SetRequest, requests []definition.Request, essential []string, answer []int32) (*choice, error) {
-	w, err := newWorld(ix, answer)
+func (ix *Index) newChoice(set lockfile.SetRequest, requests []definition.Request, essential []string, g *ground, answer []int32) (*choice, error) {
+	c := &choice{request: set, chosen: answer, requested: map[int32]bool{}, essential: map[int32]bool{}}
+	all := answer
+	if g != nil {
+		ix, c.base = g.ix, g.is
+		all = slices.Concat(answer, g.members)
+	}
+	w, err := newWorld(ix, all)
 	if err != nil {
 		return nil, err
 	}
-	c := &choice{request: set, world: w, requested: map[int32]bool{}, essential: map[int32]bool{}}
+	c.world = w
 	mark := func(q definition.Request, in map[int32]bool) error {
 		arch := cmp.Or(q.Arch, ix.Arch)
 		for _, i := range w.byName[q.Name] {
@@ -367,11 +436,7 @@ func (ix *Index) newChoice(set lockfile.SetRequest, requests []definition.Reques
 			return nil, err
 		}
 	}
-	var all []lockfile.Package
-	for _, i := range w.members {
-		all = append(all, ix.pin(i))
-	}
-	if err := Check(all, ix, nil); err != nil {
+	if err := w.check(c.base, nil); err != nil {
 		return nil, &AnswerError{Set: set.Name, Problem: err.Error()}
 	}
 	return c, nil
@@ -390,7 +455,7 @@ func (m *merge) add(c *choice) error {
 		return err
 	}
 	if image, ok := sets[lockfile.SetImage]; ok {
-		if err := Check(c.shipped(image), m.ix, waivers); err != nil {
+		if err := c.check(image, waivers); err != nil {
 			return &AnswerError{Set: lockfile.SetImage, Problem: err.Error()}
 		}
 	}
@@ -400,6 +465,7 @@ func (m *merge) add(c *choice) error {
 		}
 	}
 	m.out.Waived = append(m.out.Waived, waivers...)
+	m.out.Held = append(m.out.Held, c.held...)
 	return nil
 }
 
@@ -412,6 +478,9 @@ func (m *merge) finish() (lockfile.Platform, error) {
 	}
 	slices.SortFunc(m.out.Packages, func(a, b lockfile.Package) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Arch, b.Arch), CompareVersions(a.Version, b.Version))
+	})
+	slices.SortFunc(m.out.Held, func(a, b lockfile.Held) int {
+		return cmp.Or(strings.Compare(a.Set, b.Set), strings.Compare(a.Package, b.Package))
 	})
 	for k := 1; k < len(m.out.Packages); k++ {
 		a, b := m.out.Packages[k-1], m.out.Packages[k]

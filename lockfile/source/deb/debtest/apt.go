@@ -32,15 +32,16 @@ func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e))
 func (e exitError) ExitCode() int { return int(e) }
 
 // AptGet answers "apt-get --print-uris install NAME…" as Quorate asks it, over
-// the folder dir, in which it reads state/lists and etc/preferences. It takes
-// the newest versions and, of each need, an alternative already chosen or else
-// the first there is; it knows versioned needs, Provides and Conflicts, and
+// the folder dir, in which it reads state/lists, state/status and
+// etc/preferences. It takes the newest versions and, of each need, an alternative
+// already chosen or installed, or else the first there is, which may be a newer
+// version of what is installed; what conflicts with that would be removed. It knows versioned needs, Provides and Conflicts, and
 // never goes back on a choice. A test's binary can be put into an archive as
 // package apt's program (Options.AptGet) when its main calls
 //
 //	os.Exit(debtest.AptGet(os.Args, "/apt", os.Stdout, os.Stderr))
 func AptGet(args []string, dir string, stdout, stderr io.Writer) int {
-	c := &chooser{newest: map[string]*candidate{}, all: map[string][]*candidate{}, chosen: map[string]*candidate{}}
+	c := &chooser{newest: map[string]*candidate{}, all: map[string][]*candidate{}, chosen: map[string]*candidate{}, installed: map[string]*candidate{}}
 	names, err := c.read(args, dir)
 	if err == nil {
 		err = c.choose(names)
@@ -64,11 +65,12 @@ type candidate struct {
 }
 
 type chooser struct {
-	arch   string
-	newest map[string]*candidate
-	all    map[string][]*candidate
-	chosen map[string]*candidate
-	order  []*candidate
+	arch      string
+	newest    map[string]*candidate
+	all       map[string][]*candidate
+	chosen    map[string]*candidate
+	installed map[string]*candidate
+	order     []*candidate
 }
 
 func (c *chooser) read(args []string, dir string) (names []string, err error) {
@@ -91,6 +93,9 @@ func (c *chooser) read(args []string, dir string) (names []string, err error) {
 			return nil, err
 		}
 	}
+	if err := c.readStatus(filepath.Join(dir, "state", "status")); err != nil {
+		return nil, err
+	}
 	return args[install+1:], c.readPreferences(filepath.Join(dir, "etc", "preferences"))
 }
 
@@ -108,6 +113,18 @@ func (c *chooser) readList(file, archive string) error {
 		}
 		return nil
 	})
+}
+
+func (c *chooser) readStatus(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	list, err := deb.ParseInstalled(text)
+	for _, s := range list {
+		c.installed[s.Package] = &candidate{Stanza: s}
+	}
+	return err
 }
 
 func (c *chooser) readPreferences(file string) error {
@@ -170,7 +187,7 @@ func (c *chooser) satisfy(p *candidate) error {
 			return err
 		}
 		for _, clause := range clauses {
-			if slices.ContainsFunc(clause, func(r deb.Relation) bool { return find(c.chosen, r) != nil }) {
+			if slices.ContainsFunc(clause, func(r deb.Relation) bool { return find(c.chosen, r) != nil || c.stays(find(c.installed, r)) }) {
 				continue
 			}
 			i := slices.IndexFunc(clause, func(r deb.Relation) bool { return find(c.newest, r) != nil })
@@ -182,6 +199,9 @@ func (c *chooser) satisfy(p *candidate) error {
 	}
 	return nil
 }
+
+// stays reports whether an installed package is there and no other version of it was chosen.
+func (c *chooser) stays(p *candidate) bool { return p != nil && c.chosen[p.Package] == nil }
 
 // find returns what meets a relation: the package of that name, or the first
 // by name that provides it.
