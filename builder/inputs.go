@@ -134,7 +134,7 @@ func (b *build) pinnedInput(ctx context.Context, in lockfile.Input) (*input, err
 		return nil, fmt.Errorf("input %q is of kind %q, which this build knows nothing of", in.Name, in.Kind)
 	}
 	pins := b.job.Lock.PinsOf(in.Name, b.platform.String())
-	k := newKey("pinned").str(in.Kind)
+	k := newKey("pinned").str(in.Kind).str(in.Name) // cargo's configuration says where the input is
 	for _, name := range slices.Sorted(maps.Keys(in.Facts)) {
 		k.str(name).str(in.Facts[name])
 	}
