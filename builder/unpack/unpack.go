@@ -121,9 +121,25 @@ func (f *Files) AddSymlink(name, target string) error {
 
 // Spool unpacks a tar or zip blob and returns its members, whose contents can
 // be opened; none is added yet.
-func (f *Files) Spool(b Blob) ([]archive.Entry, error) {
+func (f *Files) Spool(b Blob) ([]archive.Entry, error) { return f.spool(b, f.stream) }
+
+// SpoolLayer is Spool for a layer of an image, whose uncompressed bytes have a
+// digest of their own: the diff id that the image's configuration names.
+func (f *Files) SpoolLayer(b Blob, plain digest.Digest) ([]archive.Entry, error) {
+	h := digest.NewHash()
+	entries, err := f.spool(b, io.MultiWriter(f.stream, h))
+	if err != nil {
+		return nil, err
+	}
+	if got := digest.Sum(h); got != plain {
+		return nil, fmt.Errorf("it unpacks to bytes of digest %s, and the image's configuration names %s: no container runtime would take it", got, plain)
+	}
+	return entries, nil
+}
+
+func (f *Files) spool(b Blob, stream io.Writer) ([]archive.Entry, error) {
 	start := f.offset
-	a, err := archive.Unpack(b, b.Pin.Size, f.stream, archive.Options{Limits: archive.Limits{Bytes: max(1, MaxBytes-max(f.bytes, f.offset))}})
+	a, err := archive.Unpack(b, b.Pin.Size, stream, archive.Options{Limits: archive.Limits{Bytes: max(1, MaxBytes-max(f.bytes, f.offset))}})
 	if err != nil {
 		return nil, err
 	}

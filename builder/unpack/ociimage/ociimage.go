@@ -142,7 +142,7 @@ func Unpack(_ lockfile.Input, blobs []unpack.Blob, files *unpack.Files) error {
 		return err
 	}
 	for i, l := range base.Layers {
-		entries, err := files.Spool(byDigest[l.Digest])
+		entries, err := files.SpoolLayer(byDigest[l.Digest], l.DiffID)
 		if err == nil {
 			all, err = over(all, entries)
 		}
@@ -164,30 +164,53 @@ const (
 	opaque   = ".wh..wh..opq"
 )
 
-// over lays a layer over what is below it.
+// over lays a layer over what is below it. What a layer takes away is of the
+// layers below alone: a file that it brings under the same name stays.
 func over(below *tree.Tree, layer []archive.Entry) (*tree.Tree, error) {
 	var entries []tree.Entry
-	var hidden []string
 	present := map[string]bool{}
 	for _, e := range layer {
-		present[e.Path] = true
-		name := path.Base(e.Path)
-		switch {
-		case name == opaque:
-			hidden = append(hidden, path.Dir(e.Path))
-		case strings.HasPrefix(name, whiteout):
-			entries = append(entries, tree.Entry{Path: path.Join(path.Dir(e.Path), strings.TrimPrefix(name, whiteout)), Kind: tree.Whiteout})
-		default:
+		if !strings.HasPrefix(path.Base(e.Path), whiteout) {
 			entries = append(entries, e.Entry)
+			present[e.Path] = true
 		}
 	}
-	for _, dir := range hidden {
-		for _, e := range below.Entries() {
-			if (dir == "." || strings.HasPrefix(e.Path, dir+"/")) && !present[e.Path] {
-				entries = append(entries, tree.Entry{Path: e.Path, Kind: tree.Whiteout})
-				present[e.Path] = true
-			}
+	gone := func(p string) {
+		if !present[p] {
+			present[p] = true
+			entries = append(entries, tree.Entry{Path: p, Kind: tree.Whiteout})
+		}
+	}
+	emptied := map[string]bool{} // folders of which nothing from below is left
+	for _, e := range layer {
+		dir, name := path.Dir(e.Path), path.Base(e.Path)
+		hidden, is := strings.CutPrefix(name, whiteout)
+		switch {
+		case !is:
+		case name == opaque:
+			emptied[dir] = true
+		case strings.HasPrefix(hidden, whiteout): // AUFS keeps such names for itself
+		case hidden == "" || hidden == "." || hidden == "..":
+			return nil, &archive.MemberError{Member: e.Name, Reason: "takes away a file without saying which"}
+		default:
+			emptied[path.Join(dir, hidden)] = true
+			gone(path.Join(dir, hidden))
+		}
+	}
+	for _, e := range below.Entries() {
+		if inside(e.Path, emptied) {
+			gone(e.Path)
 		}
 	}
 	return tree.Apply(below, entries)
+}
+
+// inside reports whether a path lies below one of some folders.
+func inside(p string, folders map[string]bool) bool {
+	for p != "." && len(folders) > 0 {
+		if p = path.Dir(p); folders[p] {
+			return true
+		}
+	}
+	return false
 }

@@ -11,17 +11,19 @@ import (
 
 	"quorate.dev/builder/tree"
 	"quorate.dev/builder/unpack"
+	"quorate.dev/builder/unpack/archive"
 	"quorate.dev/builder/unpack/unpacktest"
 	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/digest"
 )
 
 // layerOf packs lines: "f PATH TEXT", "d PATH", "l PATH TARGET", "h PATH FIRST", "c PATH" (a device).
-func layerOf(t *testing.T, lines string) []byte {
+// It returns the layer, and its diff id.
+func layerOf(t *testing.T, lines string) ([]byte, digest.Digest) {
 	t.Helper()
-	var b bytes.Buffer
+	var b, plain bytes.Buffer
 	z := gzip.NewWriter(&b)
-	w := tar.NewWriter(z)
+	w := tar.NewWriter(io.MultiWriter(z, &plain))
 	for line := range strings.Lines(lines) {
 		f := strings.Fields(line)
 		if len(f) == 0 {
@@ -55,7 +57,7 @@ func layerOf(t *testing.T, lines string) []byte {
 	if err := z.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return b.Bytes()
+	return b.Bytes(), digest.Of(plain.Bytes())
 }
 
 // imageOf is the blobs of an image with these layers.
@@ -64,14 +66,21 @@ func imageOf(t *testing.T, layers ...string) []unpack.Blob {
 	var blobs []unpack.Blob
 	var list, ids []string
 	for i, l := range layers {
-		b := unpacktest.Blob(t, lockfile.Pin{Name: fmt.Sprintf("layer-%d", i+1)}, layerOf(t, l))
+		packed, id := layerOf(t, l)
+		b := unpacktest.Blob(t, lockfile.Pin{Name: fmt.Sprintf("layer-%d", i+1)}, packed)
 		blobs = append(blobs, b)
 		list = append(list, fmt.Sprintf(`{"mediaType":"application/vnd.docker.image.rootfs.diff.tar.gzip","digest":%q,"size":%d}`, b.Pin.SHA256, b.Pin.Size))
-		ids = append(ids, fmt.Sprintf("%q", digest.Of([]byte(l))))
+		ids = append(ids, fmt.Sprintf("%q", id))
 	}
+	return append(blobs, documentsOf(t, list, ids)...)
+}
+
+// documentsOf is the configuration and the manifest of an image.
+func documentsOf(t *testing.T, list, ids []string) []unpack.Blob {
+	t.Helper()
 	config := unpacktest.Blob(t, lockfile.Pin{Name: "config"}, []byte(`{"config":{"User":"7","Env":["A=b"]},"rootfs":{"diff_ids":[`+strings.Join(ids, ",")+`]}}`))
 	manifest := unpacktest.Blob(t, lockfile.Pin{Name: "manifest"}, []byte(fmt.Sprintf(`{"config":{"digest":%q},"layers":[%s]}`, config.Pin.SHA256, strings.Join(list, ","))))
-	return append(blobs, config, manifest)
+	return []unpack.Blob{config, manifest}
 }
 
 // shown writes the files of an image, one a line.
@@ -97,6 +106,9 @@ func TestLayers(t *testing.T) {
 		{"whiteouts", "f etc/.wh.a\nf .wh.opt\n", "d etc\nf etc/b kept\nf file text\n"},
 		{"an opaque folder", "d opt\nf opt/.wh..wh..opq\nd opt/x\nf opt/x/other here\n", "d etc\nf etc/a old\nf etc/b kept\nf file text\nd opt\nd opt/x\nf opt/x/other here\n"},
 		{"all hidden", "f .wh..wh..opq\nf only this\n", "f only this\n"},
+		{"what replaces what it takes away", "f etc/.wh.a\nf etc/a new\nf .wh.opt\nd opt\nf opt/z here\n", "d etc\nf etc/a new\nf etc/b kept\nf file text\nd opt\nf opt/z here\n"},
+		{"taken away twice", "f opt/.wh..wh..opq\nf opt/.wh.y\nf .wh.opt\n", "d etc\nf etc/a old\nf etc/b kept\nf file text\n"},
+		{"names of AUFS", "f .wh..wh.aufs\nd .wh..wh.plnk\nf etc/.wh..wh.orph\nf opt/.wh..wh..opq\n", "d etc\nf etc/a old\nf etc/b kept\nf file text\nd opt\n"},
 		{"a file in place of a folder", "f opt now a file\n", "d etc\nf etc/a old\nf etc/b kept\nf file text\nf opt now a file\n"},
 		{"links", "f z/a text\nh z/b z/a\nl z/c ../etc\nf .wh.opt\nf .wh.etc\n", "f file text\nf z/a text\nh z/b z/a\nl z/c ../etc\n"},
 	} {
@@ -112,6 +124,9 @@ func TestHostileLayers(t *testing.T) {
 		{"out of the root", "f ../x text\n", `layer 2 (sha256:`},
 		{"absolute", "f /x text\n", `has an absolute name`},
 		{"a device", "c dev/null\n", `member "dev/null" is a character device`},
+		{"a whiteout of no name", "f opt/.wh.\n", `member "opt/.wh." takes away a file without saying which`},
+		{"a whiteout of its folder", "f opt/.wh..\n", `takes away a file without saying which`},
+		{"a whiteout of the folder above", "f opt/.wh...\n", `takes away a file without saying which`},
 		{"through a link of another layer", "f link/x text\n", `"link/x" lies below "link", which is not a directory`},
 	} {
 		_, err := shown(t, imageOf(t, "l link /etc\n", test.layer))
@@ -121,13 +136,48 @@ func TestHostileLayers(t *testing.T) {
 	}
 }
 
+// A runtime refuses an image whose configuration lies about its layers; a build
+// on it would make one that cannot be started.
+func TestDiffID(t *testing.T) {
+	packed, _ := layerOf(t, "f a text\n")
+	layer := unpacktest.Blob(t, lockfile.Pin{Name: "layer-1"}, packed)
+	list := []string{fmt.Sprintf(`{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":%q,"size":%d}`, layer.Pin.SHA256, layer.Pin.Size)}
+	_, err := shown(t, append(documentsOf(t, list, []string{fmt.Sprintf("%q", layer.Pin.SHA256)}), layer))
+	want := fmt.Sprintf("layer 1 (%s): it unpacks to bytes of digest ", layer.Pin.SHA256)
+	if err == nil || !strings.HasPrefix(err.Error(), want) || !strings.Contains(err.Error(), "the image's configuration names "+layer.Pin.SHA256.String()) {
+		t.Errorf("got %v, want %s…", err, want)
+	}
+}
+
+// Many folders that are emptied cost no more than there are files: with each
+// held against each, this would take minutes.
+func TestManyEmptied(t *testing.T) {
+	const n = 100_000
+	var below []tree.Entry
+	var layer []archive.Entry
+	for i := range n {
+		below = append(below, tree.Entry{Path: fmt.Sprintf("d%d/f", i), Kind: tree.Symlink, Mode: 0o777, Link: "x"})
+		name := fmt.Sprintf("d%d/.wh..wh..opq", i)
+		layer = append(layer, archive.Entry{Name: name, Entry: tree.Entry{Path: name, Kind: tree.File}})
+	}
+	t1, err := tree.New(below)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := over(t1, layer)
+	if err != nil || len(got.Entries()) != 0 {
+		t.Fatalf("%d left, %v", len(got.Entries()), err)
+	}
+}
+
 func TestRead(t *testing.T) {
 	blobs := imageOf(t, "f a b\n", "f c d\n")
+	_, second := layerOf(t, "f c d\n")
 	base, err := Read(blobs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(base.Layers) != 2 || base.Layers[0].MediaType != "application/vnd.oci.image.layer.v1.tar+gzip" || base.Layers[1].DiffID != digest.Of([]byte("f c d\n")) || base.Config.User != "7" {
+	if len(base.Layers) != 2 || base.Layers[0].MediaType != "application/vnd.oci.image.layer.v1.tar+gzip" || base.Layers[1].DiffID != second || base.Config.User != "7" {
 		t.Errorf("got %+v", base)
 	}
 	for _, test := range []struct {
