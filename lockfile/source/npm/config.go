@@ -5,12 +5,14 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -20,6 +22,19 @@ import (
 type Config struct {
 	Registries Registries
 	settings   map[string]string // of single registries: "//host/path/:_authToken" …
+	builtIn    func() string     // the default registry where Registries has none, "" for none; nil for none
+}
+
+// registry is the one that has a package. It may ask npm, so it is called only
+// when something is to be brought: a machine that has all bytes needs no npm.
+func (c *Config) registry(name string) (string, error) {
+	at, err := c.Registries.of(name)
+	if err != nil && c.builtIn != nil {
+		if own := c.builtIn(); own != "" {
+			return own, nil
+		}
+	}
+	return at, err
 }
 
 // Registries is which registry has which packages: by scope ("@types"), "" for all others.
@@ -50,9 +65,7 @@ var machineConfig = sync.OnceValue(func() *Config {
 	c := readConfig([]string{
 		"/etc/npmrc", "/usr/etc/npmrc", "/usr/local/etc/npmrc", variable(environment, "npm_config_globalconfig"), userConfig(environment),
 	}, environment)
-	if c.Registries[""] == "" {
-		c.Registries[""] = builtIn()
-	}
+	c.builtIn = sync.OnceValue(builtIn)
 	return c
 })
 
@@ -195,7 +208,7 @@ func builtIn() string {
 
 // Default is the registry of packages without a scope, without its password.
 func (c *Config) Default() (string, error) {
-	at, err := c.Registries.of("")
+	at, err := c.registry("")
 	if err != nil {
 		return "", err
 	}
@@ -274,7 +287,8 @@ func (c *Config) plain(u *url.URL) bool {
 	if ip := net.ParseIP(u.Hostname()); u.Hostname() == "localhost" || ip != nil && ip.IsLoopback() {
 		return true
 	}
-	for _, registry := range c.Registries {
+	own, _ := c.registry("")
+	for _, registry := range append(slices.Collect(maps.Values(c.Registries)), own) {
 		if r, err := url.Parse(registry); err == nil && r.Scheme == "http" && host(r) == host(u) {
 			return true
 		}

@@ -212,17 +212,15 @@ func holds(name, want, file string, line int) func(io.ReaderAt, int64) error {
 // Open implements source.Kind.
 func (s *Source) Open(_ lockfile.InputRequest, pin lockfile.Pin) ([]fetch.Source, error) {
 	var places []string
-	registry, err := s.config.Registries.of(pin.Name)
-	switch {
-	case err == nil:
+	var all []fetch.Source
+	if registry, err := s.config.Registries.of(pin.Name); err == nil {
 		places = append(places, strings.TrimSuffix(registry, "/")+"/"+pin.Path)
-	case pin.URL == "":
-		return nil, err
+	} else {
+		all = append(all, &builtInPlace{s: s, pin: pin})
 	}
 	if pin.URL != "" && !slices.Contains(places, pin.URL) {
 		places = append(places, pin.URL)
 	}
-	var all []fetch.Source
 	for _, place := range places {
 		src, err := s.place(place)
 		if err != nil {
@@ -262,6 +260,18 @@ func (l *packageLock) pins(platforms []definition.Platform) ([]lockfile.Pin, []i
 			}
 			byPlace[at] = pinned{pin, e.line}
 		}
+	}
+	for at, p := range byPlace {
+		all, twice := byPlace[[2]string{at[0], ""}]
+		if at[1] == "" || !twice {
+			continue
+		}
+		if all.Integrity != p.Integrity {
+			return nil, nil, &LockError{l.file, p.line, fmt.Sprintf("%s is to be %s here and %s in line %d; they cannot be the same tarball", p.Path, p.Integrity, all.Integrity, all.line)}
+		}
+		all.By = nearer(all.By, p.By)
+		byPlace[[2]string{at[0], ""}] = all
+		delete(byPlace, at)
 	}
 	sorted := slices.SortedFunc(maps.Values(byPlace), func(a, b pinned) int {
 		return cmp.Or(strings.Compare(a.Path, b.Path), strings.Compare(a.Platform, b.Platform))
@@ -352,6 +362,9 @@ func (l *packageLock) place(e *entry, pin *lockfile.Pin, registry string) error 
 	}
 	if !own {
 		pin.Path = "url/" + u.Host + u.Path
+	}
+	if path.Clean(pin.Path) != pin.Path || strings.ContainsAny(pin.Path, "\\?#") {
+		return l.fault(e, "package %q comes from %q, whose path is not one that a file can have", pin.Name, u.Redacted())
 	}
 	pin.URL = e.Resolved
 	return nil

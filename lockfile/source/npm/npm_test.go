@@ -4,8 +4,10 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/sha512"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -211,8 +213,71 @@ func TestPlaces(t *testing.T) {
 			t.Errorf("%s: got %v, %v; want %s", test.summary, got, err, test.want)
 		}
 	}
-	if _, err := New(Options{Config: &Config{}}).Open(lockfile.InputRequest{}, lockfile.Pin{Name: "a", Path: "a/-/a-1.tgz"}); err != errNone {
-		t.Errorf("without a registry: %v", err)
+	// npm is asked for its own registry only when something is to be brought.
+	asked := 0
+	c = &Config{builtIn: func() string {
+		asked++
+		return "https://built-in.example/"
+	}}
+	sources, err := New(Options{Config: c}).Open(lockfile.InputRequest{}, lockfile.Pin{Name: "a", Path: "a/-/a-1.tgz", URL: "https://x.example/a.tgz"})
+	if err != nil || len(sources) != 2 || sources[0].String() != "npm's own registry" || sources[1].String() != "https://x.example/a.tgz" || asked != 0 {
+		t.Errorf("got %v, %v, asked %d times", sources, err, asked)
+	}
+	if at, err := c.Default(); err != nil || at != "https://built-in.example/" || asked != 1 {
+		t.Errorf("got %s, %v, asked %d times", at, err, asked)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := sources[0].Open(ctx, 0); err == nil || sources[0].String() != "https://built-in.example/a/-/a-1.tgz" {
+		t.Errorf("%v is %v, %v", ctx, sources[0], err)
+	}
+	for _, none := range []*Config{{}, {builtIn: func() string { return "" }}} {
+		sources, err := New(Options{Config: none}).Open(lockfile.InputRequest{}, lockfile.Pin{Name: "a", Path: "a/-/a-1.tgz"})
+		if err != nil || len(sources) != 1 {
+			t.Fatalf("without a registry: %v, %v", sources, err)
+		}
+		_, _, err = sources[0].Open(t.Context(), 0)
+		var permanent interface{ Permanent() bool }
+		if !errors.Is(err, errNone) || !errors.As(err, &permanent) || !permanent.Permanent() {
+			t.Errorf("without a registry: %v", err)
+		}
+	}
+}
+
+// The same tarball may be needed everywhere in one place and on some systems in another.
+func TestEverywhereAndSomewhere(t *testing.T) {
+	text := lockText(root, plain("left", "1.2.3", ""), strings.Replace(plain("left", "1.2.3", `, "os": ["linux"], "cpu": ["x64"]`), "node_modules/left", "node_modules/deep/node_modules/left", 1))
+	l, err := parse(FileName, []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pins, _, err := l.pins(platforms)
+	if err != nil || len(pins) != 1 || pins[0].Platform != "" {
+		t.Errorf("got %+v, %v", pins, err)
+	}
+}
+
+// Where a line stands is not counted from the beginning for each: at the square
+// of 50,000 packages this would take minutes.
+func TestManyPackages(t *testing.T) {
+	const n = 50_000
+	all := []string{root}
+	one := plain("left", "1.0.0", "") // packing each would take longer than all the rest
+	for i := range n {
+		all = append(all, strings.ReplaceAll(one, "left", fmt.Sprintf("p%d", i)))
+	}
+	text := lockText(all...)
+	l, err := parse(FileName, []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pins, lines, err := l.pins(platforms)
+	if err != nil || len(pins) != n {
+		t.Fatalf("%d pins, %v", len(pins), err)
+	}
+	last := slices.Max(lines)
+	if line := strings.Split(text, "\n")[last-1]; !strings.Contains(line, fmt.Sprintf(`"node_modules/p%d"`, n-1)) {
+		t.Errorf("line %d is %.60s", last, line)
 	}
 }
 

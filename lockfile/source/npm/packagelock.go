@@ -110,9 +110,18 @@ type parser struct {
 	file string
 	text []byte
 	dec  *json.Decoder
+
+	counted int64 // bytes of text whose lines are counted
+	lines   int   // of them
 }
 
-func (p *parser) line() int { return 1 + bytes.Count(p.text[:p.dec.InputOffset()], []byte("\n")) }
+// line is where the decoder is, counted on from where it was asked last.
+func (p *parser) line() int {
+	now := p.dec.InputOffset()
+	p.lines += bytes.Count(p.text[p.counted:now], []byte("\n"))
+	p.counted = now
+	return 1 + p.lines
+}
 
 func (p *parser) fault(err error) error {
 	if already, ok := err.(*LockError); ok {

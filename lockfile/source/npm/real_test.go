@@ -79,7 +79,7 @@ func TestRealSignatures(t *testing.T) {
 	if os.Getenv("QUORATE_REAL") == "" {
 		t.Skip("the slow suite, with the real npm: set QUORATE_REAL=1")
 	}
-	upstream, err := MachineConfig().Registries.of("")
+	upstream, err := MachineConfig().registry("")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/fetch"
 	"quorate.dev/lockfile/source/httpfile"
 )
@@ -74,6 +75,45 @@ func (p *place) Open(ctx context.Context, offset int64) (io.ReadCloser, int64, e
 	}
 	return r, start, err
 }
+
+// builtInPlace is a tarball in the registry that the npm of this machine has
+// built in. npm is asked for it only when the tarball is really to be brought.
+type builtInPlace struct {
+	s     *Source
+	pin   lockfile.Pin
+	place *place // once it is known
+}
+
+// String names the registry, once it is known.
+func (b *builtInPlace) String() string {
+	if b.place == nil {
+		return "npm's own registry"
+	}
+	return b.place.String()
+}
+
+// Open implements fetch.Source.
+func (b *builtInPlace) Open(ctx context.Context, offset int64) (io.ReadCloser, int64, error) {
+	if b.place == nil {
+		registry, err := b.s.config.registry(b.pin.Name)
+		if err != nil {
+			return nil, 0, &noRegistryError{err}
+		}
+		if b.place, err = b.s.place(strings.TrimSuffix(registry, "/") + "/" + b.pin.Path); err != nil {
+			return nil, 0, &noRegistryError{err}
+		}
+	}
+	return b.place.Open(ctx, offset)
+}
+
+// noRegistryError is a fault of this machine's configuration.
+type noRegistryError struct{ err error }
+
+func (e *noRegistryError) Error() string { return e.err.Error() }
+func (e *noRegistryError) Unwrap() error { return e.err }
+
+// Permanent says that asking again is useless.
+func (e *noRegistryError) Permanent() bool { return true }
 
 // What a registry answers about one version has a few kB, about a package of
 // thousands of versions tens of MB.

@@ -253,7 +253,7 @@ func (s *Source) registryOf(p lockfile.Pin) (string, error) {
 	if u, err := url.Parse(p.URL); err == nil && p.URL != "" && strings.HasSuffix(u.Path, "/"+p.Path) {
 		return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: strings.TrimSuffix(u.Path, p.Path)}).String(), nil
 	}
-	return s.config.Registries.of(p.Name)
+	return s.config.registry(p.Name)
 }
 
 // keysOf returns the keys that count for a registry; none when it offers none
