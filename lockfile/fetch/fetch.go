@@ -60,7 +60,9 @@ type Item struct {
 //
 // A Source may also have these methods: Host() string names what it loads
 // ("" for none), so that no host gets more than Options.PerHost requests at once;
-// Local() bool says that reading it needs no network.
+// Local() bool says that reading it needs no network; Same() bool says whether
+// what is read from the middle on is sure to be of what was read before: where it
+// is not and nothing is known of the bytes (Stream), they are read from the start.
 type Source interface {
 	Open(ctx context.Context, offset int64) (r io.ReadCloser, start int64, err error)
 	String() string

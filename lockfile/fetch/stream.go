@@ -129,6 +129,11 @@ func (f *fetcher) transfer(ctx context.Context, src Source, dst Sink, size int64
 	w.timer = time.AfterFunc(w.stall, func() { cancel(&StallError{After: w.stall}) })
 	defer w.timer.Stop()
 
+	if same, ok := src.(interface{ Same() bool }); ok && size < 0 && dst.Size() > 0 && !same.Same() {
+		if err := dst.Reset(); err != nil {
+			return &sinkError{err}
+		}
+	}
 	r, start, err := src.Open(ctx, dst.Size())
 	if err != nil {
 		return causeOr(ctx, err)

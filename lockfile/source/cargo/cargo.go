@@ -102,7 +102,7 @@ func (s *Source) bring(ctx context.Context, q source.Query, file string, crates 
 			continue
 		}
 		if c.registry != "" {
-			url, err := s.download(ctx, strings.TrimPrefix(c.registry, "sparse+"), pin)
+			url, err := s.download(ctx, strings.TrimPrefix(c.registry, "sparse+"), pin, q.Fetch)
 			if err != nil {
 				return nil, fmt.Errorf("%s:%d: crate %q: %w", file, c.line, pin.Name, err)
 			}
@@ -150,14 +150,14 @@ func (s *Source) Open(_ lockfile.InputRequest, pin lockfile.Pin) ([]fetch.Source
 		src, err := httpfile.New(pin.URL)
 		return []fetch.Source{src}, err
 	}
-	return []fetch.Source{httpfile.NewLate(s.index+" "+pin.Name+" "+pin.Version, func(ctx context.Context) (string, error) {
-		return s.download(ctx, s.index, pin)
+	return []fetch.Source{httpfile.NewLate(httpfile.Redacted(s.index)+" "+pin.Name+" "+pin.Version, func(ctx context.Context) (string, error) {
+		return s.download(ctx, s.index, pin, fetch.Options{Tries: 1}) // whoever opens the crate tries again
 	})}, nil
 }
 
 // download is the URL of a crate, as an index's config.json has it.
-func (s *Source) download(ctx context.Context, index string, pin lockfile.Pin) (string, error) {
-	text, err := httpfile.Read(ctx, strings.TrimSuffix(index, "/")+"/config.json", maxConfig)
+func (s *Source) download(ctx context.Context, index string, pin lockfile.Pin, o fetch.Options) (string, error) {
+	text, err := httpfile.Read(ctx, strings.TrimSuffix(index, "/")+"/config.json", maxConfig, o)
 	if err != nil {
 		return "", err
 	}
@@ -165,7 +165,7 @@ func (s *Source) download(ctx context.Context, index string, pin lockfile.Pin) (
 		DL string `json:"dl"`
 	}
 	if err := json.Unmarshal(text, &config); err != nil || config.DL == "" {
-		return "", fmt.Errorf("config.json of the index %q does not say where crates are (field dl)", index)
+		return "", fmt.Errorf("config.json of the index %q does not say where crates are (field dl)", httpfile.Redacted(index))
 	}
 	if !strings.Contains(config.DL, "{") {
 		return config.DL + "/" + pin.Name + "/" + pin.Version + "/download", nil

@@ -30,6 +30,7 @@ func newRegistry(t *testing.T) *registry {
 	mux.HandleFunc("GET /index/config.json", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, `{"dl": "%s/crates/{prefix}/{crate}/{version}.crate", "api": null}`, r.URL)
 	})
+	mux.HandleFunc("GET /empty/config.json", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") })
 	mux.HandleFunc("GET /plain/config.json", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, `{"dl": "%s/api"}`, r.URL)
 	})
@@ -129,6 +130,22 @@ func TestContract(t *testing.T) {
 			},
 		}
 	})
+}
+
+// An index may be reached with a password, which nobody is told.
+func TestPasswordOfTheIndex(t *testing.T) {
+	r := newRegistry(t)
+	for _, at := range []string{"/nowhere/", "/empty/"} {
+		index := strings.Replace(r.URL, "://", "://user:secret@", 1) + at
+		all, err := New(index).Open(lockfile.InputRequest{}, lockfile.Pin{Name: "left", Version: "1.0.0"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = all[0].Open(t.Context(), 0)
+		if text := fmt.Sprint(all[0], err); err == nil || strings.Contains(text, "secret") || !strings.Contains(text, at) {
+			t.Errorf("got %s", text)
+		}
+	}
 }
 
 func TestNeeders(t *testing.T) {

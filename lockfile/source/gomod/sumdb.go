@@ -165,14 +165,14 @@ const maxRecord = 1 << 20
 func (o *databaseOps) ReadRemote(path string) ([]byte, error) {
 	var errs []error
 	for _, url := range o.urls {
-		b, err := get(o.ctx, url+path, maxRecord, o.fetch)
+		b, err := httpfile.Read(o.ctx, url+path, maxRecord, o.fetch)
 		if err == nil {
 			return b, nil
 		}
 		if o.ctx.Err() != nil {
 			return nil, context.Cause(o.ctx)
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", url, err))
+		errs = append(errs, err)
 	}
 	return nil, errors.Join(errs...)
 }
@@ -226,20 +226,6 @@ func (o *databaseOps) Log(string) {}
 
 // SecurityError is told in the error that the client returns with it.
 func (o *databaseOps) SecurityError(string) {}
-
-// get reads a small file.
-func get(ctx context.Context, url string, limit int64, o fetch.Options) ([]byte, error) {
-	src, err := httpfile.New(url)
-	if err != nil {
-		return nil, err
-	}
-	var m memory
-	o.Events = nil
-	if err := fetch.Stream(ctx, src, &m, limit, o); err != nil {
-		return nil, err
-	}
-	return m.Bytes(), nil
-}
 
 // memory is a fetch.Sink.
 type memory struct{ bytes.Buffer }

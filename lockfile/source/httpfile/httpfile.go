@@ -78,6 +78,10 @@ func (s *Source) Host() string { return s.url.Host }
 // Local reports whether no network is needed.
 func (s *Source) Local() bool { return s.url.Scheme == "file" }
 
+// Same reports whether Open in the middle goes on in the file that was read
+// before: only a server that names its bytes can promise that.
+func (s *Source) Same() bool { return s.Local() || s.validator != "" }
+
 // Open begins to read at offset, or at 0 where the server does not do ranges
 // or has another file by now.
 func (s *Source) Open(ctx context.Context, offset int64) (io.ReadCloser, int64, error) {
@@ -115,6 +119,10 @@ func (s *Source) begin(resp *http.Response, offset int64) (start int64, err erro
 	case resp.StatusCode == http.StatusPartialContent && offset > 0:
 		if start, err = rangeStart(resp.Header.Get("Content-Range")); err == nil && start != offset {
 			err = fmt.Errorf("server sent bytes from %d on, asked for %d", start, offset)
+		}
+		if now := validator(resp.Header); err == nil && now != "" && s.validator != "" && now != s.validator {
+			err = fmt.Errorf("the file changed while it was read: the server called it %s, and now %s", s.validator, now)
+			s.validator = ""
 		}
 		return start, err
 	}

@@ -336,6 +336,8 @@ func TestPin(t *testing.T) {
 			w.Header().Set("ETag", `"v2"`)
 			http.ServeContent(w, r, "f", time.Time{}, strings.NewReader(text))
 		}}, ""},
+		{"changed midway, and the server has no names for its bytes", []http.HandlerFunc{nameless(strings.ToUpper(text), 1000), nameless(text, -1)}, ""},
+		{"changed midway, and the server does not know If-Range", []http.HandlerFunc{cut(1000, false), tagged(`"v2"`, strings.ToUpper(text)), whole}, ""},
 		{"gone", []http.HandlerFunc{status(404)}, "server answered 404 Not Found"},
 	}
 	for _, test := range tests {
@@ -357,6 +359,74 @@ func TestPin(t *testing.T) {
 			}
 			if want := (lockfile.File{Name: "logo", URL: server.URL, Size: 240000, SHA256: want}); err != nil || got != want {
 				t.Errorf("got %+v %v", got, err)
+			}
+		})
+	}
+}
+
+// nameless sends text from its middle when that is asked for, without anything
+// that tells one text from another; at most n bytes, -1 for all.
+func nameless(text string, n int) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { ranged(w, r, text, n) }
+}
+
+// tagged does so under a tag of its own, whatever If-Range says.
+func tagged(tag, text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", tag)
+		ranged(w, r, text, -1)
+	}
+}
+
+func ranged(w http.ResponseWriter, r *http.Request, text string, n int) {
+	from := 0
+	if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from); err == nil {
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(text)-1, len(text)))
+	}
+	w.Header().Set("Content-Length", fmt.Sprint(len(text)-from))
+	if from > 0 {
+		w.WriteHeader(http.StatusPartialContent)
+	}
+	if n < 0 {
+		n = len(text) - from
+	}
+	io.WriteString(w, text[from:from+n])
+}
+
+func TestRead(t *testing.T) {
+	drip := func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			io.WriteString(w, " ")
+			w.(http.Flusher).Flush()
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	for _, test := range []struct {
+		summary string
+		answers []http.HandlerFunc
+		limit   int64
+		err     string
+	}{
+		{"at once", []http.HandlerFunc{whole}, 1 << 20, ""},
+		{"500, then well", []http.HandlerFunc{status(500), whole}, 1 << 20, ""},
+		{"cut, then well", []http.HandlerFunc{cut(1000, false), whole}, 1 << 20, ""},
+		{"too long", []http.HandlerFunc{whole}, 1000, "more than 1000 bytes"},
+		{"not there", []http.HandlerFunc{status(404)}, 1 << 20, "server answered 404 Not Found"},
+		{"a byte now and then, for ever", []http.HandlerFunc{drip}, 1 << 20, "stalled: less than 1024 bytes came in 200ms"},
+	} {
+		t.Run(test.summary, func(t *testing.T) {
+			server := httptest.NewServer(&handler{t: t, answers: test.answers})
+			defer server.Close()
+			at := strings.Replace(server.URL, "://", "://user:secret@", 1) + "/f"
+			got, err := Read(t.Context(), at, test.limit, quick)
+			if test.err == "" {
+				if err != nil || string(got) != text {
+					t.Errorf("%d bytes, %v", len(got), err)
+				}
+				return
+			}
+			if want := strings.Replace(at, "secret", "xxxxx", 1) + ": " + test.err; err == nil || err.Error() != want {
+				t.Errorf("got %v\nexpected %s", err, want)
 			}
 		})
 	}

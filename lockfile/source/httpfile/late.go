@@ -1,9 +1,11 @@
 package httpfile
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"net/url"
 	"sync"
 
 	"quorate.dev/lockfile/fetch"
@@ -59,23 +61,36 @@ func (l *Late) source(ctx context.Context) (*Source, error) {
 	return l.src, err
 }
 
-// Read returns a whole file, which may have at most limit bytes.
-func Read(ctx context.Context, rawURL string, limit int64) ([]byte, error) {
+// Read returns a whole file, which may have at most limit bytes, as patiently as
+// o says: of it, Tries, Pause and Stall count.
+func Read(ctx context.Context, rawURL string, limit int64, o fetch.Options) ([]byte, error) {
 	src, err := New(rawURL)
 	if err != nil {
 		return nil, err
 	}
-	r, _, err := src.Open(ctx, 0)
-	if err != nil {
+	var m memory
+	o.Events = nil
+	if err := fetch.Stream(ctx, src, &m, limit, o); err != nil {
 		return nil, fmt.Errorf("%s: %w", src, err)
 	}
-	defer r.Close()
-	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	return m.Bytes(), nil
+}
+
+// memory is a fetch.Sink.
+type memory struct{ bytes.Buffer }
+
+func (m *memory) Size() int64 { return int64(m.Len()) }
+
+func (m *memory) Reset() error {
+	m.Buffer.Reset()
+	return nil
+}
+
+// Redacted is a URL for messages: without its password, and nothing of what is no URL.
+func Redacted(rawURL string) string {
+	u, err := url.Parse(rawURL)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", src, err)
+		return "(not a URL)"
 	}
-	if int64(len(b)) > limit {
-		return nil, &permanentError{fmt.Errorf("%s has more than %d bytes", src, limit)}
-	}
-	return b, nil
+	return u.Redacted()
 }

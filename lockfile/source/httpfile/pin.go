@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 
 	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/fetch"
@@ -33,7 +32,7 @@ func Pin[W source.Writer](ctx context.Context, name, rawURL string, dst Creator[
 func PinWith[W source.Writer](ctx context.Context, c *Client, name, rawURL string, dst Creator[W], o fetch.Options) (lockfile.File, error) {
 	f, err := pin(ctx, c, rawURL, func() (source.Writer, error) { return dst.Create() }, o)
 	if err != nil {
-		return lockfile.File{}, fmt.Errorf("cannot lock file %q from %q: %w", name, redacted(rawURL), err)
+		return lockfile.File{}, fmt.Errorf("cannot lock file %q from %q: %w", name, Redacted(rawURL), err)
 	}
 	f.Name = name
 	return f, nil
@@ -65,12 +64,4 @@ func pin(ctx context.Context, c *Client, rawURL string, create func() (source.Wr
 func loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-func redacted(rawURL string) string {
-	u, err := url.Parse(rawURL)
-	if err != nil {
-		return "(not a URL)"
-	}
-	return u.Redacted()
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"quorate.dev/lockfile/digest"
+	"quorate.dev/lockfile/fetch"
 	"quorate.dev/lockfile/source/httpfile"
 )
 
@@ -20,10 +21,10 @@ import (
 const maxPage = 64 << 20
 
 // list returns the files of a project, of the first index that has the project.
-func (s *Source) list(ctx context.Context, name string) ([]file, error) {
+func (s *Source) list(ctx context.Context, name string, o fetch.Options) ([]file, error) {
 	var failed []error
 	for _, index := range s.indexes {
-		files, err := page(ctx, index, name)
+		files, err := page(ctx, index, name, o)
 		if err == nil {
 			return files, nil
 		}
@@ -34,7 +35,7 @@ func (s *Source) list(ctx context.Context, name string) ([]file, error) {
 
 // find returns the URL of a file.
 func find(ctx context.Context, index, name, base string) (string, error) {
-	files, err := page(ctx, index, name)
+	files, err := page(ctx, index, name, fetch.Options{Tries: 1}) // whoever opens the file tries again
 	if err != nil {
 		return "", err
 	}
@@ -54,12 +55,12 @@ func (e *missingError) Error() string { return e.text }
 func (e *missingError) Permanent() bool { return true }
 
 // page reads what an index says of a project.
-func page(ctx context.Context, index, name string) ([]file, error) {
+func page(ctx context.Context, index, name string, o fetch.Options) ([]file, error) {
 	at := strings.TrimSuffix(index, "/") + "/" + name + "/"
 	if strings.HasPrefix(at, "file:") { // a mirror in a folder, as bandersnatch writes it
 		at += "index.html"
 	}
-	text, err := httpfile.Read(ctx, at, maxPage)
+	text, err := httpfile.Read(ctx, at, maxPage, o)
 	if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -187,7 +186,7 @@ func (s *Source) files(ctx context.Context, q source.Query, r requirement, old m
 		if pins := before(r, q); pins != nil {
 			return pins, nil
 		}
-		all, err := s.list(ctx, r.Name)
+		all, err := s.list(ctx, r.Name, q.Fetch)
 		if err != nil {
 			return nil, fmt.Errorf("%s:%d: cannot lock %s %s: %w", lockFile, r.Line, r.Name, r.Version, err)
 		}
@@ -298,7 +297,7 @@ func (s *Source) Open(_ lockfile.InputRequest, pin lockfile.Pin) ([]fetch.Source
 	name = strings.TrimSuffix(name, "/")
 	var all []fetch.Source
 	for _, index := range s.indexes {
-		all = append(all, httpfile.NewLate(redacted(index)+" "+base, func(ctx context.Context) (string, error) {
+		all = append(all, httpfile.NewLate(httpfile.Redacted(index)+" "+base, func(ctx context.Context) (string, error) {
 			return find(ctx, index, name, base)
 		}))
 	}
@@ -310,12 +309,4 @@ func (s *Source) Open(_ lockfile.InputRequest, pin lockfile.Pin) ([]fetch.Source
 		all = append(all, src)
 	}
 	return all, nil
-}
-
-func redacted(rawURL string) string {
-	u, err := url.Parse(rawURL)
-	if err != nil {
-		return "index"
-	}
-	return u.Redacted()
 }
