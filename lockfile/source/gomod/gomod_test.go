@@ -171,6 +171,44 @@ func TestRetractedIsAccepted(t *testing.T) {
 	}
 }
 
+// What is retracted stands in the highest version, even when that is retracted
+// itself, so that no proxy calls it the latest.
+func TestRetractedByItself(t *testing.T) {
+	s := start(t)
+	if err := s.Serve("-- example.org/taken@v1.3.0/go.mod --\nmodule example.org/taken\n// By mistake.\nretract [v1.2.0, v1.3.0]\n"); err != nil {
+		t.Fatal(err)
+	}
+	s.Put("example.org/taken/@latest", []byte(`{"Version":"v1.1.0"}`))
+	for version, want := range map[string]string{"v1.1.0": "", "v1.2.0": "go.mod:2: example.org/taken v1.2.0 was retracted by its author: By mistake."} {
+		files := map[string]string{"go.mod": "module m\nrequire example.org/taken " + version + "\n", "go.sum": s.Sums("example.org/taken@" + version)}
+		_, _, err := resolve(t, kind(s), files)
+		if want == "" && err != nil || want != "" && (err == nil || err.Error() != want) {
+			t.Errorf("%s: got %v, want %s", version, err, want)
+		}
+	}
+	// Without a list the proxy is believed about what is latest.
+	s.Put("example.org/taken/@v/list", nil)
+	s.Put("example.org/taken/@latest", []byte(`{"Version":"v1.3.0"}`))
+	files := map[string]string{"go.mod": "module m\nrequire example.org/taken v1.2.0\n", "go.sum": s.Sums("example.org/taken@v1.2.0")}
+	if _, _, err := resolve(t, kind(s), files); err == nil || !strings.Contains(err.Error(), "retracted") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Without a go command there is a checksum database all the same.
+func TestConfigWithoutGo(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	t.Setenv("GOENV", "off")
+	t.Setenv("GOPROXY", "https://proxy.example")
+	for set, want := range map[string]string{"": "sum.golang.org", "off": "off", "sums.example": "sums.example"} {
+		t.Setenv("GOSUMDB", set)
+		c, err := ReadConfig()
+		if err != nil || c.SumDB != want || c.Proxy != "https://proxy.example" {
+			t.Errorf("GOSUMDB=%s: got %+v, %v", set, c, err)
+		}
+	}
+}
+
 func TestWorkspace(t *testing.T) {
 	s := start(t)
 	lock, _, err := resolve(t, kind(s), map[string]string{
@@ -273,6 +311,14 @@ func TestDatabase(t *testing.T) {
 	config.SumDB, config.NoSumDB = "off", ""
 	if _, _, err := resolve(t, k, files); err != nil {
 		t.Error(err)
+	}
+	// Passwords of proxies stay out of what is said.
+	secret := strings.Replace(lying.Proxy(), "://", "://user:secret@", 1)
+	for _, config := range []*Config{{Proxy: secret, SumDB: s.SumDB[:strings.Index(s.SumDB, " ")]}, {Proxy: secret, SumDB: lying.SumDB}, {Proxy: secret + "/nowhere", SumDB: "off"}} {
+		_, _, err := resolve(t, New(func() (*Config, error) { return config, nil }), map[string]string{"go.mod": files["go.mod"], "go.sum": honest})
+		if err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("GOSUMDB=%s: %v", config.SumDB, err)
+		}
 	}
 	config.SumDB = "sums.example.org"
 	if _, _, err := resolve(t, k, files); err == nil || err.Error() != "GOSUMDB=sums.example.org names a database whose key is not known" {

@@ -1,6 +1,7 @@
 package gomod
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -68,15 +69,11 @@ func retraction(ctx context.Context, config *Config, v module.Version, o fetch.O
 	if err != nil {
 		return "", false
 	}
-	raw, err := config.get(ctx, v.Path, path+"/@latest", maxRecord, o)
+	latest, err := config.latest(ctx, v.Path, path, o)
 	if err != nil {
 		return "", false
 	}
-	var latest struct{ Version string }
-	if json.Unmarshal(raw, &latest) != nil || semver.Compare(latest.Version, v.Version) < 0 {
-		return "", false
-	}
-	modPath, err := pinPath(module.Version{Path: v.Path, Version: latest.Version}, ".mod")
+	modPath, err := pinPath(module.Version{Path: v.Path, Version: latest}, ".mod")
 	if err != nil {
 		return "", false
 	}
@@ -97,6 +94,42 @@ func retraction(ctx context.Context, config *Config, v module.Version, o fetch.O
 		}
 	}
 	return "", false
+}
+
+// maxVersions bounds a list of versions; those with thousands have some 50 kB.
+const maxVersions = 4 << 20
+
+// latest returns the version whose go.mod says what is retracted: the highest
+// release, retracted or not, or else the highest pre-release, as for the go
+// command (go.dev/ref/mod#version-queries). A proxy's own @latest leaves retracted
+// versions out, and so those that were made only to retract themselves and
+// others; it is asked where there is no list.
+func (c *Config) latest(ctx context.Context, modulePath, escaped string, o fetch.Options) (string, error) {
+	raw, err := c.get(ctx, modulePath, escaped+"/@v/list", maxVersions, o)
+	if err != nil && !notThere(err) {
+		return "", err
+	}
+	release, before := "", ""
+	for line := range strings.Lines(string(raw)) {
+		version, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		switch {
+		case !semver.IsValid(version), module.IsPseudoVersion(version), semver.Build(version) != "":
+			// The last are versions of before modules, whose go.mod is made up.
+		case semver.Prerelease(version) == "" && (release == "" || semver.Compare(version, release) > 0):
+			release = version
+		case semver.Prerelease(version) != "" && (before == "" || semver.Compare(version, before) > 0):
+			before = version
+		}
+	}
+	if highest := cmp.Or(release, before); highest != "" {
+		return highest, nil
+	}
+	if raw, err = c.get(ctx, modulePath, escaped+"/@latest", maxRecord, o); err != nil {
+		return "", err
+	}
+	var latest struct{ Version string }
+	err = json.Unmarshal(raw, &latest)
+	return latest.Version, err
 }
 
 // get reads a small file of a module from the first proxy that has it.
