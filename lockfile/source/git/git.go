@@ -28,7 +28,8 @@
 //
 // With signed-by, the tag that the ref names or the commit itself must carry a
 // signature by one of those keys, OpenPGP or SSH (signature.go). It is checked
-// when the commit is locked; from then on the digest is what counts.
+// when the commit is locked, and again once the files of signed-by no longer have
+// the key that signed; a build goes by the digest.
 package git
 
 import (
@@ -116,7 +117,13 @@ func (k *Kind) Resolve(ctx context.Context, q source.Query) (*source.Answer, err
 		return nil, err
 	}
 	if p := q.Previous; p != nil && p.Facts[factCommit] == at.commit && p.Facts[factTag] == at.tag {
-		return &source.Answer{Facts: p.Facts, Pins: q.Pins}, nil
+		known, err := k.known(q)
+		if err != nil {
+			return nil, err
+		}
+		if known {
+			return &source.Answer{Facts: p.Facts, Pins: q.Pins}, nil
+		}
 	}
 	if err := repo.fetch(ctx, at); err != nil {
 		return nil, err

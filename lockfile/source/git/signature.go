@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"quorate.dev/lockfile"
+	"quorate.dev/lockfile/source"
 )
 
 // SignatureError says that nobody whom the definition trusts signed.
@@ -40,6 +42,20 @@ func (e *SignatureError) Hint() string {
 type signers struct {
 	pgp openpgp.EntityList
 	ssh []ssh.PublicKey
+}
+
+// known reports whether who signed what was locked before is still among those
+// who may: their files may have changed under the same names.
+func (k *Kind) known(q source.Query) (bool, error) {
+	files := q.Request.Ask["signed-by"]
+	if files == "" {
+		return true, nil
+	}
+	keys, err := k.keys(strings.Fields(files))
+	if err != nil {
+		return false, err
+	}
+	return slices.Contains(keys.fingerprints(), q.Previous.Facts[factSignedBy]), nil
 }
 
 // verify checks the tag's signature, or else the commit's, and records who signed.
@@ -90,7 +106,8 @@ func (r *repository) tag(ctx context.Context, at position) ([]byte, error) {
 	}
 	// A signed tag may not be shown under another name: an old release as a new one.
 	name, ok := strings.CutPrefix(at.fullName, "refs/tags/")
-	if ok && !bytes.Contains(raw, []byte("\ntag "+name+"\n")) {
+	head, _, _ := bytes.Cut(raw, []byte("\n\n")) // what a message says is no name
+	if ok && !slices.Contains(strings.Split(string(head), "\n"), "tag "+name) {
 		return nil, &DamagedError{at.tag, fmt.Sprintf("is shown as tag %q, but was made under another name", name)}
 	}
 	return raw, nil

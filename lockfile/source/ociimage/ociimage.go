@@ -5,7 +5,8 @@
 // layout beside the definition. A tag is asked once, when it is locked; from
 // then on the digest counts, and a tag that moves is only seen by the next
 // `quorate lock`. With a policy, the image is verified by it before anything
-// of it is taken, as `quorate verify` does.
+// of it is taken, as `quorate verify` does, and whenever it is locked anew: the
+// policy may have changed.
 //
 // The fact "digest" is what the reference named: an index of several platforms
 // or the manifest of one. Pins are called "manifest", "config" and "layer-1" and
@@ -161,9 +162,6 @@ func (k *Kind) Resolve(ctx context.Context, q source.Query) (*source.Answer, err
 		return nil, err
 	}
 	sum := digest.Of(top)
-	if q.Previous != nil && q.Previous.Facts[factDigest] == sum.String() && covers(q) {
-		return &source.Answer{Facts: q.Previous.Facts, Pins: q.Pins}, nil
-	}
 	if policy != "" {
 		if strings.HasPrefix(image, layoutPrefix) {
 			return nil, &ImageError{image, "is a layout; a policy judges what a registry keeps beside an image, so name it there"}
@@ -171,6 +169,9 @@ func (k *Kind) Resolve(ctx context.Context, q source.Query) (*source.Answer, err
 		if err := k.o.Verify(ctx, at.at(sum), policy); err != nil {
 			return nil, fmt.Errorf("image %q (%s) is not verified by %q: %w", image, sum, policy, err)
 		}
+	}
+	if q.Previous != nil && q.Previous.Facts[factDigest] == sum.String() && covers(q) {
+		return &source.Answer{Facts: q.Previous.Facts, Pins: q.Pins}, nil
 	}
 	answer := &source.Answer{Facts: lockfile.Facts{factDigest: sum.String()}}
 	for _, p := range q.Platforms {
