@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -715,9 +714,14 @@ func (f filePinner) Pin(ctx context.Context, name, url string) (lockfile.File, e
 	return httpfile.Pin(ctx, name, url, f.m.store)
 }
 
-// commitTime is the committer time of the HEAD of the git checkout that dir is in.
+// commitTime is the committer time of the HEAD of the git checkout that dir is
+// in. The object is read as it is: "git log" would run what the checkout's own
+// configuration names (gpg.program with log.showSignature), and a checkout may
+// have come as an archive from anybody.
 func commitTime(dir string) (time.Time, error) {
-	cmd := exec.Command("git", "-C", dir, "log", "-1", "--format=%ct")
+	cmd := exec.Command("git", "-C", dir, "-c", "core.fsmonitor=false", "cat-file", "commit", "HEAD")
+	// No object is brought from elsewhere, which could run a program, too.
+	cmd.Env = append(os.Environ(), "GIT_ALLOW_PROTOCOL=none", "GIT_NO_LAZY_FETCH=1", "GIT_NO_REPLACE_OBJECTS=1", "GIT_OPTIONAL_LOCKS=0")
 	out, err := cmd.Output()
 	if err != nil {
 		why := err.Error()
@@ -727,11 +731,11 @@ func commitTime(dir string) (time.Time, error) {
 		}
 		return time.Time{}, fmt.Errorf("epoch: commit: cannot read the time of the last commit of %q: %s", dir, why)
 	}
-	seconds, err := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
+	t, err := git.CommitTime(out)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("epoch: commit: git answered %q", out)
+		return time.Time{}, fmt.Errorf("epoch: commit: the last commit of %q %w", dir, err)
 	}
-	return time.Unix(seconds, 0).UTC(), nil
+	return t, nil
 }
 
 // writeOutputs writes images where --output says.

@@ -162,6 +162,15 @@ func parseCommit(raw []byte) (*commit, error) {
 	return c, nil
 }
 
+// CommitTime returns when a commit was committed, given the bytes of its object.
+func CommitTime(raw []byte) (time.Time, error) {
+	c, err := parseCommit(raw)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return c.time, nil
+}
+
 // commit reads a commit.
 func (o *objects) commit(id string) (*commit, error) {
 	kind, raw, err := o.read(id, maxCommit)
