@@ -141,7 +141,7 @@ func (c cancelled) Read(p []byte) (int, error) {
 }
 
 func checkBlob(dir string, d digest.Digest, size int64) error {
-	f, err := os.Open(blobFile(dir, d))
+	f, err := openRegular(blobFile(dir, d))
 	if err != nil {
 		return err
 	}
@@ -245,12 +245,25 @@ func layoutManifest(dir string) ([]byte, Descriptor, error) {
 }
 
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := openRegular(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	return readLimited(f, manifestMax, "file "+filepath.Base(path))
+}
+
+// openRegular opens a file, and no pipe, on which a reader would wait for ever:
+// a folder may have come from anybody.
+func openRegular(path string) (*os.File, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%q is not a regular file", path)
+	}
+	return os.Open(path)
 }
 
 // OpenLayout reads the artifact of a layout. Its layers are opened as files and
@@ -264,7 +277,7 @@ func OpenLayout(dir string) (*Artifact, Descriptor, error) {
 		return nil, top, err
 	}
 	a, _, err := parseArtifact(raw, func(d Descriptor) (io.ReadCloser, error) {
-		f, err := os.Open(blobFile(dir, d.Digest))
+		f, err := openRegular(blobFile(dir, d.Digest))
 		if err != nil {
 			return nil, err
 		}

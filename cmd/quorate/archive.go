@@ -132,6 +132,7 @@ func runArchive(ctx context.Context, ui *terminal, dir string, f archiveFlags) e
 		return err
 	}
 	defer m.close()
+	m.dir = p.Dir
 	c := &collection{machine: m, project: p}
 	if err := c.gather(ctx, f); err != nil {
 		return err
@@ -586,19 +587,64 @@ func unpackLocal(root *os.Root, dir string, l registry.ArtifactLayer) error {
 	return err
 }
 
+// unpackEntry writes one entry. Local inputs may lie in each other, and hold the
+// definition and the lock: what is there already has to be the same.
 func unpackEntry(root *os.Root, name string, h *tar.Header, body io.Reader) error {
 	switch h.Typeflag {
 	case tar.TypeDir:
 		return root.MkdirAll(name, 0o755)
 	case tar.TypeSymlink:
-		return root.Symlink(h.Linkname, name)
+		err := root.Symlink(h.Linkname, name)
+		if errors.Is(err, fs.ErrExist) {
+			if target, err := root.Readlink(name); err != nil || target != h.Linkname {
+				return fmt.Errorf("%q is there already, and other than here: no link to %q", name, h.Linkname)
+			}
+			return nil
+		}
+		return err
 	case tar.TypeReg:
-		f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644|fs.FileMode(h.Mode)&0o111)
+		f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		if errors.Is(err, fs.ErrExist) {
+			return sameFile(root, name, h, body)
+		}
 		if err != nil {
 			return err
 		}
 		_, err = io.Copy(f, body)
+		if h.Mode&0o111 != 0 {
+			err = errors.Join(err, f.Chmod(0o755))
+		}
 		return errors.Join(err, f.Close())
 	}
 	return fmt.Errorf("entry %q is of type %q, which no local input has", h.Name, h.Typeflag)
+}
+
+// sameFile holds an entry against the file that is there, and lets it be executed.
+func sameFile(root *os.Root, name string, h *tar.Header, body io.Reader) error {
+	info, err := root.Lstat(name)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%q is there already, and is not a file", name)
+	}
+	f, err := root.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	was, is := digest.NewHash(), digest.NewHash()
+	if _, err := io.Copy(was, f); err != nil {
+		return err
+	}
+	if _, err := io.Copy(is, body); err != nil {
+		return err
+	}
+	if digest.Sum(was) != digest.Sum(is) {
+		return fmt.Errorf("%q is there already, with other bytes than here", name)
+	}
+	if h.Mode&0o111 != 0 {
+		return f.Chmod(0o755)
+	}
+	return nil
 }
