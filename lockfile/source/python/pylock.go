@@ -64,7 +64,7 @@ func parsePylock(name string, text []byte) ([]requirement, error) {
 		if err != nil {
 			return nil, &LockError{name, line, err.Error()}
 		}
-		r.Line = line
+		r.File, r.Line = name, line
 		key := r.Name + " " + r.Version
 		if first, twice := seen[key]; twice {
 			return nil, &LockError{name, line, fmt.Sprintf("%s stands in line %d too", key, first)}

@@ -66,6 +66,7 @@ type requirement struct {
 	Files   []file // with hashes and places, where the lock file lists them
 	Marked  bool   // it is only needed somewhere, perhaps not here
 	By      string
+	File    string // that asks for it, and its line
 	Line    int
 }
 
@@ -98,7 +99,7 @@ func (s *Source) Resolve(ctx context.Context, q source.Query) (*source.Answer, e
 	if err != nil {
 		return nil, err
 	}
-	return s.choose(ctx, q, name, wants)
+	return s.choose(ctx, q, wants)
 }
 
 // missing says how to come by a lock file, from another's where there is one.
@@ -124,7 +125,7 @@ func pylockName(name string) bool {
 }
 
 // choose takes the files that fit, of versions locked before without asking anybody.
-func (s *Source) choose(ctx context.Context, q source.Query, lockFile string, wants []requirement) (*source.Answer, error) {
+func (s *Source) choose(ctx context.Context, q source.Query, wants []requirement) (*source.Answer, error) {
 	python := q.Request.Ask["python"]
 	old := map[digest.Digest]lockfile.Pin{}
 	for _, p := range q.Pins {
@@ -134,7 +135,7 @@ func (s *Source) choose(ctx context.Context, q source.Query, lockFile string, wa
 	var wanted []source.Wanted
 	var at []int
 	for _, r := range wants {
-		pins, err := s.files(ctx, q, r, old, python, lockFile)
+		pins, err := s.files(ctx, q, r, old, python)
 		if err != nil {
 			return nil, err
 		}
@@ -148,7 +149,7 @@ func (s *Source) choose(ctx context.Context, q source.Query, lockFile string, wa
 					return nil, err
 				}
 				at = append(at, len(answer.Pins))
-				wanted = append(wanted, source.Wanted{Name: path.Base(pin.Path), File: lockFile, Line: r.Line, Key: "python " + pin.SHA256.Hex(), Sources: places, Limit: maxDistribution, Verify: verify(pin, lockFile, r.Line)})
+				wanted = append(wanted, source.Wanted{Name: path.Base(pin.Path), File: r.File, Line: r.Line, Key: "python " + pin.SHA256.Hex(), Sources: places, Limit: maxDistribution, Verify: verify(pin, r.File, r.Line)})
 			}
 			answer.Pins = append(answer.Pins, pin)
 		}
@@ -166,21 +167,21 @@ func (s *Source) choose(ctx context.Context, q source.Query, lockFile string, wa
 	return answer, nil
 }
 
-func verify(pin lockfile.Pin, lockFile string, line int) func(io.ReaderAt, int64) error {
+func verify(pin lockfile.Pin, file string, line int) func(io.ReaderAt, int64) error {
 	return func(r io.ReaderAt, size int64) error {
 		h := digest.NewHash()
 		if _, err := io.Copy(h, io.NewSectionReader(r, 0, size)); err != nil {
 			return err
 		}
 		if have := digest.Sum(h); have != pin.SHA256 {
-			return &source.IntegrityError{Name: path.Base(pin.Path), Want: pin.SHA256.String(), Have: have.String(), File: lockFile, Line: line}
+			return &source.IntegrityError{Name: path.Base(pin.Path), Want: pin.SHA256.String(), Have: have.String(), File: file, Line: line}
 		}
 		return nil
 	}
 }
 
 // files says which distributions of a requirement are pinned.
-func (s *Source) files(ctx context.Context, q source.Query, r requirement, old map[digest.Digest]lockfile.Pin, python, lockFile string) ([]lockfile.Pin, error) {
+func (s *Source) files(ctx context.Context, q source.Query, r requirement, old map[digest.Digest]lockfile.Pin, python string) ([]lockfile.Pin, error) {
 	listed := r.Files
 	if listed == nil {
 		if pins := before(r, q); pins != nil {
@@ -188,7 +189,7 @@ func (s *Source) files(ctx context.Context, q source.Query, r requirement, old m
 		}
 		all, err := s.list(ctx, r.Name, q.Fetch)
 		if err != nil {
-			return nil, fmt.Errorf("%s:%d: cannot lock %s %s: %w", lockFile, r.Line, r.Name, r.Version, err)
+			return nil, fmt.Errorf("%s:%d: cannot lock %s %s: %w", r.File, r.Line, r.Name, r.Version, err)
 		}
 		for _, f := range all {
 			if slices.Contains(r.Hashes, f.SHA256) {
@@ -196,12 +197,12 @@ func (s *Source) files(ctx context.Context, q source.Query, r requirement, old m
 			}
 		}
 		if len(listed) == 0 {
-			return nil, fmt.Errorf("%s:%d: none of the %d hashes of %s %s is a file that the index has: the file was deleted, or published anew under the same name", lockFile, r.Line, len(r.Hashes), r.Name, r.Version)
+			return nil, fmt.Errorf("%s:%d: none of the %d hashes of %s %s is a file that the index has: the file was deleted, or published anew under the same name", r.File, r.Line, len(r.Hashes), r.Name, r.Version)
 		}
 	}
 	pins, err := fitting(r, listed, q.Platforms, python)
 	if err != nil && !r.Marked {
-		return nil, fmt.Errorf("%s:%d: %w", lockFile, r.Line, err)
+		return nil, fmt.Errorf("%s:%d: %w", r.File, r.Line, err)
 	}
 	return pins, nil
 }

@@ -151,7 +151,11 @@ func TestContract(t *testing.T) {
 						{Summary: "a URL", Tree: with("left @ https://example.org/left.whl" + anything), Error: `web/requirements.txt:1: "left @ https://example.org/left.whl" comes from a URL or a repository`},
 						{Summary: "editable", Tree: with("-e .\n"), Error: `web/requirements.txt:1: "." is a folder that is installed in place`},
 						{Summary: "garbage", Tree: with("<<<<<<< HEAD\n"), Error: `web/requirements.txt:1: "<<<<<<< HEAD" is no requirement`},
-						{Summary: "twice", Tree: with("left==1.0.0" + anything + "\nLEFT==1.0.0" + anything), Error: "web/requirements.txt:2: left stands in line 1 too"},
+						{Summary: "twice", Tree: with("left==1.0.0" + anything + "\nLEFT==1.0.0" + anything), Error: "web/requirements.txt:2: left stands in web/requirements.txt:1 too"},
+						{Summary: "twice at once", Tree: with("left==1.0.0;os_name=='posix'" + anything + "\nleft==1.1" + anything), Error: "web/requirements.txt:2: left stands in web/requirements.txt:1 too"},
+						{Summary: "in an included file", Tree: map[string]string{requirementsFile: "\n-r more.txt\n", "web/more.txt": "\n\nghost==1.0" + anything}, Error: "web/more.txt:3: cannot lock ghost 1.0: "},
+						{Summary: "an include without a blank", Tree: with("-rmore.txt\n"), Error: `web/requirements.txt:1: it includes "more.txt": `},
+						{Summary: "editable without a blank", Tree: with("-e.\n"), Error: `web/requirements.txt:1: "." is a folder that is installed in place`},
 						{Summary: "a way out", Tree: with("-r ../../secret.txt\n"), Error: `web/requirements.txt:1: it includes "../../secret.txt", which is outside of the input`},
 						{Summary: "an include that is not there", Tree: with("-r more.txt\n"), Error: `web/requirements.txt:1: it includes "more.txt": `},
 						{Summary: "deleted from the index", Tree: with("left==1.0.0 --hash=sha256:" + sum("left-0.9.tar.gz")), Error: "web/requirements.txt:1: none of the 1 hashes of left 1.0.0 is a file that the index has"},
@@ -185,6 +189,15 @@ func TestContract(t *testing.T) {
 			}
 		})
 	})
+}
+
+// A lock for every system has several versions of a project, told apart by markers.
+func TestMarkers(t *testing.T) {
+	text := "left==0.9 ; python_version < '3.8'" + " --hash=sha256:" + sum("left-0.9.tar.gz") + "\nleft==1.0.0 ; python_version >= '3.8'" + hashes("left") + "\n"
+	got, err := parseRequirements("requirements.txt", []byte(text), nil)
+	if err != nil || len(got) != 2 || got[0].Version != "0.9" || got[1].Version != "1.0.0" {
+		t.Errorf("got %+v, %v", got, err)
+	}
 }
 
 var both = []definition.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}}

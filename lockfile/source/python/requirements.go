@@ -56,12 +56,14 @@ func parseRequirements(name string, text []byte, read func(string) ([]byte, erro
 	if err := r.file(name, text); err != nil {
 		return nil, err
 	}
-	seen := map[string]int{}
+	seen := map[string]requirement{}
 	for _, q := range r.all {
-		if first, twice := seen[q.Name]; twice {
-			return nil, &LockError{name, q.Line, fmt.Sprintf("%s stands in line %d too", q.Name, first)}
+		first, twice := seen[q.Name]
+		// Tools that lock for every system write a version for each, told apart by markers.
+		if twice && (!q.Marked || !first.Marked || q.Version == first.Version) {
+			return nil, &LockError{q.File, q.Line, fmt.Sprintf("%s stands in %s:%d too", q.Name, first.File, first.Line)}
 		}
-		seen[q.Name] = q.Line
+		seen[q.Name] = q
 	}
 	return r.all, nil
 }
@@ -106,6 +108,9 @@ func cutComment(s string) string {
 func (r *reader) line(name string, n int, line string, below []string) error {
 	fault := func(format string, args ...any) error { return &LockError{name, n, fmt.Sprintf(format, args...)} }
 	option, value, _ := strings.Cut(strings.Replace(line, "=", " ", 1), " ")
+	if short := line[:min(2, len(line))]; (short == "-r" || short == "-e") && option != short { // -rFILE, as pip reads it
+		option, value = short, line[2:]
+	}
 	switch option {
 	case "-r", "--requirement":
 		return r.include(name, n, strings.TrimSpace(value))
@@ -129,7 +134,7 @@ func (r *reader) line(name string, n int, line string, below []string) error {
 	case len(r.all) >= maxRequirements:
 		return fault("more than %d requirements", maxRequirements)
 	}
-	q := requirement{Name: normal(m[1]), Version: m[2], Marked: m[3] != "", Line: n, By: via(below)}
+	q := requirement{Name: normal(m[1]), Version: m[2], Marked: m[3] != "", File: name, Line: n, By: via(below)}
 	for _, h := range hashOption.FindAllStringSubmatch(line, -1) {
 		if h[1] != "sha256" {
 			continue
