@@ -13,8 +13,13 @@ type keyHash struct{ h hash.Hash }
 
 func newKey(kind string) keyHash {
 	k := keyHash{digest.NewHash()}
-	return k.str(kind).num(AssemblerVersion)
+	return k.str(kind).num(AssemblerVersion).num(keptVersion)
 }
+
+// keptVersion is raised when what an earlier quorate kept in a store may be
+// wrong, so that it is made anew. 2: inputs were shown as kept for others of
+// another name, and base images not held against their diff ids.
+const keptVersion = 2
 
 func (k keyHash) str(s string) keyHash {
 	k.num(int64(len(s)))
