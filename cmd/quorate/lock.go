@@ -432,10 +432,15 @@ func replaceFile(path string, data []byte) error {
 	})
 }
 
-// replaceWith does so for a file that is written piece by piece.
+// replaceWith does so for a file that is written piece by piece. What is there
+// and is no file, as /dev/null and /dev/stdout are, is written to: root could
+// replace it, and nothing on the machine would find it any more.
 func replaceWith(path string, write func(io.Writer) error) (err error) {
 	mode := fs.FileMode(0o666) // less the umask, as for any file that people write
 	if info, err := os.Stat(path); err == nil {
+		if !info.Mode().IsRegular() && !info.IsDir() {
+			return writeInto(path, write)
+		}
 		mode = info.Mode().Perm()
 	}
 	dir := filepath.Dir(path)
@@ -471,4 +476,14 @@ func replaceWith(path string, write func(io.Writer) error) (err error) {
 		_ = d.Close()
 	}
 	return nil
+}
+
+// writeInto writes to a device or a pipe.
+func writeInto(path string, write func(io.Writer) error) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriter(f)
+	return errors.Join(write(out), out.Flush(), f.Close())
 }
