@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -17,8 +18,8 @@ import (
 // folder is an OCI image layout as a registry (OCI image-spec, image-layout.md).
 type folder struct{ dir string }
 
-// Manifest reads the layout's one image or index, or a manifest by digest. A
-// digest that is not held against the bytes here is by whoever asks.
+// Manifest reads the image or index of a tag, the layout's only one, or a
+// manifest by digest. A digest that is not held against the bytes here is by whoever asks.
 func (f *folder) Manifest(_ context.Context, ref string) (string, []byte, error) {
 	if _, sum, ok := strings.Cut(ref, "@"); ok {
 		d, err := digest.Parse(sum)
@@ -35,16 +36,34 @@ func (f *folder) Manifest(_ context.Context, ref string) (string, []byte, error)
 	if err := f.read("index.json", &top); err != nil {
 		return "", nil, err
 	}
-	images := slices.DeleteFunc(top.Manifests, f.isArtifact)
-	if len(images) != 1 {
-		return "", nil, fmt.Errorf("image layout %q names %d images; it is to be one, or one index of several platforms", f.dir, len(images))
+	_, tag, tagged := strings.Cut(ref, ":")
+	images := slices.DeleteFunc(top.Manifests, func(d descriptor) bool {
+		return tagged && d.Annotations[refName] != tag || !tagged && f.isArtifact(d)
+	})
+	slices.SortFunc(images, func(a, b descriptor) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
+	images = slices.CompactFunc(images, func(a, b descriptor) bool { return a.Digest == b.Digest }) // two names of one
+	switch {
+	case len(images) == 1:
+		return f.document(images[0])
+	case tagged:
+		return "", nil, fmt.Errorf("image layout %q names %d images %q", f.dir, len(images), tag)
 	}
-	return f.document(images[0])
+	return "", nil, fmt.Errorf("image layout %q names %d images; name one by its tag, %sPATH:TAG", f.dir, len(images), layoutPrefix)
 }
+
+// refName is the annotation by which a layout names an image, listTag what it
+// calls the list of what refers to one (image-spec, annotations.md;
+// distribution-spec, "Referrers Tag Schema").
+const refName = "org.opencontainers.image.ref.name"
+
+var listTag = regexp.MustCompile(`^sha256-[0-9a-f]{64}(\.[a-z]+)?$`)
 
 // isArtifact reports whether a manifest is of no image, but of what refers to
 // one, as an SBOM does: its configuration is empty (image-spec, manifest.md).
 func (f *folder) isArtifact(d descriptor) bool {
+	if listTag.MatchString(d.Annotations[refName]) {
+		return true
+	}
 	if d.ArtifactType == "" {
 		return false
 	}

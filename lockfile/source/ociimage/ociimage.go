@@ -2,7 +2,8 @@
 // manifest, the configuration and the layers, every one by its digest.
 //
 // An image is named by a reference in a registry, or by "oci:PATH", an image
-// layout beside the definition. A tag is asked once, when it is locked; from
+// layout beside the definition, with the tag or the digest where it holds more
+// than one image. A tag is asked once, when it is locked; from
 // then on the digest counts, and a tag that moves is only seen by the next
 // `quorate lock`. With a policy, the image is verified by it before anything
 // of it is taken, as `quorate verify` does, and whenever it is locked anew: the
@@ -43,8 +44,8 @@ type Registry interface {
 type Options struct {
 	Registry Registry
 	Dir      string // of the project, where layouts lie; "" where there is none
-	// Verify judges an image of a registry, given by digest, by a policy beside
-	// the definition; nil when it is verified.
+	// Verify judges an image of a registry or of a layout (oci:DIR), given by
+	// digest, by a policy beside the definition; nil when it is verified.
 	Verify func(ctx context.Context, ref, policy string) error
 }
 
@@ -71,7 +72,8 @@ type descriptor struct {
 	Size      int64         `json:"size"`
 	Platform  *platform     `json:"platform"`
 
-	ArtifactType string `json:"artifactType"` // of what is no image; some tools give images one
+	ArtifactType string            `json:"artifactType"` // of what is no image; some tools give images one
+	Annotations  map[string]string `json:"annotations"`
 }
 
 type platform struct {
@@ -144,7 +146,37 @@ func (k *Kind) place(image string) (place, error) {
 	if k.o.Dir == "" {
 		return place{}, fmt.Errorf("image layout %q lies beside the definition, and only the lock is here", path)
 	}
-	return place{&folder{filepath.Join(k.o.Dir, filepath.FromSlash(path))}, "layout:latest"}, nil
+	path, rest := splitLayout(path)
+	return place{&folder{filepath.Join(k.o.Dir, filepath.FromSlash(path))}, layoutName + rest}, nil
+}
+
+// layoutName stands in references for the repository that a layout is.
+const layoutName = "layout"
+
+// splitLayout parts the path of a layout from its tag and digest, "" for none.
+// The path of a folder whose name has a colon ends in a slash.
+func splitLayout(s string) (path, rest string) {
+	path = s
+	if at := strings.LastIndex(path, "@sha256:"); at >= 0 {
+		path = path[:at]
+	}
+	if colon := strings.LastIndexByte(path, ':'); colon > strings.LastIndexByte(path, '/') {
+		path = path[:colon]
+	}
+	return path, s[len(path):]
+}
+
+// reference is how others name the image, by digest.
+func (p place) reference(d digest.Digest) string {
+	f, ok := p.Registry.(*folder)
+	if !ok {
+		return p.at(d)
+	}
+	dir := f.dir
+	if strings.Contains(filepath.Base(dir), ":") {
+		dir += "/"
+	}
+	return layoutPrefix + dir + "@" + d.String()
 }
 
 // Resolve finds what the reference names today.
@@ -163,10 +195,7 @@ func (k *Kind) Resolve(ctx context.Context, q source.Query) (*source.Answer, err
 	}
 	sum := digest.Of(top)
 	if policy != "" {
-		if strings.HasPrefix(image, layoutPrefix) {
-			return nil, &ImageError{image, "is a layout; a policy judges what a registry keeps beside an image, so name it there"}
-		}
-		if err := k.o.Verify(ctx, at.at(sum), policy); err != nil {
+		if err := k.o.Verify(ctx, at.reference(sum), policy); err != nil {
 			return nil, fmt.Errorf("image %q (%s) is not verified by %q: %w", image, sum, policy, err)
 		}
 	}

@@ -253,10 +253,54 @@ func TestPolicy(t *testing.T) {
 	if _, err := w.Resolve(t, blobs, nil); err != nil {
 		t.Error(err)
 	}
+	dir := writeLayout(t, t.TempDir(), img)
 	w.Request.Ask["image"] = "oci:os"
-	w.Kind = New(Options{Dir: writeLayout(t, t.TempDir(), img)})
-	if _, err := w.Resolve(t, blobs, nil); err == nil || !strings.Contains(err.Error(), "a policy judges what a registry keeps beside an image") {
-		t.Errorf("got %v", err)
+	w.Kind = New(Options{Dir: dir, Verify: func(_ context.Context, ref, policy string) error {
+		asked = ref + " " + policy
+		return errors.New("nobody signed it")
+	}})
+	if _, err := w.Resolve(t, blobs, nil); err == nil || asked != "oci:"+filepath.Join(dir, "os")+"@"+sum.String()+" os.yaml" {
+		t.Errorf("got %v, asked for %s", err, asked)
+	}
+}
+
+// In a layout of several images a tag says which; lists of what refers to an
+// image are none.
+func TestLayoutTag(t *testing.T) {
+	dir := t.TempDir()
+	one, two := someImage(t, 1, "linux", "amd64"), someImage(t, 2, "linux", "amd64")
+	named := func(name string) layout.Option {
+		return layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": name})
+	}
+	path, err := layout.Write(filepath.Join(dir, "os"), empty.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := "sha256-" + strings.Repeat("0", 64)
+	if err := errors.Join(path.AppendImage(one, named("v1")), path.AppendImage(one, named("latest")), path.AppendIndex(empty.Index, named(list))); err != nil {
+		t.Fatal(err)
+	}
+	resolve := func(image string) error {
+		_, err := (&sourcetest.World{Kind: New(Options{Dir: dir}), Request: request(image)}).Resolve(t, sourcetest.NewBlobs(t), nil)
+		return err
+	}
+	sum, err := two.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := resolve("oci:os"); err != nil { // two names of one image
+		t.Error(err)
+	}
+	if err := path.AppendImage(two, named("v2")); err != nil {
+		t.Fatal(err)
+	}
+	for image, want := range map[string]string{
+		"oci:os": "names 2 images; name one by its tag, oci:PATH:TAG", "oci:os:v1": "", "oci:os:v2": "", "oci:os/:v2": "", "oci:os@" + sum.String(): "",
+		"oci:os:v2@" + sum.String(): "", "oci:os:v3": `names 0 images "v3"`,
+	} {
+		if err := resolve(image); (err == nil) != (want == "") || err != nil && !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%s: got %v, expected %q", image, err, want)
+		}
 	}
 }
 
