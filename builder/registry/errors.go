@@ -29,7 +29,7 @@ const (
 type Error struct {
 	Action string // "pull", "push", "list what refers to"
 	Ref    string
-	Host   string // of the registry
+	Host   string // of the registry; "" for a folder
 	Kind   Kind
 	Err    error
 }
@@ -54,6 +54,15 @@ func fault(action string, ref Reference, err error) error {
 }
 
 func kindOf(err error) Kind {
+	if err == nil {
+		return ""
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Kind
+	}
+	if e, ok := errors.AsType[*LayoutError](err); ok && e.Kind != "" {
+		return e.Kind
+	}
 	if _, ok := errors.AsType[*digest.MismatchError](err); ok {
 		return Changed
 	}
@@ -81,7 +90,7 @@ func kindOf(err error) Kind {
 	return Other
 }
 
-// IsNotFound reports whether a registry says that there is no such thing.
+// IsNotFound reports whether a repository has no such thing.
 func IsNotFound(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.Kind == NotFound

@@ -19,6 +19,9 @@ import (
 
 const testType = "application/vnd.quorate.test.v1"
 
+// layoutAt is the folder as a reference.
+func layoutAt(dir string) Reference { return Reference{dir: dir} }
+
 func documents(texts ...string) *Artifact {
 	a := &Artifact{Type: testType}
 	for i, s := range texts {
@@ -63,7 +66,7 @@ func TestWriteLayout(t *testing.T) {
 			_, _ = WriteLayout(ctx, dir, &failing, nil)
 		}
 		if rapid.Bool().Draw(rt, "damaged") {
-			if err := os.WriteFile(blobFile(dir, want.Layers[0].Digest), []byte("junk"), 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(dir, blobName(want.Layers[0].Digest)), []byte("junk"), 0o644); err != nil {
 				rt.Fatal(err)
 			}
 		}
@@ -77,7 +80,7 @@ func TestWriteLayout(t *testing.T) {
 		if a, b := files(t, dir), files(t, clean); a != b {
 			rt.Fatalf("not the same files:\n%s\n%s", a, b)
 		}
-		got, gotTop, err := OpenLayout(dir)
+		got, gotTop, err := New(Options{}).PullArtifact(ctx, layoutAt(dir))
 		if err != nil || gotTop.Digest != top.Digest || gotTop.ArtifactType != testType || len(got.Layers) != len(want.Layers) {
 			rt.Fatalf("read back %+v, %v", got, err)
 		}
@@ -112,10 +115,10 @@ func TestLayoutRefuses(t *testing.T) {
 	if _, err := WriteLayout(cancelled, filepath.Join(t.TempDir(), "x"), a, nil); err == nil || !strings.Contains(err.Error(), "enough") {
 		t.Errorf("a cancelled write answered %v", err)
 	}
-	if err := os.WriteFile(blobFile(dir, a.Layers[0].Digest), []byte("eno"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, blobName(a.Layers[0].Digest)), []byte("eno"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	got, _, err := OpenLayout(dir)
+	got, _, err := New(Options{}).PullArtifact(ctx, layoutAt(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,4 +154,12 @@ func FuzzParseArtifact(f *testing.F) {
 			}
 		}
 	})
+}
+
+// noneAside fails when a writer left anything that has no name yet.
+func noneAside(t *testing.T, dir string) {
+	t.Helper()
+	if list := files(t, dir); strings.Contains(list, asidePrefix) {
+		t.Errorf("something is left:\n%s", list)
+	}
 }

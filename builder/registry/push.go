@@ -3,12 +3,11 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"slices"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -58,20 +57,16 @@ func (c *Client) pushImages(ctx context.Context, ref Reference, images []image.I
 	return c.put(ctx, ref.At(digest.Of(index)), image.IndexMediaType, index)
 }
 
-// CanPush finds out whether the registry takes blobs from us, by giving it the
-// empty document that every artifact needs.
+// CanPush finds out whether anything may be pushed to the repository, before
+// there is something to push.
 func (c *Client) CanPush(ctx context.Context, ref Reference) error {
-	return fault("push to", ref, c.upload(ctx, ref, inMemory(EmptyMediaType, []byte(emptyConfig))))
+	return fault("push to", ref, c.keeper(ref).accepts(ctx, ref))
 }
 
-// upload sends one blob, unless the registry has it.
+// upload sends one blob, unless it is there.
 func (c *Client) upload(ctx context.Context, ref Reference, b *content) error {
-	p, err := c.push()
-	if err != nil {
-		return err
-	}
 	b.client = c
-	if err := p.Upload(ctx, ref.repo, b); err != nil {
+	if err := c.keeper(ref).upload(ctx, ref, b); err != nil {
 		return fmt.Errorf("blob %s: %w", b.digest, err)
 	}
 	c.event(Event{Action: "push", Digest: b.digest, Current: b.size, Total: b.size, Done: true})
@@ -84,15 +79,7 @@ func (c *Client) put(ctx context.Context, ref Reference, mediaType string, b []b
 	if len(b) > manifestMax {
 		return d, &limitError{fmt.Sprintf("the manifest has %d bytes; registries take %d", len(b), manifestMax)}
 	}
-	p, err := c.push()
-	if err != nil {
-		return d, err
-	}
-	var target name.Reference = ref.repo.Tag(ref.tag)
-	if !ref.digest.IsZero() {
-		target = ref.repo.Digest(ref.digest.String())
-	}
-	return d, p.Put(ctx, target, rawManifest{mediaType, b})
+	return d, c.keeper(ref).put(ctx, ref, rawManifest{mediaType, b})
 }
 
 // rawManifest is a remote.Taggable whose bytes stay as they are.
@@ -202,26 +189,31 @@ func (a *Artifact) Describe(subject Descriptor) (Descriptor, error) {
 	}, err
 }
 
-// pushArtifact pushes the documents of an artifact, then its manifest, by digest.
-func (c *Client) pushArtifact(ctx context.Context, ref Reference, subject Descriptor, a *Artifact) error {
-	b, err := a.manifest(subject)
-	if err != nil {
-		return err
-	}
+// pushArtifacts pushes the documents of artifacts, then their manifests, by digest.
+func (c *Client) pushArtifacts(ctx context.Context, ref Reference, subject Descriptor, artifacts ...*Artifact) error {
+	var manifests []rawManifest
 	g, ctx2 := errgroup.WithContext(ctx)
 	g.SetLimit(blobsAtOnce)
-	contents := []*content{inMemory(EmptyMediaType, []byte(emptyConfig))}
-	for _, l := range a.Layers {
-		contents = append(contents, &content{mediaType: l.MediaType, digest: l.Digest, size: l.Size, open: l.Open})
-	}
-	for _, one := range slices.Backward(contents) {
-		g.Go(func() error { return c.upload(ctx2, ref, one) })
+	g.Go(func() error { return c.upload(ctx2, ref, inMemory(EmptyMediaType, []byte(emptyConfig))) })
+	for _, a := range artifacts {
+		b, err := a.manifest(subject)
+		if err == nil && len(b) > manifestMax {
+			err = &limitError{fmt.Sprintf("the manifest has %d bytes; registries take %d", len(b), manifestMax)}
+		}
+		if err != nil {
+			return errors.Join(err, g.Wait())
+		}
+		manifests = append(manifests, rawManifest{image.ManifestMediaType, b})
+		for _, l := range a.Layers {
+			g.Go(func() error {
+				return c.upload(ctx2, ref, &content{mediaType: l.MediaType, digest: l.Digest, size: l.Size, open: l.Open})
+			})
+		}
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	_, err = c.put(ctx, ref.At(digest.Of(b)), image.ManifestMediaType, b)
-	return err
+	return c.keeper(ref).put(ctx, ref.WithTag(""), manifests...)
 }
 
 // content is a blob to be sent; it implements v1.Layer for package remote.
@@ -230,7 +222,7 @@ type content struct {
 	digest    digest.Digest
 	size      int64
 	open      func() (io.ReadCloser, error)
-	client    *Client
+	client    *Client // hears how far it is; may be nil
 }
 
 var _ v1.Layer = (*content)(nil)
@@ -250,11 +242,11 @@ func (c *content) Compressed() (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	checked := digest.NewReader(r, c.digest, c.size)
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.TeeReader(checked, c.client.watch("push", c.digest, c.size)), r}, nil
+	checked := io.Reader(digest.NewReader(r, c.digest, c.size))
+	if c.client != nil {
+		checked = io.TeeReader(checked, c.client.watch("push", c.digest, c.size))
+	}
+	return readCloser{checked, r}, nil
 }
 
 // Uncompressed implements v1.Layer. Sending does not ask for it.

@@ -4,16 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"mime"
-	"net/http"
 	"slices"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"golang.org/x/sync/errgroup"
 
 	"quorate.dev/builder/image"
@@ -38,61 +33,22 @@ func (m *Manifest) IsIndex() bool {
 	return m.MediaType == manifestTypes[1] || m.MediaType == manifestTypes[3]
 }
 
-// get asks for a path below /v2/REPOSITORY/. The answer's status is one of those named.
-func (c *Client) get(ctx context.Context, ref Reference, path string, accept []string, statuses ...int) (*http.Response, error) {
-	s, err := c.session(ctx, ref.repo)
-	if err != nil {
-		return nil, err
-	}
-	url := fmt.Sprintf("%s://%s/v2/%s/%s", ref.repo.Scheme(), ref.repo.RegistryStr(), ref.repo.RepositoryStr(), path)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	for _, a := range accept {
-		req.Header.Add("Accept", a)
-	}
-	resp, err := s.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if err := transport.CheckError(resp, statuses...); err != nil {
-		resp.Body.Close()
-		return nil, err
-	}
-	return resp, nil
-}
-
 // Resolve reads the manifest that a reference names. Its digest is that of the
 // bytes that came; when the reference has a digest, they are equal.
 func (c *Client) Resolve(ctx context.Context, ref Reference) (*Manifest, error) {
+	if ref.identifier() == "" {
+		d, err := c.keeper(ref).sole(ctx, ref, false)
+		if err != nil {
+			return nil, fault("pull", ref, err)
+		}
+		ref = ref.At(d)
+	}
 	m, err := c.manifest(ctx, ref)
 	return m, fault("pull", ref, err)
 }
 
 func (c *Client) manifest(ctx context.Context, ref Reference) (*Manifest, error) {
-	if ref.identifier() == "" {
-		return nil, errors.New("the reference has neither a tag nor a digest")
-	}
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	resp, err := c.get(ctx, ref, "manifests/"+ref.identifier(), manifestTypes, http.StatusOK)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	b, err := readLimited(resp.Body, manifestMax, "manifest")
-	if err != nil {
-		return nil, err
-	}
-	m := &Manifest{Bytes: b, Descriptor: Descriptor{Digest: digest.Of(b), Size: int64(len(b))}}
-	if want := ref.digest; !want.IsZero() && m.Digest != want {
-		return nil, &digest.MismatchError{Want: want, Got: m.Digest}
-	}
-	if m.MediaType, _, err = mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil {
-		return nil, fmt.Errorf("its media type %.64q cannot be read", resp.Header.Get("Content-Type"))
-	}
-	return m, nil
+	return c.keeper(ref).manifest(ctx, ref)
 }
 
 func readLimited(r io.Reader, limit int64, what string) ([]byte, error) {
@@ -107,45 +63,9 @@ func readLimited(r io.Reader, limit int64, what string) ([]byte, error) {
 }
 
 // Blob opens a blob. Reading to its end checks digest and size
-// (*digest.MismatchError, *digest.SizeError); it fails when no byte comes for a minute.
+// (*digest.MismatchError, *digest.SizeError).
 func (c *Client) Blob(ctx context.Context, ref Reference, d digest.Digest, size int64) (io.ReadCloser, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	stalled := time.AfterFunc(stallTime, func() { cancel(fmt.Errorf("no byte came for %s", stallTime)) })
-	resp, err := c.get(ctx, ref, "blobs/"+d.String(), nil, http.StatusOK)
-	if err != nil {
-		stalled.Stop()
-		cancel(nil)
-		return nil, fault("pull blob "+d.String()+" of", ref, err)
-	}
-	return &blobReader{ctx: ctx, cancel: cancel, stalled: stalled, body: resp.Body, checked: digest.NewReader(resp.Body, d, size), ref: ref, digest: d}, nil
-}
-
-type blobReader struct {
-	ctx     context.Context
-	cancel  context.CancelCauseFunc
-	stalled *time.Timer
-	body    io.Closer
-	checked *digest.Reader
-	ref     Reference
-	digest  digest.Digest
-}
-
-func (r *blobReader) Read(p []byte) (int, error) {
-	r.stalled.Reset(stallTime)
-	n, err := r.checked.Read(p)
-	if err != nil && err != io.EOF {
-		if cause := context.Cause(r.ctx); cause != nil {
-			err = cause
-		}
-		err = fault("pull blob "+r.digest.String()+" of", r.ref, err)
-	}
-	return n, err
-}
-
-func (r *blobReader) Close() error {
-	r.stalled.Stop()
-	r.cancel(nil)
-	return r.body.Close()
+	return c.keeper(ref).blob(ctx, ref, d, size)
 }
 
 // Bytes reads a small blob whole.
@@ -354,8 +274,8 @@ func (w *watcher) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// artifactType reads a field that go-containerregistry's manifest does not have.
-func artifactType(manifest []byte) string {
+// artifactTypeOf reads a field that go-containerregistry's manifest does not have.
+func artifactTypeOf(manifest []byte) string {
 	var m struct {
 		ArtifactType string `json:"artifactType"`
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
@@ -18,12 +19,24 @@ import (
 //	registry.example/app:v1@sha256:…
 //
 // The registry is always named: what is meant for one place must not go to
-// another because a default was forgotten.
+// another because a default was forgotten. A folder is named alike, with oci:
+// before its path; without tag and digest it is the one image in it:
+//
+//	oci:out/app
+//	oci:out/app:v1
+//	oci:/mnt/app@sha256:…
+//
+// What follows the last colon is a tag; the path of a folder whose name has a
+// colon ends in a slash.
 type Reference struct {
-	repo   name.Repository
+	repo   name.Repository // of a registry
+	dir    string          // of a layout, as it was given; "" for a registry
 	tag    string
 	digest digest.Digest
 }
+
+// LayoutPrefix begins references to folders.
+const LayoutPrefix = "oci:"
 
 // ReferenceError says that text is no reference.
 type ReferenceError struct {
@@ -47,6 +60,13 @@ func Parse(s string) (Reference, error) {
 	fail := func(reason string) (Reference, error) {
 		return Reference{}, &ReferenceError{Text: s, Reason: reason}
 	}
+	if path, ok := strings.CutPrefix(s, LayoutPrefix); ok {
+		r, reason := parseLayout(path)
+		if reason != "" {
+			return fail(reason)
+		}
+		return r, nil
+	}
 	if len(s) > longest {
 		return fail("it is too long")
 	}
@@ -60,7 +80,7 @@ func Parse(s string) (Reference, error) {
 	}
 	if colon := strings.LastIndexByte(base, ':'); colon > strings.LastIndexByte(base, '/') {
 		base, r.tag = base[:colon], base[colon+1:]
-		if _, err := name.NewTag("registry.example/app:"+r.tag, name.StrictValidation); err != nil {
+		if !isTag(r.tag) {
 			return fail(fmt.Sprintf("%q is no tag", r.tag))
 		}
 	}
@@ -78,11 +98,57 @@ func Parse(s string) (Reference, error) {
 	return r, nil
 }
 
-// Repository returns "registry.example/app".
-func (r Reference) Repository() string { return r.repo.Name() }
+func isTag(s string) bool {
+	_, err := name.NewTag("registry.example/app:"+s, name.StrictValidation)
+	return err == nil
+}
 
-// Registry returns the host, with its port.
-func (r Reference) Registry() string { return r.repo.RegistryStr() }
+// longestPath is what Linux allows (PATH_MAX).
+const longestPath = 4096
+
+// parseLayout reads what follows "oci:". The reason says why it is no reference.
+func parseLayout(s string) (r Reference, reason string) {
+	if len(s) > longestPath || strings.ContainsFunc(s, unicode.IsControl) {
+		return r, "the path is too long, or has control characters"
+	}
+	r.dir = s
+	if at := strings.LastIndex(s, "@sha256:"); at >= 0 {
+		var err error
+		if r.digest, err = digest.Parse(s[at+1:]); err != nil {
+			return r, err.Error()
+		}
+		r.dir = s[:at]
+	}
+	if colon := strings.LastIndexByte(r.dir, ':'); colon >= 0 && !strings.ContainsAny(r.dir[colon:], `/\`) {
+		r.dir, r.tag = r.dir[:colon], r.dir[colon+1:]
+		if !isTag(r.tag) {
+			return r, fmt.Sprintf("%q is no tag; the path of a folder whose name has a colon ends in a slash", r.tag)
+		}
+	}
+	if r.dir == "" {
+		return r, "expected oci:DIR[:TAG][@sha256:…]"
+	}
+	return r, ""
+}
+
+// Repository returns "registry.example/app", or "oci:DIR".
+func (r Reference) Repository() string {
+	if r.dir != "" {
+		return LayoutPrefix + r.dir
+	}
+	return r.repo.Name()
+}
+
+// Layout returns the folder of a layout, "" for what is in a registry.
+func (r Reference) Layout() string { return r.dir }
+
+// Registry returns the host, with its port; "" for a folder.
+func (r Reference) Registry() string {
+	if r.dir != "" {
+		return ""
+	}
+	return r.repo.RegistryStr()
+}
 
 // Tag returns the tag, "" for none.
 func (r Reference) Tag() string { return r.tag }
@@ -91,10 +157,14 @@ func (r Reference) Tag() string { return r.tag }
 func (r Reference) Digest() digest.Digest { return r.digest }
 
 // At returns the manifest of that digest in the same repository.
-func (r Reference) At(d digest.Digest) Reference { return Reference{repo: r.repo, digest: d} }
+func (r Reference) At(d digest.Digest) Reference {
+	return Reference{repo: r.repo, dir: r.dir, digest: d}
+}
 
 // WithTag returns the tag in the same repository.
-func (r Reference) WithTag(tag string) Reference { return Reference{repo: r.repo, tag: tag} }
+func (r Reference) WithTag(tag string) Reference {
+	return Reference{repo: r.repo, dir: r.dir, tag: tag}
+}
 
 // String writes the reference as Parse reads it.
 func (r Reference) String() string {

@@ -3,20 +3,13 @@ package registry
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"mime"
-	"net/http"
-	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
-	"quorate.dev/builder/image"
 	"quorate.dev/lockfile/digest"
 )
 
@@ -30,83 +23,12 @@ func inMemory(mediaType string, b []byte) *content {
 // digest, each once. Who may push may add to the list or take from it: nothing
 // in it is believed. Descriptors that cannot be read are left out.
 func (c *Client) Referrers(ctx context.Context, ref Reference, d digest.Digest) ([]Descriptor, error) {
-	all, err := c.referrers(ctx, ref, d)
+	all, err := c.keeper(ref).referrers(ctx, ref, d)
 	if err != nil {
 		return nil, fault("list what refers to", ref.At(d), err)
 	}
 	slices.SortFunc(all, func(a, b Descriptor) int { return bytes.Compare(a.Digest[:], b.Digest[:]) })
 	return slices.CompactFunc(all, func(a, b Descriptor) bool { return a.Digest == b.Digest }), nil
-}
-
-func (c *Client) referrers(ctx context.Context, ref Reference, d digest.Digest) ([]Descriptor, error) {
-	var all []Descriptor
-	path := "referrers/" + d.String()
-	for page := 0; path != ""; page++ {
-		if page == pagesMax {
-			return nil, &limitError{fmt.Sprintf("the list has more than %d pages", pagesMax)}
-		}
-		b, next, err := c.referrersPage(ctx, ref, path)
-		if err != nil {
-			return nil, err
-		}
-		if b == nil && page == 0 {
-			return c.fallbackReferrers(ctx, ref, d)
-		}
-		if all, err = appendIndex(all, b); err != nil {
-			return nil, err
-		}
-		path = next
-	}
-	return all, nil
-}
-
-// referrersPage returns one page and the path of the next; nil when the
-// registry has no Referrers API. Codes other than 404 are what some registries
-// answer to paths that they do not know.
-func (c *Client) referrersPage(ctx context.Context, ref Reference, path string) (b []byte, next string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	resp, err := c.get(ctx, ref, path, []string{image.IndexMediaType},
-		http.StatusOK, http.StatusNotFound, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented)
-	if err != nil {
-		return nil, "", err
-	}
-	defer resp.Body.Close()
-	if mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); resp.StatusCode != http.StatusOK || mediaType != image.IndexMediaType {
-		return nil, "", nil
-	}
-	next, err = nextPage(ref, resp)
-	if err != nil {
-		return nil, "", err
-	}
-	b, err = readLimited(resp.Body, manifestMax, "list of referrers")
-	return b, next, err
-}
-
-// nextPage reads the Link header (RFC 8288) of a page: the next one must lie
-// at the same place, so that a registry cannot send us and our credentials elsewhere.
-func nextPage(ref Reference, resp *http.Response) (string, error) {
-	for link := range strings.SplitSeq(resp.Header.Get("Link"), ",") {
-		target, parameters, _ := strings.Cut(strings.TrimSpace(link), ">")
-		target, ok := strings.CutPrefix(target, "<")
-		if !ok || !strings.Contains(strings.ReplaceAll(parameters, `"`, ""), "rel=next") {
-			continue
-		}
-		u, err := url.Parse(target)
-		if err != nil {
-			return "", fmt.Errorf("the list's next page %.64q cannot be read", target)
-		}
-		u = resp.Request.URL.ResolveReference(u)
-		path, ok := strings.CutPrefix(u.Path, "/v2/"+ref.repo.RepositoryStr()+"/")
-		if !ok || u.Host != resp.Request.URL.Host || !strings.HasPrefix(path, "referrers/") {
-			return "", fmt.Errorf("the list's next page %.64q is elsewhere", target)
-		}
-		if u.RawQuery != "" {
-			path += "?" + u.RawQuery
-		}
-		return path, nil
-	}
-	return "", nil
 }
 
 // appendIndex adds the entries of an index to a list.
@@ -129,20 +51,6 @@ func appendIndex(all []Descriptor, b []byte) ([]Descriptor, error) {
 // fallbackTag is where clients keep the list for registries without the API.
 func fallbackTag(d digest.Digest) string { return "sha256-" + d.Hex() }
 
-func (c *Client) fallbackReferrers(ctx context.Context, ref Reference, d digest.Digest) ([]Descriptor, error) {
-	m, err := c.manifest(ctx, ref.WithTag(fallbackTag(d)))
-	if e, ok := errors.AsType[*transport.Error](err); ok && e.StatusCode == http.StatusNotFound {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if m.MediaType != image.IndexMediaType {
-		return nil, nil // an old signature of somebody's, not a list
-	}
-	return appendIndex(nil, m.Bytes)
-}
-
 // attachTries is how often an entry that another client overwrote is written
 // again: each round at least one of the writers gets through.
 const attachTries = 6
@@ -163,29 +71,26 @@ func (c *Client) Attach(ctx context.Context, ref Reference, subject Descriptor, 
 		if err != nil {
 			return nil, err
 		}
-		missing := 0
+		var missing []*Artifact
 		for i, a := range artifacts {
 			kept, err := c.keeps(ctx, ref, there, wanted[i].Digest)
 			if err != nil {
 				return nil, fault("attach to", ref.At(subject.Digest), err)
 			}
-			if kept {
-				continue
-			}
-			missing++
-			if try == attachTries {
-				continue
-			}
-			if err := c.pushArtifact(ctx, ref, subject, a); err != nil {
-				return nil, fault("attach to", ref.At(subject.Digest), err)
+			if !kept {
+				missing = append(missing, a)
 			}
 		}
 		switch {
-		case missing == 0:
+		case len(missing) == 0:
 			return wanted, nil
 		case try == attachTries:
-			return nil, fault("attach to", ref.At(subject.Digest), fmt.Errorf("the registry took %d artifacts and does not list them", missing))
-		case try > 0: // the first round only looks
+			return nil, fault("attach to", ref.At(subject.Digest), fmt.Errorf("the registry took %d artifacts and does not list them", len(missing)))
+		}
+		if err := c.pushArtifacts(ctx, ref, subject, missing...); err != nil {
+			return nil, fault("attach to", ref.At(subject.Digest), err)
+		}
+		if try > 0 { // the first round only looks
 			if err := pause(ctx, time.Duration(try)*100*time.Millisecond); err != nil {
 				return nil, err
 			}
@@ -193,14 +98,15 @@ func (c *Client) Attach(ctx context.Context, ref Reference, subject Descriptor, 
 	}
 }
 
-// keeps reports whether a registry lists a manifest and has it: a list that
-// clients keep themselves still names what was deleted.
+// keeps reports whether a repository lists a manifest and has it: a list that
+// clients keep themselves still names what was deleted, and in a folder what is
+// damaged can be written anew.
 func (c *Client) keeps(ctx context.Context, ref Reference, list []Descriptor, d digest.Digest) (bool, error) {
 	if !slices.ContainsFunc(list, func(one Descriptor) bool { return one.Digest == d }) {
 		return false, nil
 	}
 	_, err := c.manifest(ctx, ref.At(d))
-	if e, ok := errors.AsType[*transport.Error](err); ok && e.StatusCode == http.StatusNotFound {
+	if kind := kindOf(err); kind == NotFound || kind == Changed && ref.Layout() != "" {
 		return false, nil
 	}
 	return err == nil, err

@@ -1,14 +1,18 @@
-// Package registry is all traffic with OCI registries: it resolves references,
-// pulls, pushes by digest, and keeps what refers to an image.
+// Package registry is all traffic with places that keep images: it resolves
+// references, pulls, pushes by digest, and keeps what refers to an image.
 //
 //	c := registry.New(registry.Options{})
-//	ref, err := registry.Parse("registry.example/app:v1")
+//	ref, err := registry.Parse("registry.example/app:v1")     // or "oci:out/app:v1", a folder
 //	top, err := c.PushImages(ctx, ref, layout.Images, layout) // by digest; no tag yet
 //	err = c.ReadBack(ctx, ref, layout.Images)                 // every byte, out of the registry again
 //	_, err = c.Attach(ctx, ref, top, artifacts...)            // referrers, and they can be listed
 //	err = c.Tag(ctx, ref, top)                                // last; and it is asked what the tag says now
 //
-// A registry is not trusted. Whatever comes by digest is held against its
+// A repository is in an OCI registry, or is a folder: an OCI image layout. Which
+// one, the reference says. What differs is the interface keeper, of seven
+// methods; all else is written once over it, and one suite of tests runs over both.
+//
+// Neither is trusted. Whatever comes by digest is held against its
 // digest and size while it is read; a tag says only what the registry says
 // today, so Resolve returns the digest of the bytes that came and everything
 // after goes by that digest. Answers have limits; a registry that exceeds them
@@ -24,6 +28,17 @@
 // a list is whole can never be known from the registry; a signed list of what
 // should be there (attestation.Referrers) tells.
 //
+// # Folders
+//
+// The specification of layouts (image-spec 1.1, image-layout.md) does not say where
+// referrers lie, and tools differ: oras lists their manifests in index.json,
+// regclient keeps the list under the tag sha256-HEX, as for old registries, and
+// skopeo copies only what has a tag. So both are written, and whatever index.json
+// leads to and has the subject is read. Writers take turns, by a lock on the file
+// oci-layout; every file is written aside, synced and renamed, and index.json
+// comes last. Readers take no lock and write nothing, so a folder may be
+// read-only. No symbolic link leads out of it.
+//
 // # Credentials and TLS
 //
 // Credentials are Docker's: $DOCKER_CONFIG/config.json with its credential
@@ -35,16 +50,15 @@ package registry
 
 import (
 	"context"
-	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"quorate.dev/lockfile/digest"
 )
@@ -95,6 +109,43 @@ type Client struct {
 	mu       sync.Mutex
 	sessions map[string]*http.Client // by repository: pinged and authenticated, for reading
 	pusher   *remote.Pusher
+	folders  map[string]*folder // by path
+}
+
+// keeper is where a repository's bytes are: a registry's server, or a folder.
+type keeper interface {
+	// manifest reads what the reference's digest, or else its tag, names. By
+	// digest the bytes were held against it.
+	manifest(ctx context.Context, ref Reference) (*Manifest, error)
+	// blob opens a blob; reading to its end checks digest and size.
+	blob(ctx context.Context, ref Reference, d digest.Digest, size int64) (io.ReadCloser, error)
+	// referrers lists what says that it refers to a manifest, in any order.
+	referrers(ctx context.Context, ref Reference, d digest.Digest) ([]Descriptor, error)
+	// upload takes a blob, unless it is there.
+	upload(ctx context.Context, ref Reference, b *content) error
+	// put takes manifests, by digest, or one under the reference's tag. What has
+	// a subject is listed among its referrers.
+	put(ctx context.Context, ref Reference, documents ...rawManifest) error
+	// accepts finds out whether anything may be written.
+	accepts(ctx context.Context, ref Reference) error
+	// sole finds what a reference without tag and digest means, where it can
+	// mean one thing only: the image, or the artifact that refers to nothing.
+	sole(ctx context.Context, ref Reference, artifact bool) (digest.Digest, error)
+}
+
+// keeper returns who has the repository of a reference.
+func (c *Client) keeper(ref Reference) keeper {
+	if ref.dir == "" {
+		return server{c}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f, ok := c.folders[ref.dir]
+	if !ok {
+		f = &folder{dir: filepath.Clean(ref.dir)}
+		c.folders[ref.dir] = f
+	}
+	return f
 }
 
 // New makes a client. Nothing is asked before its first use.
@@ -120,68 +171,8 @@ func New(o Options) *Client {
 		options:  o,
 		base:     &guard{inner: o.Transport, plain: o.PlainHTTP},
 		sessions: map[string]*http.Client{},
+		folders:  map[string]*folder{},
 	}
-}
-
-// guard keeps credentials and answers off the open network.
-type guard struct {
-	inner http.RoundTripper
-	plain bool
-}
-
-// RoundTrip implements http.RoundTripper.
-func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Scheme != "https" && !g.plain && !loopback(r.URL.Hostname()) {
-		return nil, &PlainHTTPError{Host: r.URL.Host}
-	}
-	return g.inner.RoundTrip(r)
-}
-
-// PlainHTTPError says that a registry, or where it sends us, does not speak HTTPS.
-type PlainHTTPError struct{ Host string }
-
-func (e *PlainHTTPError) Error() string {
-	return fmt.Sprintf("%q does not answer by HTTPS, and plain HTTP is not allowed with other machines", e.Host)
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-// session returns a client that may read a repository.
-func (c *Client) session(ctx context.Context, repo name.Repository) (*http.Client, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if s, ok := c.sessions[repo.Name()]; ok {
-		return s, nil
-	}
-	auth, err := authn.Resolve(ctx, c.options.Keychain, repo)
-	if err != nil {
-		return nil, fmt.Errorf("cannot get credentials: %w", err)
-	}
-	inner := transport.NewUserAgent(transport.NewRetry(c.base), c.options.UserAgent)
-	t, err := transport.NewWithContext(ctx, repo.Registry, auth, inner, []string{repo.Scope(transport.PullScope)})
-	if err != nil {
-		return nil, err
-	}
-	s := &http.Client{Transport: t}
-	c.sessions[repo.Name()] = s
-	return s, nil
-}
-
-// push returns what writes to repositories. It asks for its own, wider scope.
-func (c *Client) push() (*remote.Pusher, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.pusher != nil {
-		return c.pusher, nil
-	}
-	p, err := remote.NewPusher(
-		remote.WithTransport(c.base), remote.WithAuthFromKeychain(c.options.Keychain),
-		remote.WithUserAgent(c.options.UserAgent), remote.WithJobs(blobsAtOnce))
-	c.pusher = p
-	return p, err
 }
 
 func (c *Client) event(e Event) {

@@ -113,7 +113,8 @@ func wantKind(t *testing.T, err error, kind Kind, ref string) {
 	}
 }
 
-// suite is what every registry has to do; the reference has a tag.
+// suite is what every keeper of images has to do, a registry or a folder; the
+// reference has a tag.
 func suite(t *testing.T, c *Client, ref Reference) {
 	ctx := context.Background()
 	for _, platforms := range [][]string{{"amd64"}, {"amd64", "arm64"}} {
@@ -213,6 +214,11 @@ func TestRegistries(t *testing.T) {
 		host := strings.TrimPrefix(s.URL, "https://")
 		credentialHelper(t, host, "ann", "secret")
 		suite(t, New(Options{Transport: s.Client().Transport}), mustParse(t, host+"/some/app:v1"))
+	})
+	t.Run("a folder", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "out", "app")
+		suite(t, New(Options{}), mustParse(t, "oci:"+dir+":v1"))
+		noneAside(t, dir)
 	})
 	t.Run("with the Referrers API", func(t *testing.T) {
 		suite(t, New(Options{}), mustParse(t, inProcess(t, true, nil)+"/some/app:v1"))
@@ -547,6 +553,17 @@ func TestParse(t *testing.T) {
 		{"library/app", "", "", "", `bad image reference "library/app": expected REGISTRY/REPOSITORY[:TAG][@sha256:…], with the registry's host name`},
 		{"registry.example/", "", "", "", `bad image reference "registry.example/": expected REGISTRY/REPOSITORY[:TAG][@sha256:…], with the registry's host name`},
 		{"registry.example/app:v 1", "", "", "", `bad image reference "registry.example/app:v 1": "v 1" is no tag`},
+		{"oci:out/app", "oci:out/app", "", "", ""},
+		{"oci:out/app:v1", "oci:out/app", "v1", "", ""},
+		{"oci:out:v1@" + sum, "oci:out", "v1", sum, ""},
+		{"oci:/mnt/a:b/app", "oci:/mnt/a:b/app", "", "", ""},
+		{"oci:a:b/:v1", "oci:a:b/", "v1", "", ""},
+		{"oci:a@b/c:v1", "oci:a@b/c", "v1", "", ""},
+		{`oci:C:\out:v1`, `oci:C:\out`, "v1", "", ""},
+		{"oci:", "", "", "", `bad image reference "oci:": expected oci:DIR[:TAG][@sha256:…]`},
+		{"oci::v1", "", "", "", `bad image reference "oci::v1": expected oci:DIR[:TAG][@sha256:…]`},
+		{"oci:out:a b", "", "", "", `bad image reference "oci:out:a b": "a b" is no tag; the path of a folder whose name has a colon ends in a slash`},
+		{"oci:out\x1b", "", "", "", `bad image reference "oci:out\x1b": the path is too long, or has control characters`},
 		{"registry.example/app:", "", "", "", `bad image reference "registry.example/app:": "" is no tag`},
 	} {
 		r, err := Parse(test.text)
@@ -572,7 +589,7 @@ func TestParse(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"registry.example/app:v1", "[::1]:5000/a/b@" + digest.Of(nil).String(), "a:b@c", "localhost/x:", "\x00"} {
+	for _, s := range []string{"registry.example/app:v1", "[::1]:5000/a/b@" + digest.Of(nil).String(), "a:b@c", "localhost/x:", "\x00", "oci:a:b/:c", "oci:out@" + digest.Of(nil).String()} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -604,7 +621,7 @@ func FuzzDocuments(f *testing.F) {
 		}
 		m := Manifest{Descriptor: Descriptor{MediaType: image.IndexMediaType}, Bytes: b}
 		_, _ = m.Children()
-		_ = artifactType(b)
+		_ = artifactTypeOf(b)
 		ref, _ := Parse("registry.example/app")
 		resp := &http.Response{Header: http.Header{"Link": {string(b)}}, Request: &http.Request{URL: &url.URL{Scheme: "https", Host: "registry.example", Path: "/v2/app/referrers/x"}}}
 		if next, err := nextPage(ref, resp); err == nil && next != "" && !strings.HasPrefix(next, "referrers/") {

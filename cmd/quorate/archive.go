@@ -65,7 +65,8 @@ func archiveCmd(ui *terminal) *cobra.Command {
 the definition, the lock, every locked input, the local inputs, the signed
 archive indexes that the packages were chosen from and the keys that the
 definition names. It writes them as one OCI artifact, each digest once, into a
-folder (an OCI image layout) or a registry. The same project gives the same
+folder of its own (an OCI image layout) or with --push a registry, or a folder that
+holds more, such as the published image. The same project gives the same
 artifact; the same again finishes one that was interrupted.
 
   quorate build --inputs oci:DIR      builds from it; so do rebuild and reproduce
@@ -77,6 +78,7 @@ line on standard output is the digest of its manifest, or its reference.` +
 			exitStatus("archived", "", "it was not: stale lock, an input that cannot be had, no room"),
 		Example: `  quorate archive --output oci=/mnt/tape/app-1.4
   quorate archive examples/nginx --push registry.example/archive:nginx
+  quorate archive app --push oci:/mnt/usb/app:inputs
   quorate build examples/nginx --inputs oci:/mnt/tape/app-1.4 --offline`,
 		Args: takes("[DIR]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -87,7 +89,7 @@ line on standard output is the digest of its manifest, or its reference.` +
 	f.inputs.registry = &f.registry
 	f.registry.register(cmd.Flags())
 	cmd.Flags().StringArrayVar(&f.outputs, "output", nil, "write it to a folder: `oci=DIR`; may be repeated")
-	cmd.Flags().StringVar(&f.push, "push", "", "push it to a registry as `REF`")
+	cmd.Flags().StringVar(&f.push, "push", "", "push it to a registry as `REF`, or add it to a folder as oci:DIR:TAG")
 	cmd.Flags().BoolVar(&f.indexes, "without-indexes", false, "leave out the signed indexes, which a build does not need")
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "answer in JSON")
 	cmd.AddCommand(archiveExtractCmd(ui), archiveVerifyCmd(ui))
@@ -318,8 +320,8 @@ func archiveVerifyCmd(ui *terminal) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify ARCHIVE",
 		Short: "Read an archive whole, and say whether it holds all that its lock names",
-		Long: `Verify reads every byte of the archive of inputs ARCHIVE (oci:DIR, or a reference
-in a registry), holds it against its digest, and says what its lock names and it
+		Long: `Verify reads every byte of the archive of inputs ARCHIVE (oci:DIR[:TAG], or a
+reference in a registry), holds it against its digest, and says what its lock names and it
 lacks.` +
 			exitStatus("whole: every byte is what its digest says, and nothing is missing", "damaged, or not whole; what is wrong is named", "could not tell: no archive there, or a registry that does not answer"),
 		Example: `  quorate archive verify oci:/mnt/tape/app-1.4
@@ -380,7 +382,7 @@ func (m *machine) verifyArchive(ctx context.Context, a *inputArchive) error {
 
 func readLayer(l registry.ArtifactLayer) error {
 	r, err := l.Open()
-	if errors.Is(err, fs.ErrNotExist) {
+	if registry.IsNotFound(err) {
 		return errors.New("its blob is missing")
 	}
 	if err != nil {
@@ -462,7 +464,7 @@ func archiveExtractCmd(ui *terminal) *cobra.Command {
 		Use:   "extract ARCHIVE DIR",
 		Short: "Make a project's folder again from an archive of its inputs",
 		Long: `Extract writes the definition, the lock, the keys and the local inputs of the
-archive ARCHIVE (oci:DIR, or a reference in a registry) to the new folder DIR, so
+archive ARCHIVE (oci:DIR[:TAG], or a reference in a registry) to the new folder DIR, so
 that it can be built there with --inputs ARCHIVE. Whoever made the archive decides
 what that project is: name it by a digest that you trust, or compare the lock.` +
 			exitStatus("DIR holds the project", "", "it was not made: no archive there, it is not whole, DIR is in use"),

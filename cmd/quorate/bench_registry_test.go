@@ -71,6 +71,7 @@ func publishForTest(t testing.TB, c *counted) (ref, policyFile string) {
 	ui := &terminal{out: io.Discard, err: io.Discard, mode: "plain"}
 	p := &publication{ui: ui, client: registry.New(registry.Options{}), ref: parsed, policy: policy, signer: l.keys["release"]}
 	l.ts.Check(p.readResults(l.dir))
+	p.isFor("")
 	_, err = p.run(context.Background())
 	l.ts.Check(err)
 	return ref, policyFile

@@ -47,9 +47,10 @@ func diffCmd(ui *terminal) *cobra.Command {
 		Use:   "diff A B [C…]",
 		Short: "Say why outputs differ, and own every differing byte",
 		Long: `Diff compares two or more outputs of builds, whoever made them: folders in the OCI
-image layout, OCI and docker archives, images in registries, other tar archives
-(also packed with gzip, zstd, xz or bzip2), folders, and single files. Three or more
-are split into classes of equal outputs.
+image layout (oci:DIR:TAG for one of several images), OCI and docker archives,
+images in registries, other tar archives (also packed with gzip, zstd, xz or
+bzip2), folders, and single files. Three or more are split into classes of equal
+outputs.
 
 The answer names the causes, each with evidence and how to mend it. --findings
 lists the differences themselves instead, and --file shows one path in depth,

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"quorate.dev/builder/image"
 	"quorate.dev/builder/registry"
@@ -23,7 +24,12 @@ func localSides(ctx context.Context, ui *terminal, flags *registryFlags, sides [
 	done = func() { _ = os.RemoveAll(dir) } // "" is no folder and no error
 	for i, side := range sides {
 		ref, bad := registry.Parse(side)
-		if _, err := os.Lstat(side); bad != nil || !errors.Is(err, fs.ErrNotExist) {
+		_, err := os.Lstat(side)
+		there := !errors.Is(err, fs.ErrNotExist)
+		if bad != nil && !there && strings.HasPrefix(side, registry.LayoutPrefix) {
+			return nil, done, bad
+		}
+		if bad != nil || there {
 			local = append(local, side)
 			continue
 		}
@@ -43,8 +49,8 @@ func localSides(ctx context.Context, ui *terminal, flags *registryFlags, sides [
 
 // pullLayout brings an image, or all images of an index, into a new layout.
 func pullLayout(ctx context.Context, client *registry.Client, ref registry.Reference, dir string) error {
-	if ref.Tag() == "" && ref.Digest().IsZero() {
-		return fmt.Errorf("%s names no image: add a tag, or @ and a digest", ref)
+	if err := namesImage(ref); err != nil {
+		return err
 	}
 	top, err := client.Resolve(ctx, ref)
 	if err != nil {

@@ -103,6 +103,9 @@ var hints = []func(error) string{
 		case registry.Denied:
 			return fmt.Sprintf("log in with an account that may do this: docker login %s", e.Host)
 		case registry.Changed:
+			if e.Host == "" {
+				return "somebody changed the folder since it was written, or the disk fails; bring it anew from where it came"
+			}
 			return "the registry, or somebody on the way, serves other bytes than were asked for"
 		}
 		return ""

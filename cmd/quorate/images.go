@@ -50,6 +50,9 @@ func (m *machine) verifyBase(ctx context.Context, ref, policy string) error {
 	if err != nil {
 		return err
 	}
+	if err := p.readWhole(ctx); err != nil {
+		return err
+	}
 	opened, err := p.judge(ctx, rules)
 	if err != nil {
 		return err

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/url"
 	"path/filepath"
-	"strings"
 
 	"quorate.dev/builder/registry"
 	"quorate.dev/lockfile"
@@ -29,27 +28,20 @@ type inputArchive struct {
 	layers   map[digest.Digest]registry.ArtifactLayer
 }
 
-// layoutPrefix begins the name of an archive in a folder.
-const layoutPrefix = "oci:"
-
 // openArchive reads the manifest of an archive.
 func openArchive(ctx context.Context, client *registry.Client, name string) (*inputArchive, error) {
 	a := &inputArchive{name: name, layers: map[digest.Digest]registry.ArtifactLayer{}}
-	var err error
-	if dir, ok := strings.CutPrefix(name, layoutPrefix); ok {
-		if a.dir, err = filepath.Abs(dir); err != nil {
+	ref, err := registry.Parse(name)
+	if err != nil {
+		return nil, fmt.Errorf("%w; a folder is named %sDIR", err, registry.LayoutPrefix)
+	}
+	if ref.Layout() != "" {
+		if a.dir, err = filepath.Abs(ref.Layout()); err != nil {
 			return nil, err
 		}
-		a.artifact, a.top, err = registry.OpenLayout(a.dir)
-	} else {
-		var ref registry.Reference
-		if ref, err = registry.Parse(name); err != nil {
-			return nil, fmt.Errorf("%w; a folder is named %sDIR", err, layoutPrefix)
-		}
-		a.host = ref.Registry()
-		a.artifact, a.top, err = client.PullArtifact(ctx, ref)
 	}
-	if err != nil {
+	a.host = ref.Registry()
+	if a.artifact, a.top, err = client.PullArtifact(ctx, ref); err != nil {
 		return nil, fmt.Errorf("cannot open archive %q: %w", name, err)
 	}
 	if a.artifact.Type != archiveType {

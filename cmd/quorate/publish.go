@@ -39,6 +39,7 @@ type publishFlags struct {
 	registry registryFlags
 	project  string
 	policy   string
+	as       string // name of the image for the policy's rules
 	key      string
 	verifier string
 	pass     passphraseFlags
@@ -55,7 +56,8 @@ func publishCmd(ui *terminal) *cobra.Command {
 		Short: "Push an agreed image with everything that proves it",
 		Long: `Publish judges the reports in RESULTS, the folder that "quorate rebuild" left, once
 more, and only when they agree pushes the image to REF, a reference
-REGISTRY/REPOSITORY[:TAG]:
+REGISTRY/REPOSITORY[:TAG], or oci:DIR[:TAG] for a folder that may be carried where
+no registry is (an OCI image layout; what else it holds stays):
 
   1. the image goes there by digest and is read back, every byte;
   2. each rebuilder's report and the signed agreement are attached to it as
@@ -74,6 +76,13 @@ The same again changes nothing, and an interrupted run is finished by the next.
 The answer is the image's reference by digest. Credentials are Docker's ("docker
 login"). Without a tag in REF none is written.
 
+A folder has no name that means anything elsewhere. --as says which repository it
+is for: the policy's rules know the image by it, the summary names it, and
+podman's signature is for it. Without, it is what the reports call the image, and
+there is no signature for podman. "oras cp -r --from-oci-layout DIR:TAG REF" copies
+it to a registry with everything beside it; so does "skopeo copy" of two tags, TAG
+and, with --all, the one of sha256- and the image's digest, which lists the rest.
+
 With --refusal RESULTS holds the signed record of rebuilders that did not agree.
 It and their reports are attached, in the repository REF, to every image that one
 of them built, so that nobody finds such an image there without it. The images
@@ -85,6 +94,7 @@ themselves are not pushed, and no tag is written.` +
 		Example: `  quorate publish results registry.example/app:v1 --key release.key
   quorate publish results registry.example/app --policy policy.yaml --project app
   quorate publish results release.example/app:v1 --staging staging.example/app
+  quorate publish results oci:/mnt/usb/app:v1 --as registry.example/app --key release.key
   quorate publish results registry.example/app --refusal`,
 		Args: takes("RESULTS", "REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -97,9 +107,10 @@ themselves are not pushed, and no tag is written.` +
 	flags := cmd.Flags()
 	flags.StringVar(&f.project, "project", ".", "the project's `DIR`, with the definition, lock and local inputs that were built")
 	flags.StringVar(&f.policy, "policy", "", "judge by the policy in `FILE` (default RESULTS/policy.yaml)")
+	flags.StringVar(&f.as, "as", "", "`NAME` by which the policy's rules know the image (default: the repository of REF); for a folder, also the repository that it is for")
 	flags.StringVar(&f.key, "key", "", "sign the summary as a signer of the policy, with the "+keyUse)
 	flags.StringVar(&f.verifier, "verifier-id", "", "`URI` that says in the summary who verified")
-	flags.StringVar(&f.staging, "staging", "", "put everything into the repository `STAGING` first, judge it there, and publish it from there")
+	flags.StringVar(&f.staging, "staging", "", "put everything into `STAGING` first, a repository or oci:DIR, judge it there, and publish it from there")
 	f.sboms.register(flags)
 	flags.BoolVar(&f.refusal, "refusal", false, "publish the record that rebuilders did not agree, and no image")
 	flags.BoolVar(&f.asJSON, "json", false, "answer in JSON")
@@ -131,12 +142,13 @@ func runPublish(ctx context.Context, ui *terminal, results, refText string, f pu
 	if p.staging, err = stagingIn(f.staging); err != nil {
 		return err
 	}
-	if p.policy, err = f.readPolicy(results, ref); err != nil {
+	if p.policy, err = f.readPolicy(results, ref, agreementFile); err != nil {
 		return err
 	}
 	if err := p.readResults(results); err != nil {
 		return err
 	}
+	p.isFor(f.as)
 	m, err := openMachine(ui)
 	if err != nil {
 		return err
@@ -168,14 +180,44 @@ func runPublish(ctx context.Context, ui *terminal, results, refText string, f pu
 }
 
 // readPolicy reads the policy given, else the one that the results were judged
-// by, as it is for the repository.
-func (f *publishFlags) readPolicy(results string, ref registry.Reference) (*agreement.Policy, error) {
+// by, as it is for the repository; for a folder, for what the bundle's reports
+// call the image.
+func (f *publishFlags) readPolicy(results string, ref registry.Reference, bundle string) (*agreement.Policy, error) {
 	whole, err := readPolicy(cmp.Or(f.policy, filepath.Join(results, "policy.yaml")))
 	if err != nil {
 		return nil, err
 	}
-	return whole.For(ref.Repository(), time.Now())
+	name := cmp.Or(f.as, repositoryName(ref))
+	if name == "" && len(whole.Rules) > 0 {
+		data, err := readSmallFile(filepath.Join(results, bundle), largestBundle)
+		if errors.Is(err, fs.ErrNotExist) && bundle == agreementFile {
+			return nil, &noAgreementError{dir: results}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot read what the rebuilders said: %w", err)
+		}
+		if name, err = attestation.NameIn(data); err != nil {
+			return nil, fmt.Errorf("the policy has rules for images, and %q does not say which one it is about: %w; --as NAME says it", filepath.Join(results, bundle), err)
+		}
+	}
+	return whole.For(name, time.Now())
 }
+
+// isFor settles by which name summaries speak of the place, and for which
+// repository the image is signed. A folder is for whichever as says.
+func (p *publication) isFor(as string) {
+	p.resource, p.signedFor = resource(p.ref), p.ref.Repository()
+	if p.ref.Layout() == "" {
+		return
+	}
+	p.resource, p.signedFor = resourcePrefix+cmp.Or(as, p.opened.Agreement.Subjects()[0].Name), ""
+	if ref, err := registry.Parse(as); err == nil && ref.Repository() == as {
+		p.signedFor = as
+	}
+}
+
+// agreementFile is the bundle of an agreement in a results folder.
+const agreementFile = "agreement" + attestation.BundleSuffix
 
 // publishTarget reads where to publish. What is published has its own digest.
 func publishTarget(text string) (registry.Reference, error) {
@@ -221,6 +263,9 @@ type publication struct {
 	verifier string
 	staging  *registry.Reference // repository where it is judged first; nil for none
 
+	resource  string // the repository as summaries name it
+	signedFor string // the repository that podman's signature is for; "" for no signature
+
 	layout *image.Layout
 	opened *attestation.Opened
 	parts  []*registry.Artifact                   // bundles of reports and of the agreement, then the project
@@ -246,7 +291,7 @@ func (e *noAgreementError) Hint() string {
 // readResults opens what a rebuild left. Only an agreement over exactly the
 // image that lies there gets further.
 func (p *publication) readResults(dir string) error {
-	data, err := readSmallFile(filepath.Join(dir, "agreement"+attestation.BundleSuffix), largestBundle)
+	data, err := readSmallFile(filepath.Join(dir, agreementFile), largestBundle)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &noAgreementError{dir: dir}
 	}
@@ -405,7 +450,7 @@ func (p *publication) run(ctx context.Context) (*publishAnswer, error) {
 	var blobs image.BlobSource = p.layout
 	if p.staging != nil {
 		staged := *p
-		staged.ref, staged.signer = *p.staging, nil // a summary names the place that readers find the image in
+		staged.ref, staged.signer, staged.resource = *p.staging, nil, resource(*p.staging) // a summary names the place that readers find the image in
 		if _, _, err := staged.place(ctx, p.layout); err != nil {
 			return nil, err
 		}
@@ -541,7 +586,7 @@ func (p *publication) attach(ctx context.Context, t target) ([]publishedPart, er
 // registry has one that says the same.
 func (p *publication) summary(ctx context.Context, t target, inputs []registry.Descriptor) (registry.Descriptor, error) {
 	o := attestation.SummaryOptions{
-		VerifierID: p.verifier, Version: version, Resource: resource(p.ref), Images: t.images, Index: t.index, Time: time.Now(),
+		VerifierID: p.verifier, Version: version, Resource: p.resource, Images: t.images, Index: t.index, Time: time.Now(),
 	}
 	for _, d := range inputs {
 		o.Inputs = append(o.Inputs, attestation.Input{URI: o.Resource + "@" + d.Digest.String(), Digest: d.Digest})
@@ -550,6 +595,7 @@ func (p *publication) summary(ctx context.Context, t target, inputs []registry.D
 	if err != nil {
 		return registry.Descriptor{}, err
 	}
+	there.resource = p.resource
 	opened, err := there.judge(ctx, p.policy)
 	if err != nil {
 		return registry.Descriptor{}, err
@@ -602,6 +648,7 @@ func (p *publication) check(ctx context.Context, top registry.Descriptor) error 
 	if err != nil {
 		return changed(err)
 	}
+	there.resource = p.resource
 	opened, err := there.judge(ctx, p.policy)
 	if err != nil {
 		return err

@@ -30,7 +30,7 @@ func runPublishRefusal(ctx context.Context, ui *terminal, results, refText strin
 		return err
 	}
 	p := &publication{ui: ui, client: f.registry.client(ui), ref: ref}
-	if p.policy, err = f.readPolicy(results, ref); err != nil {
+	if p.policy, err = f.readPolicy(results, ref, refusalFile); err != nil {
 		return err
 	}
 	decision, err := p.readRefusal(results)

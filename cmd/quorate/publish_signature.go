@@ -17,11 +17,11 @@ const mostSignatures = 64
 // look for (`quorate policy export --to containers-policy`), unless it is there.
 // Others' signatures under the same tag stay.
 func (p *publication) signImage(ctx context.Context, t target) error {
-	ref, err := registry.Parse(p.ref.Repository() + ":" + attestation.ImageSignatureTag(t.Digest))
-	if err != nil {
-		return err
+	if p.signedFor == "" {
+		return nil
 	}
-	payload, signature, err := attestation.SignImage(ctx, p.opened, p.ref.Repository(), t.Digest, t.images, p.signer)
+	ref := p.ref.WithTag(attestation.ImageSignatureTag(t.Digest))
+	payload, signature, err := attestation.SignImage(ctx, p.opened, p.signedFor, t.Digest, t.images, p.signer)
 	if err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func (p *publication) signImage(ctx context.Context, t target) error {
 		return err
 	default:
 		ours := func(l registry.ArtifactLayer) bool {
-			return l.Digest == layer.Digest && attestation.SignsImage(payload, l.Annotations[attestation.ImageSignatureNote], p.ref.Repository(), t.Digest, p.signer.Public())
+			return l.Digest == layer.Digest && attestation.SignsImage(payload, l.Annotations[attestation.ImageSignatureNote], p.signedFor, t.Digest, p.signer.Public())
 		}
 		if slices.ContainsFunc(there.Layers, ours) {
 			return nil

@@ -127,12 +127,12 @@ step's output. What is empty is left out, and more may be added.` +
 	flags.IntVar(&f.count, "rebuilders", 0, "ask `N` workers on this machine")
 	flags.StringVar(&f.file, "rebuilders-file", "", "ask the rebuilders that `FILE` names")
 	flags.StringVar(&f.policy, "policy", "", "judge by the policy in `FILE`")
-	flags.StringVar(&f.as, "as", "", "`NAME` by which a policy with rules knows the image (default: the repository of --push, else the definition's name)")
+	flags.StringVar(&f.as, "as", "", "`NAME` by which a policy with rules knows the image (default: the repository of --push, else the definition's name); with --push oci:DIR, also the repository that it is for")
 	flags.StringVar(&f.key, "key", "", "sign the agreement with the "+keyUse)
 	flags.Var(&f.outputs, "output", "on agreement also write the image: oci=DIR, oci-archive=FILE or docker-archive=FILE; may be repeated")
 	f.sboms.register(flags)
-	flags.StringVar(&f.push, "push", "", "on agreement publish the image, and what proves it, as `REF`")
-	flags.StringVar(&f.staging, "staging", "", "with --push: put everything into the repository `STAGING` first, and judge it there")
+	flags.StringVar(&f.push, "push", "", "on agreement publish the image, and what proves it, as `REF`, in a registry or as oci:DIR[:TAG]")
+	flags.StringVar(&f.staging, "staging", "", "with --push: put everything into `STAGING` first, a repository or oci:DIR, and judge it there")
 	f.registry.register(flags)
 	f.inputs.registry = &f.registry
 	flags.StringSliceVar(&f.platforms, "platform", nil, "build only these of the definition's platforms")
@@ -181,7 +181,7 @@ func runRebuild(ctx context.Context, ui *terminal, dir string, f rebuildFlags) e
 	m.dir = p.Dir
 	name := p.Definition.Name
 	if pub != nil {
-		name = pub.ref.Repository()
+		name = cmp.Or(repositoryName(pub.ref), name)
 	}
 	o, err := m.rebuildOptions(ctx, f, cmp.Or(f.as, name))
 	if err != nil {
@@ -209,7 +209,7 @@ func runRebuild(ctx context.Context, ui *terminal, dir string, f rebuildFlags) e
 	}
 	var answer *publishAnswer
 	if out.Agreement != nil && pub != nil {
-		answer, err = pub.publishAgreed(ctx, m, p, o, out, sbomRequest{f.sboms.formats, &f.inputs}) // told after what was agreed
+		answer, err = pub.publishAgreed(ctx, m, p, o, out, f.as, sbomRequest{f.sboms.formats, &f.inputs}) // told after what was agreed
 	}
 	if err := answerRebuild(ui, out, o.Policy, answer, f.asJSON); err != nil {
 		return err
@@ -240,7 +240,7 @@ func (f *rebuildFlags) openPush(ctx context.Context, ui *terminal) (*publication
 }
 
 // publishAgreed publishes what was just agreed on.
-func (p *publication) publishAgreed(ctx context.Context, m *machine, project *project, o *rebuild.Options, out *rebuild.Outcome, sboms sbomRequest) (*publishAnswer, error) {
+func (p *publication) publishAgreed(ctx context.Context, m *machine, project *project, o *rebuild.Options, out *rebuild.Outcome, as string, sboms sbomRequest) (*publishAnswer, error) {
 	p.policy = o.Policy
 	if slices.ContainsFunc(o.Policy.Signers, func(s agreement.SignerKey) bool { return s.Key == o.Signer.Public() }) {
 		p.signer = o.Signer
@@ -248,6 +248,7 @@ func (p *publication) publishAgreed(ctx context.Context, m *machine, project *pr
 	if err := p.readResults(out.Results); err != nil {
 		return nil, err
 	}
+	p.isFor(as)
 	if err := p.addProject(m, project); err != nil {
 		return nil, err
 	}

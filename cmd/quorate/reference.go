@@ -88,9 +88,9 @@ func (t *timeFlag) orNow() time.Time {
 func (f *readerFlags) register(flags *pflag.FlagSet, policyUse string) {
 	f.registry.register(flags)
 	flags.StringVar(&f.policy, "policy", "", policyUse)
-	flags.StringVar(&f.as, "as", "", "`NAME` by which the policy's rules know the image (default: the repository of REF)")
+	flags.StringVar(&f.as, "as", "", "`NAME` by which the policy's rules know the image (default: the repository of REF; for a folder, what its reports call it)")
 	flags.Var(&f.at, "at", "judge as of this `TIME`, such as 2026-11-01T00:00:00Z (default now)")
-	flags.StringArrayVar(&f.from, "attestations-from", nil, "also read statements about the image in `REPO`, where others keep theirs; may be repeated")
+	flags.StringArrayVar(&f.from, "attestations-from", nil, "also read statements about the image in `REPO`, a repository or oci:DIR, where others keep theirs; may be repeated")
 }
 
 // open looks an image up, and reads the policy, which is nil without --policy.
@@ -99,15 +99,16 @@ func (f *readerFlags) open(ctx context.Context, ui *terminal, refText string) (*
 	if err != nil {
 		return nil, nil, err
 	}
-	var policy *agreement.Policy
+	var whole, policy *agreement.Policy
 	if f.policy != "" {
-		whole, endorsed, err := readEndorsed(f.policy)
-		if err != nil {
+		if whole, f.endorsed, err = readEndorsed(f.policy); err != nil {
 			return nil, nil, err
 		}
-		tellPolicy(ui, endorsed)
-		f.endorsed = endorsed
-		if policy, err = whole.For(cmp.Or(f.as, ref.Repository()), f.at.orNow()); err != nil {
+		tellPolicy(ui, f.endorsed)
+	}
+	name := cmp.Or(f.as, repositoryName(ref))
+	if whole != nil && (name != "" || len(whole.Rules) == 0) { // before any registry is asked
+		if policy, err = whole.For(name, f.at.orNow()); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -115,17 +116,37 @@ func (f *readerFlags) open(ctx context.Context, ui *terminal, refText string) (*
 	if err != nil {
 		return nil, nil, changed(err)
 	}
+	if p.resource == "" && f.as != "" {
+		p.resource = resourcePrefix + f.as
+	}
 	for _, text := range f.from {
 		if err := p.lookElsewhere(ctx, text); err != nil {
 			return nil, nil, changed(err)
 		}
 	}
-	return p, policy, nil
+	if whole != nil && policy == nil {
+		if name, err = p.claimedName(ctx); err != nil {
+			return nil, nil, fmt.Errorf("the policy has rules for images, and which one this is %w; --as NAME says it", err)
+		}
+		ui.say("judged as image %q, which is what its reports call it", name)
+		policy, err = whole.For(name, f.at.orNow())
+	}
+	return p, policy, err
 }
 
-// published is an image in a registry with what lies beside it.
+// repositoryName is the name by which policies know what is in a repository;
+// "" for a folder, which may be called anything.
+func repositoryName(ref registry.Reference) string {
+	if ref.Layout() != "" {
+		return ""
+	}
+	return ref.Repository()
+}
+
+// published is an image in a registry, or in a folder, with what lies beside it.
 type published struct {
 	client    *registry.Client
+	resource  string             // the repository as summaries name it; "" for a folder that stands for none
 	ref       registry.Reference // as it was asked for
 	top       *registry.Manifest // image or index that it names now
 	images    []digest.Digest    // the image's manifest, or those of the index
@@ -142,14 +163,14 @@ type place struct {
 
 // lookUp resolves a reference, once: everything after goes by the digest.
 func lookUp(ctx context.Context, client *registry.Client, ref registry.Reference) (*published, error) {
-	if ref.Tag() == "" && ref.Digest().IsZero() {
-		return nil, fmt.Errorf("%s names no image: add a tag, or @ and a digest", ref)
+	if err := namesImage(ref); err != nil {
+		return nil, err
 	}
 	top, err := client.Resolve(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	p := &published{client: client, ref: ref, top: top, images: []digest.Digest{top.Digest}}
+	p := &published{client: client, resource: resource(ref), ref: ref, top: top, images: []digest.Digest{top.Digest}}
 	if top.IsIndex() {
 		children, err := top.Children()
 		if err != nil {
@@ -164,6 +185,14 @@ func lookUp(ctx context.Context, client *registry.Client, ref registry.Reference
 	}
 	p.beside, err = client.Referrers(ctx, ref, top.Digest)
 	return p, err
+}
+
+// namesImage refuses a repository in a registry. A folder may hold one image only.
+func namesImage(ref registry.Reference) error {
+	if ref.Layout() == "" && ref.Tag() == "" && ref.Digest().IsZero() {
+		return fmt.Errorf("%s names no image: add a tag, or @ and a digest", ref)
+	}
+	return nil
 }
 
 // lookElsewhere lists what another repository has about the image, which itself
@@ -193,8 +222,55 @@ func repositoryIn(text string) (registry.Reference, error) {
 // pinned names the image by its digest, which nobody can move.
 func (p *published) pinned() string { return p.ref.At(p.top.Digest).String() }
 
-// resource names the repository as summaries do.
-func resource(ref registry.Reference) string { return "oci://" + ref.Repository() }
+// resourcePrefix begins the names of repositories in summaries.
+const resourcePrefix = "oci://"
+
+// resource names the repository as summaries do. The path of a folder says
+// nothing to anybody else, and is not told: it has none.
+func resource(ref registry.Reference) string {
+	if ref.Layout() != "" {
+		return ""
+	}
+	return resourcePrefix + ref.Repository()
+}
+
+// places are the repositories that were read, as a person names them.
+func (p *published) places() []string {
+	all := []string{p.ref.Repository()}
+	for _, in := range p.elsewhere {
+		all = append(all, in.ref.Repository())
+	}
+	return all
+}
+
+// claimedName is what the reports about exactly these images call them, all the
+// same. The error continues a sentence.
+func (p *published) claimedName(ctx context.Context) (string, error) {
+	claims, _, _, err := p.claims(ctx, nil)
+	if err != nil {
+		return "", fmt.Errorf("cannot be read: %w", err)
+	}
+	var names []string
+	for _, c := range claims {
+		if c.Report == nil {
+			continue
+		}
+		for _, s := range c.Report.Subjects {
+			if slices.Contains(p.images, s.Digest) {
+				names = append(names, s.Name)
+			}
+		}
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	switch len(names) {
+	case 0:
+		return "", errors.New("no report says")
+	case 1:
+		return names[0], nil
+	}
+	return "", fmt.Errorf("its reports do not agree on (%q, %q)", names[0], names[1])
+}
 
 // Limits of what is read of referrers at once.
 const (
@@ -298,9 +374,9 @@ func tryEach(refs []registry.Reference, try func(registry.Reference) error) erro
 // where is the repository of a statement, as summaries name it.
 func (p *published) where(d digest.Digest) string {
 	if ref, ok := p.foundIn[d]; ok {
-		return resource(ref)
+		return cmp.Or(resource(ref), p.resource)
 	}
-	return resource(p.ref)
+	return p.resource
 }
 
 // maybeBundle leaves out what says that it is something else. Some registries
@@ -345,7 +421,7 @@ func (p *published) judge(ctx context.Context, policy *agreement.Policy) (*attes
 	if err := p.statements(ctx, r.Add, r.Lose); err != nil {
 		return nil, err
 	}
-	return r.Judge(resource(p.ref), p.images...), nil
+	return r.Judge(p.resource, p.images...), nil
 }
 
 // claims reads what the statements say, by referrer, whoever signed them; with a
@@ -375,7 +451,7 @@ func (p *published) claims(ctx context.Context, policy *agreement.Policy) (all m
 		}
 	})
 	if err == nil && policy != nil {
-		o = judge.Judge(resource(p.ref), p.images...)
+		o = judge.Judge(p.resource, p.images...)
 	}
 	return all, o, read, err
 }

@@ -47,9 +47,10 @@ func reproduceCmd(ui *terminal) *cobra.Command {
 		Use:   "reproduce REF",
 		Short: "Build a published image again from its reference alone, and compare",
 		Long: `Reproduce fetches the definition, lock and local inputs that "quorate publish"
-attached to the image REF, builds them on this machine, and compares the digests
-of the manifests. It reuses nothing that was built before. When the digests
-differ, both images are compared, and the causes are named.
+attached to the image REF, in a registry or in a folder (oci:DIR[:TAG]), builds
+them on this machine, and compares the digests of the manifests. It reuses
+nothing that was built before. When the digests differ, both images are compared,
+and the causes are named.
 
 What was attached has to be what a rebuilder's report of the image names. With
 --policy it has to be a report of a rebuilder of that policy; without, anybody
@@ -61,11 +62,11 @@ rebuilders).
 
 With --attest your own report, signed with --key, is published beside the image,
 whatever it says: a dissent counts too. With --attest-to it goes to a repository
-of your own, where the image need not be. It answers the request that the image
-was built for, so that whoever names you in a policy counts your voice with the
-others: quorate verify REF --policy policy.yaml --attestations-from REPO. You go
-by the name, operator and builder id that --policy gives your key, else by
---name, or the key file's name.` +
+of your own, or a folder (oci:DIR), where the image need not be. It answers the
+request that the image was built for, so that whoever names you in a policy
+counts your voice with the others: quorate verify REF --policy policy.yaml
+--attestations-from REPO. You go by the name, operator and builder id that
+--policy gives your key, else by --name, or the key file's name.` +
 			exitStatus(
 				"same: the same bytes were built",
 				"different: something else was built; what differs is listed",
@@ -75,6 +76,7 @@ by the name, operator and builder id that --policy gives your key, else by
   quorate reproduce registry.example/app:v1 --attest-to audit.example/app --key ann.key
   quorate reproduce registry.example/app:v1 --rebuilders-file rebuilders.yaml --attest
   quorate reproduce registry.example/app:v1 --output oci=here
+  quorate reproduce oci:/mnt/usb/app:v1 --inputs oci:/mnt/usb/app:inputs --offline
   quorate diff registry.example/app:v1 here`,
 		Args: takes("REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -91,7 +93,7 @@ by the name, operator and builder id that --policy gives your key, else by
 	flags.StringVar(&f.file, "rebuilders-file", "", "have the rebuilders that `FILE` names build it")
 	flags.Var(&f.outputs, "output", "also write the image that was built here: oci=DIR, oci-archive=FILE or docker-archive=FILE; may be repeated")
 	flags.BoolVar(&f.attest, "attest", false, "publish your own signed report beside the image")
-	flags.StringVar(&f.attestTo, "attest-to", "", "publish your own signed report in the repository `REPO`")
+	flags.StringVar(&f.attestTo, "attest-to", "", "publish your own signed report in `REPO`, a repository or oci:DIR")
 	flags.StringVar(&f.key, "key", "", "sign your report with the "+keyUse)
 	flags.StringVar(&f.name, "name", "", "the `NAME` that you go by in policies (default: of the key's file)")
 	flags.BoolVar(&f.asJSON, "json", false, "answer in JSON")

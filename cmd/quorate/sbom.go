@@ -121,13 +121,13 @@ artifact's digest. "quorate publish --sbom" does so in a registry.` +
 			if err := checkSBOMFormat(format); err != nil {
 				return &usageError{err: err, command: cmd.CommandPath()}
 			}
-			layout, ok := strings.CutPrefix(attach, layoutPrefix)
-			if attach != "" && (!ok || layout == "") {
-				return &usageError{err: fmt.Errorf("bad --attach %q: expected %sDIR; in a registry, publish --sbom attaches", attach, layoutPrefix), command: cmd.CommandPath()}
+			layout, err := attachTarget(attach)
+			if err != nil {
+				return &usageError{err: err, command: cmd.CommandPath()}
 			}
 			switch {
-			case layout != "":
-				f.contents = func(m *machine, c *sbom.Contents) error { return m.attachSBOM(cmd.Context(), layout, format, c) }
+			case layout != nil:
+				f.contents = func(m *machine, c *sbom.Contents) error { return m.attachSBOM(cmd.Context(), *layout, format, c) }
 			case output == "":
 				f.onePlatform = true
 				f.contents = func(_ *machine, c *sbom.Contents) error { return sbom.Write(ui, format, c) }
@@ -135,7 +135,7 @@ artifact's digest. "quorate publish --sbom" does so in a registry.` +
 			if output != "" {
 				f.sboms = sbomFlag{{format, output}}
 			}
-			_, err := runBuild(cmd.Context(), ui, folder(args), f)
+			_, err = runBuild(cmd.Context(), ui, folder(args), f)
 			return err
 		},
 	}
@@ -147,15 +147,32 @@ artifact's digest. "quorate publish --sbom" does so in a registry.` +
 	return cmd
 }
 
+// attachTarget reads --attach; nil when it is not given.
+func attachTarget(text string) (*registry.Reference, error) {
+	if text == "" {
+		return nil, nil
+	}
+	ref, err := repositoryIn(text)
+	if err != nil || ref.Layout() == "" {
+		return nil, fmt.Errorf("bad --attach %q: expected %sDIR; in a registry, publish --sbom attaches", text, registry.LayoutPrefix)
+	}
+	return &ref, nil
+}
+
 // attachSBOM puts an SBOM of an image beside it in a layout.
-func (m *machine) attachSBOM(ctx context.Context, layout, format string, c *sbom.Contents) error {
+func (m *machine) attachSBOM(ctx context.Context, layout registry.Reference, format string, c *sbom.Contents) error {
 	a, err := m.sbomArtifact(format, c)
 	if err != nil {
 		return err
 	}
-	added, err := registry.AttachLayout(ctx, layout, c.Image, a)
+	client := (&registryFlags{}).client(m.ui)
+	there, err := client.Resolve(ctx, layout.At(c.Image))
 	if err != nil {
-		return err
+		return changed(err)
+	}
+	added, err := client.Attach(ctx, layout, there.Descriptor, a)
+	if err != nil {
+		return changed(err)
 	}
 	m.ui.say("attached to %s of %s", c.Image, c.Platform)
 	m.ui.answer("%s", added[0].Digest)

@@ -82,9 +82,10 @@ func showCmd(ui *terminal) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show REF",
 		Short: "Tell who built a published image, from what, who agreed and who dissented",
-		Long: `Show reads what a registry keeps beside the image REF, and tells it on one screen:
-the image by digest, what it was built from, every rebuilder's report, the
-agreement with each rebuilder's outcome, and the summary.
+		Long: `Show reads what lies beside the image REF, in a registry or in a folder
+(oci:DIR[:TAG]), and tells it on one screen: the image by digest, what it was
+built from, every rebuilder's report, the agreement with each rebuilder's outcome,
+and the summary.
 
 Without --policy no signature is checked: what is told is what the statements
 say, which anybody may have written. With --policy the name of the key's owner
@@ -92,7 +93,8 @@ in your policy stands beside each statement, and the verdict below; "quorate
 verify" is the same as an exit code.` +
 			exitStatus("shown", "", "could not tell: there is no such image, or a registry that does not answer"),
 		Example: `  quorate show registry.example/app:v1
-  quorate show registry.example/app:v1 --policy policy.yaml --json`,
+  quorate show registry.example/app:v1 --policy policy.yaml --json
+  quorate show oci:/mnt/usb/app`,
 		Args: takes("REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runShow(cmd.Context(), ui, args[0], reader, asJSON)
@@ -270,7 +272,7 @@ func (s *showing) tell(ui *terminal) {
 	for _, v := range firstOf(ui, a.Summaries, "summaries") {
 		missing := ""
 		if v.Missing > 0 {
-			missing = fmt.Sprintf(", %d of them missing in the registry", v.Missing)
+			missing = fmt.Sprintf(", %d of them missing", v.Missing)
 		}
 		ui.answer("\nsummary     %s%s: %s; rests on %s%s", v.Time, s.by(v.Signer), printable(strings.Join(v.Levels, " ")), count(v.Inputs, "statement"), missing)
 	}

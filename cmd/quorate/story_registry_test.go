@@ -48,8 +48,8 @@ import (
 //	    a bundle (story_test.go) in the form that publish takes, and the project
 //	    that it is about, FOLDER/project
 //	forget REF KIND
-//	    delete from the registry the first referrer of the image that is a
-//	    report (of NAME, as report:NAME), agreement, summary or refusal
+//	    delete from the registry, or the folder, the first referrer of the image that
+//	    is a report (of NAME, as report:NAME), agreement, summary or refusal
 //	noise REF N
 //	    attach N referrers that say nothing: junk, bundles of junk, statements
 //	    of strangers, things of other tools
@@ -61,7 +61,8 @@ import (
 //	    put a program of somebody else's into the PATH, built by go install
 //	    unless it is there already
 //	copy-image REF REF
-//	    copy an image and what refers to it, as oras does
+//	    copy an image of a registry or a folder, and what refers to it, to a
+//	    registry, as oras does
 var registryCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"registry":   startRegistry,
 	"login":      logIn,
@@ -179,6 +180,9 @@ func makeResults(ts *testscript.TestScript, neg bool, args []string) {
 
 // behind looks up what a story does something to, behind quorate's back.
 func behind(ts complainer, text string) *published {
+	if story, ok := ts.(*testscript.TestScript); ok && strings.HasPrefix(text, registry.LayoutPrefix) {
+		text = registry.LayoutPrefix + story.MkAbs(strings.TrimPrefix(text, registry.LayoutPrefix))
+	}
 	ref, err := registry.Parse(text)
 	ts.Check(err)
 	p, err := lookUp(context.Background(), registry.New(registry.Options{}), ref)
@@ -225,11 +229,34 @@ func forget(ts *testscript.TestScript, neg bool, args []string) {
 	for _, d := range p.beside {
 		c := claims[d.Digest]
 		if c != nil && string(c.Kind) == kind && (who == "" || c.Report.Rebuilder == who) {
+			if dir := p.ref.Layout(); dir != "" {
+				forgetIn(ts, dir, p.top.Digest, d.Digest)
+				return
+			}
 			p.api(ts, http.MethodDelete, "manifests/"+d.Digest.String(), "", nil)
 			return
 		}
 	}
 	ts.Fatalf("no %s refers to %s", args[1], args[0])
+}
+
+// forgetIn takes a referrer from a folder, and every list that has it, so that
+// nothing there tells of it any more.
+func forgetIn(ts complainer, dir string, subject, d digest.Digest) {
+	name := filepath.Join(dir, "index.json")
+	raw, err := os.ReadFile(name)
+	ts.Check(err)
+	var index map[string]any
+	ts.Check(json.Unmarshal(raw, &index))
+	index["manifests"] = slices.DeleteFunc(index["manifests"].([]any), func(one any) bool {
+		text, err := json.Marshal(one)
+		ts.Check(err)
+		return strings.Contains(string(text), d.String()) || strings.Contains(string(text), "sha256-"+subject.Hex())
+	})
+	raw, err = json.Marshal(index)
+	ts.Check(err)
+	ts.Check(os.WriteFile(name, raw, 0o644))
+	ts.Check(os.Remove(filepath.Join(dir, "blobs", "sha256", d.Hex())))
 }
 
 func makeNoise(ts *testscript.TestScript, neg bool, args []string) {
@@ -276,8 +303,16 @@ func copyImage(ts *testscript.TestScript, neg bool, args []string) {
 	ref, err := registry.Parse(args[1])
 	ts.Check(err)
 	to := &published{ref: ref}
+	read := func(kind, name string) []byte {
+		if dir := from.ref.Layout(); dir != "" {
+			b, err := os.ReadFile(filepath.Join(dir, "blobs", "sha256", strings.TrimPrefix(name, "sha256:")))
+			ts.Check(err)
+			return b
+		}
+		return from.api(ts, http.MethodGet, kind+name, "", nil)
+	}
 	copyManifest := func(name, as string) {
-		b := from.api(ts, http.MethodGet, "manifests/"+name, "", nil)
+		b := read("manifests/", name)
 		var m struct {
 			MediaType string                  `json:"mediaType"`
 			Config    struct{ Digest string } `json:"config"`
@@ -285,7 +320,7 @@ func copyImage(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		ts.Check(json.Unmarshal(b, &m))
 		for _, d := range append(m.Layers, m.Config) {
-			to.putBlob(ts, from.api(ts, http.MethodGet, "blobs/"+d.Digest, "", nil))
+			to.putBlob(ts, read("blobs/", d.Digest))
 		}
 		to.api(ts, http.MethodPut, "manifests/"+as, m.MediaType, b)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -39,7 +40,8 @@ type verifyAnswer struct {
 	PolicySigned         *endorsement      `json:"policySigned"`        // its version and who signed that
 	Image                string            `json:"image,omitempty"`     // name by which the policy's rules know it
 	At                   string            `json:"at"`                  // as of when it was judged
-	Reference            string            `json:"reference,omitempty"` // by digest, of an image in a registry
+	Reference            string            `json:"reference,omitempty"` // by digest, of an image in a registry or a folder
+	LookedIn             []string          `json:"lookedIn"`            // repositories and folders that were read; none for a bundle
 	Statements           []saidStatement   `json:"statements"`          // those that count first
 	Summaries            []verifiedSummary `json:"summaries"`           // newest first
 	Refusals             []toldRefusal     `json:"refusals"`            // of requests that ended without an agreement
@@ -117,12 +119,15 @@ it must be what the rebuilders agree on. Without, all that is said is that they
 agree. The answer is one line for each image they agree on: its manifest digest,
 name and platform.
 
-REF is an image in a registry, REGISTRY/REPOSITORY:TAG or …@sha256:…. Verify
+REF is an image in a registry, REGISTRY/REPOSITORY:TAG or …@sha256:…, or in a
+folder, oci:DIR[:TAG] or oci:DIR@sha256:…, an OCI image layout. Verify
 resolves it once, reads the statements that refer to it and judges them alike:
 the image, or every image of an index, must be what the rebuilders agree on.
 Statements that nobody of the policy signed change nothing. When a signer of the
 policy listed a statement (SLSA VSA) that is gone, the image is not verified.
-The answer is the reference by digest, which nobody can move any more.
+The answer is the reference by digest, which nobody can move any more. A folder
+is all that is read of an image in one, no network is asked, and every blob of
+it is held against its digest.
 
 Others may have built the image, too, and keep their reports in repositories of
 their own (quorate reproduce --attest-to). --attestations-from REPO reads what
@@ -132,7 +137,7 @@ policy says, and at least one report there has to agree.
 A policy may have rules for images: who may speak for which, in which role and
 as which builder, how many are needed, how old reports may be. The image is the
 one that was asked for: the repository of REF, or the name that the reports in
-BUNDLE give it, or --as NAME. For each statement verify says why it counts or
+BUNDLE or in a folder give it, or --as NAME. For each statement verify says why it counts or
 why not. Times are those that signers claim; they are held against the windows
 and revocations of keys, and against --at TIME, which is now by default.
 
@@ -148,6 +153,7 @@ of two operators agree.` +
   quorate verify agreement.intoto.jsonl --policy policy.yaml --image oci=results/image
   quorate verify agreement.intoto.jsonl --policy policy.yaml --json
   quorate verify registry.example/app:v1 --policy policy.yaml
+  quorate verify oci:/mnt/usb/app:v1 --policy policy.yaml
   quorate verify mirror.example/app:v1 --policy policy.yaml --as registry.example/app
   quorate verify registry.example/app:v1 --policy policy.yaml --attestations-from audit.example/app
   quorate verify registry.example/app:v1 --policy policy.yaml --vsa vsa.json --key auditor.key`,
@@ -171,13 +177,13 @@ of two operators agree.` +
 
 func runVerify(ctx context.Context, ui *terminal, what string, f verifyFlags) error {
 	if _, err := os.Stat(what); err != nil {
-		if _, err := registry.Parse(what); err == nil {
+		if _, err := registry.Parse(what); err == nil || strings.HasPrefix(what, registry.LayoutPrefix) {
 			return verifyReference(ctx, ui, what, f)
 		}
 	}
 	for flag, given := range map[string]bool{"--vsa": f.vsa != "", "--attestations-from": len(f.reader.from) > 0} {
 		if given {
-			return &usageError{err: fmt.Errorf("%s is for images in a registry, and %q is a file", flag, what), command: "quorate verify"}
+			return &usageError{err: fmt.Errorf("%s is for images in a registry or a folder (oci:DIR), and %q is a file", flag, what), command: "quorate verify"}
 		}
 	}
 	return verifyFile(ui, what, f)
@@ -196,6 +202,9 @@ func verifyReference(ctx context.Context, ui *terminal, refText string, f verify
 	if err != nil {
 		return err
 	}
+	if err := p.readWhole(ctx); err != nil {
+		return err
+	}
 	opened, err := p.judge(ctx, policy)
 	if err != nil {
 		return err
@@ -204,6 +213,7 @@ func verifyReference(ctx context.Context, ui *terminal, refText string, f verify
 	if verdict == nil {
 		verdict = p.silent(opened)
 	}
+	ui.say("looked in %s, and nowhere else", strings.Join(p.places(), " and "))
 	if len(p.listed()) == 0 {
 		ui.say("nothing refers to %s: it was not published by quorate, or was copied without what lies beside it", p.pinned())
 	}
@@ -216,10 +226,12 @@ func verifyReference(ctx context.Context, ui *terminal, refText string, f verify
 	}
 	if f.asJSON {
 		answer := describeVerdict(opened, policy, f.reader.endorsed, p.images, verdict)
-		answer.Reference = p.pinned()
+		answer.Reference, answer.LookedIn = p.pinned(), p.places()
 		for i, s := range answer.Statements {
-			if d, err := digest.Parse(s.Referrer); err == nil && p.where(d) != resource(p.ref) {
-				answer.Statements[i].Repository = p.foundIn[d].Repository()
+			if d, err := digest.Parse(s.Referrer); err == nil {
+				if in, elsewhere := p.foundIn[d]; elsewhere {
+					answer.Statements[i].Repository = in.Repository()
+				}
 			}
 		}
 		ui.answerJSON(answer)
@@ -231,6 +243,25 @@ func verifyReference(ctx context.Context, ui *terminal, refText string, f verify
 		ui.answer("%s", p.pinned())
 	}
 	return nil
+}
+
+// readWhole reads an image in a folder, every blob against its digest, as --image
+// does. From a registry nobody gets a blob without doing so.
+func (p *published) readWhole(ctx context.Context) error {
+	if p.ref.Layout() == "" {
+		return nil
+	}
+	_, err := p.client.Pull(ctx, p.ref.At(p.top.Digest), discard{})
+	return changed(err)
+}
+
+// discard is a registry.Sink that only reads.
+type discard struct{}
+
+// Put implements registry.Sink.
+func (discard) Put(r io.Reader, _ digest.Digest, _ int64) error {
+	_, err := io.Copy(io.Discard, r)
+	return err
 }
 
 // summaryKey loads the key for --vsa; nil without that.
@@ -246,7 +277,14 @@ func (f *verifyFlags) summaryKey(ui *terminal) (keyfile.Signer, error) {
 
 // writeSummary signs what was found. It rests on every statement that counts.
 func (p *published) writeSummary(ctx context.Context, o *attestation.Opened, f verifyFlags, signer keyfile.Signer) error {
-	s := attestation.SummaryOptions{VerifierID: f.verifier, Version: version, Resource: resource(p.ref), Images: p.images, Time: time.Now()}
+	if p.resource == "" {
+		name, err := p.claimedName(ctx)
+		if err != nil {
+			return fmt.Errorf("a summary names a repository, and which one %w; --as NAME says it", err)
+		}
+		p.resource = resourcePrefix + name
+	}
+	s := attestation.SummaryOptions{VerifierID: f.verifier, Version: version, Resource: p.resource, Images: p.images, Time: time.Now()}
 	if p.top.IsIndex() {
 		s.Index = p.top.Digest
 	}
@@ -391,7 +429,7 @@ func describeVerdict(o *attestation.Opened, policy *agreement.Policy, endorsed *
 		Verified: verdict == nil, Decision: string(o.Verdict.Decision), Policy: policy.Digest().String(),
 		PolicySigned: endorsed, Image: name, At: at.UTC().Format(time.RFC3339),
 		Lock: o.Job.Lock.String(), Definition: o.Job.Definition.String(),
-		Reasons: []string{}, Images: []string{}, Subjects: []verifiedSubject{}, Rebuilders: []verifiedOutcome{},
+		LookedIn: []string{}, Reasons: []string{}, Images: []string{}, Subjects: []verifiedSubject{}, Rebuilders: []verifiedOutcome{},
 		Statements: describeStatements(o), Summaries: []verifiedSummary{}, Refusals: []toldRefusal{}, Notes: append([]string{}, o.Notes...),
 	}
 	for _, s := range o.Summaries {

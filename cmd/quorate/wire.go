@@ -138,7 +138,7 @@ func (f *inputFlags) register(cmd *cobra.Command, offline bool) {
 	cmd.Flags().StringVar(&f.mirror, "mirror", "", "Debian mirror `URL` to use instead of this machine's own")
 	if offline {
 		cmd.Flags().BoolVar(&f.offline, "offline", false, "use no network: everything must be on this machine")
-		cmd.Flags().StringVar(&f.archive, "inputs", "", "take inputs first from the `ARCHIVE` that quorate archive wrote: oci:DIR or a reference")
+		cmd.Flags().StringVar(&f.archive, "inputs", "", "take inputs first from the `ARCHIVE` that quorate archive wrote: oci:DIR[:TAG] or a reference")
 	}
 }
 

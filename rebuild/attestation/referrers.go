@@ -61,7 +61,8 @@ func (r *Referrers) Lose(manifest digest.Digest, err error) {
 const maxRequests = 64
 
 // Judge judges what was gathered for an image, or all images of an index.
-// resource is where it was found (oci://REPOSITORY).
+// resource is where it was found (oci://REPOSITORY), "" for where nothing stays,
+// such as a folder that is carried about.
 func (r *Referrers) Judge(resource string, images ...digest.Digest) *Opened {
 	o := &r.opener
 	r.dropCopies()
@@ -173,7 +174,7 @@ func (r *Referrers) checkSummaries(o *Opened, resource string, images []digest.D
 		case !slices.ContainsFunc(s.Subjects, func(one agreement.Subject) bool { return slices.Contains(images, one.Digest) }):
 			o.Notes = append(o.Notes, when+" is about another image")
 			continue
-		case s.Resource != resource:
+		case resource != "" && s.Resource != resource:
 			o.Notes = append(o.Notes, fmt.Sprintf("%s is about %s, not %s; the image was copied, or moved", when, s.Resource, resource))
 		}
 		for _, in := range s.Inputs {
@@ -181,7 +182,7 @@ func (r *Referrers) checkSummaries(o *Opened, resource string, images []digest.D
 			case r.lost[in.Digest]:
 				problem("%s rests on referrer %s, which cannot be read", when, in.Digest)
 			case !r.there[in.Digest]:
-				problem("%s rests on referrer %s, which the registry does not show: it was deleted, or is hidden", when, in.Digest)
+				problem("%s rests on referrer %s, which is not to be found: it was deleted, or is hidden", when, in.Digest)
 			}
 		}
 		if !s.Passed {

@@ -218,8 +218,8 @@ func TestReferrers(t *testing.T) {
 		{"noise of all kinds", with([]bundled{noise, stranger, spoiled}, whole), "", "", 3},
 		{"a report deleted", without(whole, B), "not verified: the signed agreement counts statement " + digest.Of(payloadOf(t, bx)).Short() + "… of \"b\", which the bundle does not hold; " +
 			"the signed agreement says agree for \"b\", but judging again says error; the signed agreement says agree, but judging again by the same policy says inconclusive; " +
-			"the summary that release signed on 2026-11-01T03:01:00Z rests on referrer " + B.manifest.String() + ", which the registry does not show: it was deleted, or is hidden", "", 0},
-		{"the agreement deleted", without(whole, agreement1), "which the registry does not show: it was deleted, or is hidden", "", 0},
+			"the summary that release signed on 2026-11-01T03:01:00Z rests on referrer " + B.manifest.String() + ", which is not to be found: it was deleted, or is hidden", "", 0},
+		{"the agreement deleted", without(whole, agreement1), "which is not to be found: it was deleted, or is hidden", "", 0},
 		{"a dissent in the same request", with(whole, []bundled{dissent}), "the policy does not allow dissent", "", 0},
 		{"a dissent in another", with(whole, []bundled{oldDissent}), "", "b built another image from the same inputs for request later", 0},
 		{"nothing", nil, "no agreement that a signer of the policy signed", "", 0},
