@@ -37,6 +37,7 @@ func TestRealSuite(t *testing.T) {
 	t.Run("umoci", w.testUmoci)
 	t.Run("docker", w.testDocker)
 	t.Run("mmdebstrap", w.testMmdebstrap)
+	t.Run("base", w.testBase)
 	t.Run("surroundings", w.testSurroundings)
 	t.Run("flaky", w.testFlaky)
 	t.Run("distroless", w.testDistroless)

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"quorate.dev/lockfile/source/deb"
+)
+
+// baseProject is an image that people would call bookworm-slim; addProject adds
+// packages to it. ca-certificates has triggers, accounts come with
+// openssh-client's and messagebus's kin, and man-db would have pages to index if
+// the image's dpkg did not leave those out.
+const (
+	baseProject = `apiVersion: quorate/v1
+name: slim
+platforms: [linux/amd64]
+epoch: 2026-11-01T00:00:00Z
+inputs:
+  debian: {suite: bookworm}
+  local: {slim: {path: slim}}
+image:
+  packages: [apt]
+  copy: [{from: slim, to: /etc/dpkg/dpkg.cfg.d}]
+`
+	addProject = `apiVersion: quorate/v1
+name: app
+platforms: [linux/amd64]
+epoch: 2026-11-01T00:00:00Z
+inputs:
+  debian: {suite: bookworm}
+  images: {base: {image: "oci:base"}}
+image:
+  base: base
+  packages: [curl, ca-certificates, dbus, python3-minimal, bash]
+`
+	slimRules = "path-exclude=/usr/share/doc/*\npath-include=/usr/share/doc/*/copyright\npath-exclude=/usr/share/man/*\n"
+)
+
+// allowedOnBase are the only differences between our image and what apt-get
+// install leaves of the same packages in the same base. As in allowed, each must
+// be of use.
+var allowedOnBase = []struct{ pattern, because string }{
+	{`theirs etc/(resolv\.conf|apt/(sources\.list|apt\.conf\.d/test))`, "put there by this test, for apt to reach its mirror"},
+	{`theirs (etc/\.pwd\.lock|var/lib/dpkg/(lock|lock-frontend|triggers/Lock|status-old|statoverride-old))`, "locks of programs that ended, and backups"},
+	{`theirs var/lib/dbus/machine-id`, "each machine's own, so left out of images"},
+	{`theirs var/(lib/apt/(extended_states|lists/.*)|cache/apt/.*|log/.*)`, "apt's own notes and logs; no apt ran over our root"},
+	{`theirs var/cache/ldconfig/aux-cache`, "inode numbers and times"},
+	{`theirs var/cache/debconf/(config|templates)\.dat-old`, "backups"},
+	{`(mode|owner) var/(lib/apt/lists|cache/apt/archives)/partial`, "apt gives them to _apt when it downloads"},
+}
+
+// testBase holds packages that are added to an image against what apt-get
+// install does in a root of that image.
+func (w *world) testBase(t *testing.T) {
+	base, app := filepath.Join(w.dir, "slim"), filepath.Join(w.dir, "on-slim")
+	for name, text := range map[string]string{
+		filepath.Join(base, "quorate.yaml"): baseProject, filepath.Join(base, "slim", "docker"): slimRules, filepath.Join(app, "quorate.yaml"): addProject,
+	} {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.lock(t, base)
+	w.succeeds(t, "build", base, "--output", "oci="+filepath.Join(app, "base"))
+	w.lock(t, app)
+	out := filepath.Join(w.dir, "on-slim-image")
+	w.succeeds(t, "build", app, "--output", "oci="+out)
+	if a, b := layerFiles(t, filepath.Join(app, "base")), layerFiles(t, out); len(b) <= len(a) || !sameNames(a, b[:len(a)]) {
+		t.Errorf("the image's layers are not first those of the base:\n%v\n%v", a, b)
+	}
+	our := flattened(t, out)
+	root := w.aptInstalled(t, filepath.Join(app, "base"), "curl", "ca-certificates", "dbus", "python3-minimal")
+	their := scanned(t, root)
+	if a, b := installedVersions(our), installedVersions(their); !slices.Equal(a, b) {
+		t.Fatalf("not the same packages: ours %v, theirs %v", a, b)
+	}
+	used := make([]bool, len(allowedOnBase))
+	for _, difference := range compare(our, their) {
+		i := slices.IndexFunc(allowedOnBase, func(a struct{ pattern, because string }) bool {
+			return regexp.MustCompile(`^(` + a.pattern + `)$`).MatchString(difference)
+		})
+		if i < 0 {
+			t.Errorf("unexplained: %s", difference)
+			continue
+		}
+		used[i] = true
+	}
+	for i, a := range allowedOnBase {
+		if !used[i] {
+			t.Errorf("no difference is like %q any more: remove it", a.pattern)
+		}
+	}
+	t.Logf("%d paths of ours, %d of apt's", len(our.files), len(their.files))
+
+	// dpkg finds its own database in order; what it misses is what it was told to leave out.
+	ours := filepath.Join(w.dir, "on-slim-root")
+	w.unpacked(t, out, ours)
+	if c := run(t, exec.Command("chroot", ours, "dpkg", "--audit")); c.code != 0 || c.stdout != "" {
+		t.Errorf("dpkg --audit: exit code %d\n%s%s", c.code, c.stdout, c.stderr)
+	}
+	inOurs, inTheirs := run(t, exec.Command("chroot", ours, "dpkg", "--verify")), run(t, exec.Command("chroot", root, "dpkg", "--verify"))
+	if inOurs.stdout != inTheirs.stdout {
+		t.Errorf("dpkg --verify says in our root\n%sand in apt's\n%s", inOurs.stdout, inTheirs.stdout)
+	}
+}
+
+func sameNames(a, b []string) bool {
+	return slices.EqualFunc(a, b, func(x, y string) bool { return filepath.Base(x) == filepath.Base(y) })
+}
+
+func (w *world) succeeds(t *testing.T, args ...string) {
+	t.Helper()
+	if c := w.runQuorate(t, args...); c.code != 0 {
+		t.Fatalf("quorate %s: exit code %d\n%s", strings.Join(args, " "), c.code, c.stderr)
+	}
+}
+
+// unpacked makes a folder of an image's files, by a tool that we did not write.
+func (w *world) unpacked(t *testing.T, layout, root string) {
+	t.Helper()
+	bundle := root + "-bundle"
+	must(t, tool(t, "umoci"), "unpack", "--image", layout+":"+w.tagOf(t, layout), bundle)
+	if err := os.Rename(filepath.Join(bundle, "rootfs"), root); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tagOf is the name that a layout gives its image.
+func (w *world) tagOf(t *testing.T, layout string) string {
+	t.Helper()
+	type descriptor struct{ Annotations map[string]string }
+	index := decode[struct{ Manifests []descriptor }](t, must(t, "cat", filepath.Join(layout, "index.json")))
+	return index.Manifests[0].Annotations["org.opencontainers.image.ref.name"]
+}
+
+// aptInstalled is a root of the image in which apt-get install ran.
+func (w *world) aptInstalled(t *testing.T, layout string, packages ...string) string {
+	t.Helper()
+	root := filepath.Join(w.dir, "apt-root")
+	w.unpacked(t, layout, root)
+	mirrors, err := deb.AptMirrors("/", "bookworm")
+	if err != nil || len(mirrors) == 0 {
+		t.Fatalf("this machine's apt configuration names no mirror: %v", err)
+	}
+	sources := ""
+	for _, line := range []string{mirrors[0].Main + " bookworm", mirrors[0].Main + " bookworm-updates", mirrors[0].Security + " bookworm-security"} {
+		sources += "deb " + line + " main\n"
+	}
+	for name, text := range map[string]string{
+		"etc/apt/sources.list": sources,
+		// What is held against each other is dpkg's work, not how fast a disk is.
+		"etc/apt/apt.conf.d/test": "Acquire::Check-Valid-Until \"false\";\nDPkg::Options { \"--force-unsafe-io\"; };\nAPT::Sandbox::User \"root\";\n",
+	} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resolv, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "etc/resolv.conf"), resolv, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	script := "apt-get update -q && apt-get install -q -y --no-install-recommends " + strings.Join(packages, " ")
+	// /dev and /proc are seen by nobody else, and gone with the process. No
+	// service starts, as in an image that is built.
+	cmd := exec.Command("unshare", "--mount", "sh", "-ec", fmt.Sprintf(
+		`mount --bind /dev %[1]s/dev; mount -t proc proc %[1]s/proc; printf '#!/bin/sh\nexit 101\n' >/tmp/policy-$$; chmod 755 /tmp/policy-$$; touch %[1]s/usr/sbin/policy-rc.d; mount --bind /tmp/policy-$$ %[1]s/usr/sbin/policy-rc.d; `+
+			`code=0; chroot %[1]s sh -ec '%[2]s' || code=$?; umount %[1]s/usr/sbin/policy-rc.d; rm %[1]s/usr/sbin/policy-rc.d /tmp/policy-$$; exit $code`, root, script))
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8", "SOURCE_DATE_EPOCH=1793491200", "PERL_HASH_SEED=0", "PYTHONHASHSEED=0"}
+	if c := run(t, cmd); c.code != 0 {
+		t.Fatalf("apt-get install: exit code %d\n%s%s", c.code, c.stdout, c.stderr)
+	}
+	return root
+}
+
+// scanned lists a folder as a layer would hold it.
+func scanned(t *testing.T, root string) *flat {
+	t.Helper()
+	packed := root + ".tar"
+	must(t, "tar", "--numeric-owner", "--exclude=./dev/*", "-C", root, "-cf", packed, ".")
+	f, err := os.Open(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	all := newFlat()
+	all.lay(t, f)
+	all.relink(t)
+	return all
+}
