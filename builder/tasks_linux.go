@@ -37,7 +37,7 @@ func extract(in io.Reader, out io.Writer) error {
 		}
 	}
 	x := &extractor{plan: plan, items: items}
-	return x.run()
+	return x.collision(x.run())
 }
 
 type extractor struct {
@@ -69,6 +69,33 @@ func (x *extractor) run() error {
 		return err
 	}
 	return x.finishDirs()
+}
+
+// collision says of a path that was already there which other one stands in
+// its place. Linux tells /a/README from /a/Readme, and archives hold such pairs
+// (Debian's linux-headers do); a store on a file system that does not, as
+// Docker shows folders of a Mac, cannot hold both.
+func (x *extractor) collision(err error) error {
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	var at string
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		at = e.Path
+	} else if e, ok := errors.AsType[*os.LinkError](err); ok {
+		at = e.New
+	}
+	at, outside := filepath.Rel(x.plan.Dir, at)
+	if outside != nil {
+		return err
+	}
+	for i := range x.items {
+		if other := x.items[i].Path; other != at && strings.EqualFold(other, at) {
+			return fmt.Errorf("%q and %q differ only in upper and lower case, and the file system of the store cannot hold both: %w; set QUORATE_STORE to a folder on another file system",
+				"/"+other, "/"+at, err)
+		}
+	}
+	return err
 }
 
 func (x *extractor) path(it *extractItem) string { return filepath.Join(x.plan.Dir, it.Path) }
