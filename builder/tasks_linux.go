@@ -73,7 +73,7 @@ func (x *extractor) run() error {
 
 // collision says of a path that was already there which other one stands in
 // its place. Linux tells /a/README from /a/Readme, and archives hold such pairs
-// (Debian's linux-headers do); a store on a file system that does not, as
+// (Debian's linux-libc-dev does); a store on a file system that does not, as
 // Docker shows folders of a Mac, cannot hold both.
 func (x *extractor) collision(err error) error {
 	if !errors.Is(err, fs.ErrExist) {
