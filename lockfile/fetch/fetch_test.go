@@ -291,15 +291,17 @@ func TestPerHost(t *testing.T) {
 // four attempts; one that makes no headway does not.
 func TestHeadway(t *testing.T) {
 	big := strings.Repeat("0123456789abcdef", 8<<16) // 8 MiB
+	patient := quick
+	patient.Stall = time.Minute // a busy machine may rest longer than quick's
 	it := fetch.Item{Name: "big", Size: int64(len(big)), Digest: digest.Of([]byte(big))}
 	src := &source{Name: "s", Answers: []answer{{Text: big, Cut: 1<<20 + 1, Break: errReset}}}
 	it.Sources = []fetch.Source{src}
-	if err := fetch.Fetch(t.Context(), []fetch.Item{it}, fetchtest.New(), quick); err != nil || len(src.Offsets) != 8 {
+	if err := fetch.Fetch(t.Context(), []fetch.Item{it}, fetchtest.New(), patient); err != nil || len(src.Offsets) != 8 {
 		t.Errorf("%d attempts, %v", len(src.Offsets), err)
 	}
 	again := &source{Name: "s", Answers: []answer{{Text: big, Cut: 1<<20 + 1, Break: errReset, Whole: true}}}
 	it.Sources = []fetch.Source{again}
-	if err := fetch.Fetch(t.Context(), []fetch.Item{it}, fetchtest.New(), quick); !errors.Is(err, errReset) || len(again.Offsets) != 5 {
+	if err := fetch.Fetch(t.Context(), []fetch.Item{it}, fetchtest.New(), patient); !errors.Is(err, errReset) || len(again.Offsets) != 5 {
 		t.Errorf("%d attempts, %v", len(again.Offsets), err)
 	}
 }
