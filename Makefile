@@ -89,7 +89,7 @@ race: go ## the same with the race detector; needs a C compiler
 # first the one that takes as long as all others.
 .PHONY: real
 real: go ## the slow suites: real archives, other people's tools (TestReal…)
-	QUORATE_REAL=1 $(ALIKE) $(GO) test -count=1 -timeout 40m -p 2 -run '^TestReal' ./cmd/quorate \
+	QUORATE_REAL=1 $(ALIKE) $(GO) test -count=1 -timeout 60m -p 2 -run '^TestReal' ./cmd/quorate \
 		$$($(GO) list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r package dir; do \
 			if grep -qs '^func TestReal' "$$dir"/*_test.go; then echo "$$package"; fi; done)
 
