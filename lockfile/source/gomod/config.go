@@ -90,16 +90,8 @@ func fromFile() (map[string]string, error) {
 			values[name] = v
 		}
 	}
-	if values["GOSUMDB"] == "" {
-		values["GOSUMDB"] = publicDatabase
-	}
 	return values, nil
 }
-
-// publicDatabase is the checksum database where none is named, as for the go
-// command (go help environment): that there is no go command here is no reason
-// to believe a proxy.
-const publicDatabase = "sum.golang.org"
 
 // NoProxyError says that no proxy is configured that may be asked for a module.
 type NoProxyError struct {

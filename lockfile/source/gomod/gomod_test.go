@@ -195,12 +195,12 @@ func TestRetractedByItself(t *testing.T) {
 	}
 }
 
-// Without a go command there is a checksum database all the same.
+// Without a go command the environment still says which checksum database is asked.
 func TestConfigWithoutGo(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	t.Setenv("GOENV", "off")
 	t.Setenv("GOPROXY", "https://proxy.example")
-	for set, want := range map[string]string{"": "sum.golang.org", "off": "off", "sums.example": "sums.example"} {
+	for set, want := range map[string]string{"": "", "off": "off", "sums.example": "sums.example"} {
 		t.Setenv("GOSUMDB", set)
 		c, err := ReadConfig()
 		if err != nil || c.SumDB != want || c.Proxy != "https://proxy.example" {
