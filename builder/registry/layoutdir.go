@@ -269,15 +269,19 @@ func (l *layoutDir) aside(folder string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		if filelock.Try(f, filelock.Exclusive) != nil {
+		switch err := filelock.Try(f, filelock.Exclusive); {
+		case errors.Is(err, filelock.ErrLocked):
+			// By a sweeper, which is about to remove it.
+		case err != nil:
 			return f, nil // a file system without locks: nobody takes it for abandoned either
-		}
-		mine, err := f.Stat()
-		if err != nil {
-			return nil, errors.Join(err, f.Close())
-		}
-		if now, err := l.Lstat(name); err == nil && os.SameFile(mine, now) {
-			return f, nil
+		default:
+			mine, err := f.Stat()
+			if err != nil {
+				return nil, errors.Join(err, f.Close())
+			}
+			if now, err := l.Lstat(name); err == nil && os.SameFile(mine, now) {
+				return f, nil
+			}
 		}
 		_ = f.Close()
 	}
