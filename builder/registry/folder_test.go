@@ -184,6 +184,9 @@ func removed(t *testing.T, dir, name string) string {
 func inPlace(t *testing.T, dir string, d digest.Digest, put func(name string) error) string {
 	t.Helper()
 	if err := put(filepath.Join(dir, filepath.FromSlash(blobName(d)))); err != nil {
+		if runtime.GOOS != "windows" {
+			t.Fatal(err)
+		}
 		t.Skip(err) // Windows lets nobody make links
 	}
 	return dir

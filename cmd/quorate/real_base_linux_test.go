@@ -5,18 +5,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
-
-	"quorate.dev/lockfile/source/deb"
 )
 
-// baseProject is an image that people would call bookworm-slim; addProject adds
-// packages to it. ca-certificates has triggers, accounts come with
-// openssh-client's and messagebus's kin, and man-db would have pages to index if
-// the image's dpkg did not leave those out.
+// baseProject is an image that people would call bookworm-slim: its dpkg leaves
+// manuals and documents out. addProject adds packages to it: ca-certificates has
+// triggers, and dbus makes an account.
 const (
 	baseProject = `apiVersion: quorate/v1
 name: slim
@@ -46,7 +42,7 @@ image:
 // allowedOnBase are the only differences between our image and what apt-get
 // install leaves of the same packages in the same base. As in allowed, each must
 // be of use.
-var allowedOnBase = []struct{ pattern, because string }{
+var allowedOnBase = []difference{
 	{`theirs etc/(resolv\.conf|apt/(sources\.list|apt\.conf\.d/test))`, "put there by this test, for apt to reach its mirror"},
 	{`theirs (etc/\.pwd\.lock|var/lib/dpkg/(lock|lock-frontend|triggers/Lock|status-old|statoverride-old))`, "locks of programs that ended, and backups"},
 	{`theirs var/lib/dbus/machine-id`, "each machine's own, so left out of images"},
@@ -84,22 +80,7 @@ func (w *world) testBase(t *testing.T) {
 	if a, b := installedVersions(our), installedVersions(their); !slices.Equal(a, b) {
 		t.Fatalf("not the same packages: ours %v, theirs %v", a, b)
 	}
-	used := make([]bool, len(allowedOnBase))
-	for _, difference := range compare(our, their) {
-		i := slices.IndexFunc(allowedOnBase, func(a struct{ pattern, because string }) bool {
-			return regexp.MustCompile(`^(` + a.pattern + `)$`).MatchString(difference)
-		})
-		if i < 0 {
-			t.Errorf("unexplained: %s", difference)
-			continue
-		}
-		used[i] = true
-	}
-	for i, a := range allowedOnBase {
-		if !used[i] {
-			t.Errorf("no difference is like %q any more: remove it", a.pattern)
-		}
-	}
+	explained(t, compare(our, their), allowedOnBase)
 	t.Logf("%d paths of ours, %d of apt's", len(our.files), len(their.files))
 
 	// dpkg finds its own database in order; what it misses is what it was told to leave out.
@@ -148,16 +129,8 @@ func (w *world) aptInstalled(t *testing.T, layout string, packages ...string) st
 	t.Helper()
 	root := filepath.Join(w.dir, "apt-root")
 	w.unpacked(t, layout, root)
-	mirrors, err := deb.AptMirrors("/", "bookworm")
-	if err != nil || len(mirrors) == 0 {
-		t.Fatalf("this machine's apt configuration names no mirror: %v", err)
-	}
-	sources := ""
-	for _, line := range []string{mirrors[0].Main + " bookworm", mirrors[0].Main + " bookworm-updates", mirrors[0].Security + " bookworm-security"} {
-		sources += "deb " + line + " main\n"
-	}
 	for name, text := range map[string]string{
-		"etc/apt/sources.list": sources,
+		"etc/apt/sources.list": strings.Join(aptSources(t), "\n") + "\n",
 		// What is held against each other is dpkg's work, not how fast a disk is.
 		"etc/apt/apt.conf.d/test": "Acquire::Check-Valid-Until \"false\";\nDPkg::Options { \"--force-unsafe-io\"; };\nAPT::Sandbox::User \"root\";\n",
 	} {

@@ -24,7 +24,7 @@ import (
 // allowed are the only differences between examples/base and what mmdebstrap
 // makes of the same packages; each pattern matches whole lines of [compare] and
 // must be of use. "theirs" and "ours" mean that only they or we have the path.
-var allowed = []struct{ pattern, because string }{
+var allowed = []difference{
 	{`theirs dev/(console|full|null|ptmx|pts|random|shm|tty|urandom|zero|fd|std(in|out|err))`, "container runtimes bring /dev; a device node in an image needs privileges to unpack"},
 	{`theirs etc/(hostname|resolv\.conf)`, "the building host's own, which differ from host to host"},
 	{`theirs etc/fstab`, "mmdebstrap writes \"UNCONFIGURED FSTAB\"; containers have no use for it"},
@@ -56,13 +56,23 @@ func (w *world) testMmdebstrap(t *testing.T) {
 			t.Fatalf("not the same packages: ours %v, theirs %v", installedVersions(our), b)
 		}
 	}
+	explained(t, compare(our, their), allowed)
+	t.Logf("%d paths of ours, %d of mmdebstrap's", len(our.files), len(their.files))
+}
+
+// difference is one between two roots that is meant, and why.
+type difference struct{ pattern, because string }
+
+// explained fails for what no pattern allows, and for patterns that nothing needs.
+func explained(t *testing.T, found []string, allowed []difference) {
+	t.Helper()
 	used := make([]bool, len(allowed))
-	for _, difference := range compare(our, their) {
-		i := slices.IndexFunc(allowed, func(a struct{ pattern, because string }) bool {
-			return regexp.MustCompile(`^(` + a.pattern + `)$`).MatchString(difference)
+	for _, one := range found {
+		i := slices.IndexFunc(allowed, func(a difference) bool {
+			return regexp.MustCompile(`^(` + a.pattern + `)$`).MatchString(one)
 		})
 		if i < 0 {
-			t.Errorf("unexplained: %s", difference)
+			t.Errorf("unexplained: %s", one)
 			continue
 		}
 		used[i] = true
@@ -72,7 +82,17 @@ func (w *world) testMmdebstrap(t *testing.T) {
 			t.Errorf("no difference is like %q any more: remove it", a.pattern)
 		}
 	}
-	t.Logf("%d paths of ours, %d of mmdebstrap's", len(our.files), len(their.files))
+}
+
+// aptSources are the lines of a sources.list for bookworm, from this machine's mirrors.
+func aptSources(t *testing.T) []string {
+	t.Helper()
+	mirrors, err := deb.AptMirrors("/", "bookworm")
+	if err != nil || len(mirrors) == 0 {
+		t.Fatalf("this machine's apt configuration names no mirror: %v", err)
+	}
+	at := mirrors[0]
+	return []string{"deb " + at.Main + " bookworm main", "deb " + at.Main + " bookworm-updates main", "deb " + at.Security + " bookworm-security main"}
 }
 
 // mmdebstrap makes a minbase root from this machine's mirrors. Its hook merges
@@ -80,19 +100,14 @@ func (w *world) testMmdebstrap(t *testing.T) {
 // for "usrmerge | usr-is-merged", which would bring all of perl.
 func (w *world) mmdebstrap(t *testing.T) *flat {
 	t.Helper()
-	mirrors, err := deb.AptMirrors("/", "bookworm")
-	if err != nil || len(mirrors) == 0 {
-		t.Fatalf("this machine's apt configuration names no mirror: %v", err)
-	}
 	out := filepath.Join(w.dir, "mmdebstrap.tar")
 	args := []string{
 		"--variant=minbase", "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
 		`--setup-hook=printf 'Package: usrmerge\nPin: release *\nPin-Priority: -1\n' >"$1/etc/apt/preferences.d/usrmerge"`,
 		`--customize-hook=rm "$1/etc/apt/preferences.d/usrmerge"`,
 		"bookworm", out,
-		"deb " + mirrors[0].Main + " bookworm main", "deb " + mirrors[0].Main + " bookworm-updates main",
-		"deb " + mirrors[0].Security + " bookworm-security main",
 	}
+	args = append(args, aptSources(t)...)
 	cmd := exec.Command(tool(t, "mmdebstrap"), args...)
 	cmd.Env = append(os.Environ(), fmt.Sprintf("SOURCE_DATE_EPOCH=%d", w.example(t, "base").lock.Epoch.Unix()))
 	if c := run(t, cmd); c.code != 0 {
