@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -62,6 +63,26 @@ func Stream(ctx context.Context, src Source, dst Sink, limit int64, o Options) e
 		return sink.err
 	}
 	return err
+}
+
+// Read is Stream into memory, for small files on the way to others: it tells no
+// events.
+func Read(ctx context.Context, src Source, limit int64, o Options) ([]byte, error) {
+	var m memory
+	o.Events = nil
+	if err := Stream(ctx, src, &m, limit, o); err != nil {
+		return nil, err
+	}
+	return m.Bytes(), nil
+}
+
+type memory struct{ bytes.Buffer }
+
+func (m *memory) Size() int64 { return int64(m.Len()) }
+
+func (m *memory) Reset() error {
+	m.Buffer.Reset()
+	return nil
 }
 
 // stream copies a source to its end, over as many attempts as are worth it. A

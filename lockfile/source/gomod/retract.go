@@ -138,8 +138,5 @@ func (c *Config) get(ctx context.Context, module, path string, limit int64, o fe
 	if err != nil {
 		return nil, err
 	}
-	var m memory
-	o.Events = nil
-	err = fetch.Stream(ctx, sources[0], &m, limit, o)
-	return m.Bytes(), err
+	return fetch.Read(ctx, sources[0], limit, o)
 }

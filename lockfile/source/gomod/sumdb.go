@@ -227,16 +227,6 @@ func (o *databaseOps) Log(string) {}
 // SecurityError is told in the error that the client returns with it.
 func (o *databaseOps) SecurityError(string) {}
 
-// memory is a fetch.Sink.
-type memory struct{ bytes.Buffer }
-
-func (m *memory) Size() int64 { return int64(m.Len()) }
-
-func (m *memory) Reset() error {
-	m.Buffer.Reset()
-	return nil
-}
-
 // quote and unquote write bytes as JSON, which notes of a store are.
 func quote(b []byte) []byte {
 	text, err := json.Marshal(b)

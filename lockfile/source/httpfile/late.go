@@ -1,7 +1,6 @@
 package httpfile
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -68,22 +67,11 @@ func Read(ctx context.Context, rawURL string, limit int64, o fetch.Options) ([]b
 	if err != nil {
 		return nil, err
 	}
-	var m memory
-	o.Events = nil
-	if err := fetch.Stream(ctx, src, &m, limit, o); err != nil {
+	b, err := fetch.Read(ctx, src, limit, o)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", src, err)
 	}
-	return m.Bytes(), nil
-}
-
-// memory is a fetch.Sink.
-type memory struct{ bytes.Buffer }
-
-func (m *memory) Size() int64 { return int64(m.Len()) }
-
-func (m *memory) Reset() error {
-	m.Buffer.Reset()
-	return nil
+	return b, nil
 }
 
 // Redacted is a URL for messages: without its password, and nothing of what is no URL.

@@ -1,7 +1,6 @@
 package npm
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -129,9 +128,7 @@ func (s *Source) ask(ctx context.Context, registry, at string, o fetch.Options) 
 	if o.Offline && !p.Local() {
 		return nil, fmt.Errorf("%s: not asked: offline", p)
 	}
-	var answer memory
-	o.Events = nil
-	err = fetch.Stream(ctx, p, &answer, maxAnswer, o)
+	answer, err := fetch.Read(ctx, p, maxAnswer, o)
 	var status *httpfile.StatusError
 	if errors.As(err, &status) {
 		switch status.Code {
@@ -143,17 +140,7 @@ func (s *Source) ask(ctx context.Context, registry, at string, o fetch.Options) 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p, err)
 	}
-	return answer.Bytes(), nil
-}
-
-// memory is a fetch.Sink.
-type memory struct{ bytes.Buffer }
-
-func (m *memory) Size() int64 { return int64(m.Len()) }
-
-func (m *memory) Reset() error {
-	m.Buffer.Reset()
-	return nil
+	return answer, nil
 }
 
 // released is what a registry says of one version of a package (npm's
