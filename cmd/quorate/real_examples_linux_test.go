@@ -47,15 +47,15 @@ func (w *world) testExamples(t *testing.T) {
 // one where those bytes cannot be had any more, and loads the image.
 func (w *world) rebuildAndLoad(t *testing.T, e *engine, name string) {
 	t.Helper()
-	project := filepath.Join(w.dir, "examples", name)
+	project := filepath.Join(w.dir, "rebuilt", name)
 	if err := os.CopyFS(project, os.DirFS(repositoryDir(t, filepath.Join("examples", name)))); err != nil {
 		t.Fatal(err)
 	}
 	if name == "quorate" {
 		stageSource(t, filepath.Join(project, "source"))
 	}
-	archive := filepath.Join(w.dir, name+".tar")
-	args := []string{"rebuild", project, "--rebuilders", "2", "--platform", "linux/amd64", "--results", filepath.Join(w.dir, "results", name), "--output", "docker-archive=" + archive}
+	archive := project + ".tar"
+	args := []string{"rebuild", project, "--rebuilders", "2", "--platform", "linux/amd64", "--results", project + "-results", "--output", "docker-archive=" + archive}
 	c := w.runQuorate(t, args...)
 	if c.code == 2 && strings.Contains(c.stderr+c.stdout, "no source gave its bytes") {
 		t.Logf("LOCKED AFRESH: the bytes of the committed lock of %s cannot be had any more:\n%s", name, c.stderr)
@@ -112,7 +112,7 @@ func (w *world) tryWeb(t *testing.T, e *engine) {
 	theirs, ours := filepath.Join(w.dir, "web.image"), filepath.Join(w.dir, "web.go")
 	e.run(t, "cp", id+":/usr/bin/web", theirs)
 	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid=", "-o", ours, ".")
-	build.Dir = filepath.Join(w.dir, "examples", "web", "app")
+	build.Dir = filepath.Join(w.dir, "rebuilt", "web", "app")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOAMD64=v1", "GOTOOLCHAIN=go1.26.0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
