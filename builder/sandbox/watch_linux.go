@@ -6,12 +6,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io/fs"
 	"os"
-	"path/filepath"
+	"runtime"
 	"strconv"
 	"sync"
-	"syscall"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -286,28 +285,77 @@ func (d *diskWatch) look() error {
 // caller may not read (a private folder of another id of the range) is not
 // counted; the bound on free space still holds for it.
 func diskUsed(dir string) int64 {
-	var total int64
-	seen := map[uint64]bool{} // hard links
-	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return nil
+	d := &diskSum{links: map[inode]bool{}, spare: make(chan struct{}, runtime.GOMAXPROCS(0)-1)}
+	d.folder(dir, make([]byte, 32<<10))
+	d.busy.Wait()
+	return d.total.Load()
+}
+
+// diskSum is such a sum while it is made. Everybody who builds waits for the last
+// one of a step, which may have left a hundred thousand files.
+type diskSum struct {
+	total atomic.Int64
+	spare chan struct{} // has room while another folder may be read beside this one
+	busy  sync.WaitGroup
+
+	mu    sync.Mutex
+	links map[inode]bool // files with several names, counted already
+}
+
+type inode struct{ device, number uint64 }
+
+// folder adds what is in a folder; buffer is the caller's to lend.
+func (d *diskSum) folder(dir string, buffer []byte) {
+	for _, name := range d.files(dir, buffer) {
+		select {
+		case d.spare <- struct{}{}:
+			d.busy.Go(func() {
+				d.folder(dir+"/"+name, make([]byte, len(buffer)))
+				<-d.spare
+			})
+		default:
+			d.folder(dir+"/"+name, buffer)
 		}
-		info, err := e.Info()
-		if err != nil {
-			return nil
-		}
-		st, ok := info.Sys().(*syscall.Stat_t)
-		if !ok {
-			return nil
-		}
-		if st.Nlink > 1 && !e.IsDir() {
-			if seen[st.Ino] {
-				return nil
-			}
-			seen[st.Ino] = true
-		}
-		total += st.Blocks * 512
+	}
+}
+
+// files adds a folder and its files, and returns the names of the folders in it.
+func (d *diskSum) files(dir string, buffer []byte) (folders []string) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
 		return nil
-	})
-	return total
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) == nil {
+		d.total.Add(st.Blocks * 512)
+	}
+	var names []string
+	for {
+		n, err := unix.ReadDirent(fd, buffer)
+		if err != nil || n <= 0 {
+			return folders
+		}
+		_, _, names = unix.ParseDirent(buffer[:n], -1, names[:0])
+		for _, name := range names {
+			if unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+				continue
+			}
+			if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+				folders = append(folders, name)
+			} else if st.Nlink == 1 || d.first(st) {
+				d.total.Add(st.Blocks * 512)
+			}
+		}
+	}
+}
+
+// first reports whether a file with several names is met for the first time.
+func (d *diskSum) first(st unix.Stat_t) bool {
+	at := inode{st.Dev, st.Ino}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	seen := d.links[at]
+	d.links[at] = true
+	return !seen
 }
