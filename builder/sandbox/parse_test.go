@@ -139,40 +139,47 @@ func TestFilter(t *testing.T) {
 	for _, test := range []struct {
 		summary string
 		owners  uint32
+		beyond  uint32
 		arch    uint32
 		nr      uint32
 		args    []uint64
 		want    uint32
 	}{
-		{"an ordinary call", allow, auditArch, unix.SYS_READ, nil, allow},
-		{"another architecture", allow, unix.AUDIT_ARCH_I386, unix.SYS_READ, nil, kill},
-		{"x32", allow, auditArch, 0x40000000 | unix.SYS_READ, nil, kill},
-		{"negative", allow, auditArch, 0xffffffff, nil, kill},
-		{"the last one we know", allow, auditArch, lastSyscall, nil, allow},
-		{"after the last one we know", allow, auditArch, lastSyscall + 1, nil, enosys},
-		{"first of the denied", allow, auditArch, denied[0], nil, eperm},
-		{"last of the denied", allow, auditArch, denied[len(denied)-1], nil, eperm},
-		{"clone3", allow, auditArch, unix.SYS_CLONE3, nil, enosys},
-		{"fork", allow, auditArch, unix.SYS_CLONE, []uint64{uint64(unix.SIGCHLD)}, allow},
-		{"a namespace", allow, auditArch, unix.SYS_CLONE, []uint64{unix.CLONE_NEWUSER | uint64(unix.SIGCHLD)}, eperm},
-		{"a signal like a time namespace's flag", allow, auditArch, unix.SYS_CLONE, []uint64{unix.CLONE_NEWTIME}, allow},
-		{"a time namespace", allow, auditArch, unix.SYS_UNSHARE, []uint64{unix.CLONE_NEWTIME}, eperm},
-		{"unshare files", allow, auditArch, unix.SYS_UNSHARE, []uint64{unix.CLONE_FILES}, allow},
-		{"the high word does not hide flags", allow, auditArch, unix.SYS_UNSHARE, []uint64{1<<32 | unix.CLONE_NEWNS}, eperm},
-		{"TIOCSTI with a high word", allow, auditArch, unix.SYS_IOCTL, []uint64{0, 1<<32 | unix.TIOCSTI}, eperm},
-		{"another ioctl", allow, auditArch, unix.SYS_IOCTL, []uint64{0, unix.TCGETS}, allow},
-		{"unix socket", allow, auditArch, unix.SYS_SOCKET, []uint64{unix.AF_UNIX}, allow},
-		{"internet socket", allow, auditArch, unix.SYS_SOCKET, []uint64{unix.AF_INET}, unix.SECCOMP_RET_ERRNO | uint32(unix.EAFNOSUPPORT)},
-		{"chown in a real mapping", allow, auditArch, unix.SYS_FCHOWN, []uint64{3, 5, 6}, allow},
-		{"chown to root", ask, auditArch, unix.SYS_FCHOWN, []uint64{3, 0, nobody}, zero},
-		{"chown of the user", ask, auditArch, unix.SYS_FCHOWN, []uint64{3, 5, nobody}, ask},
-		{"chown of the group", ask, auditArch, unix.SYS_FCHOWN, []uint64{3, 0, 6}, ask},
-		{"chown, answered", zero, auditArch, unix.SYS_FCHOWN, []uint64{3, 5, 6}, zero},
-		{"setresuid, the last one", ask, auditArch, unix.SYS_SETRESUID, []uint64{0, nobody, 7}, ask},
-		{"setresuid, nobody", ask, auditArch, unix.SYS_SETRESUID, []uint64{0, nobody, 0, 7}, zero},
-		{"setgroups", ask, auditArch, unix.SYS_SETGROUPS, []uint64{1}, zero},
+		{"an ordinary call", allow, allow, auditArch, unix.SYS_READ, nil, allow},
+		{"another architecture", allow, allow, unix.AUDIT_ARCH_I386, unix.SYS_READ, nil, kill},
+		{"x32", allow, allow, auditArch, 0x40000000 | unix.SYS_READ, nil, kill},
+		{"negative", allow, allow, auditArch, 0xffffffff, nil, kill},
+		{"the last one we know", allow, allow, auditArch, lastSyscall, nil, allow},
+		{"after the last one we know", allow, allow, auditArch, lastSyscall + 1, nil, enosys},
+		{"first of the denied", allow, allow, auditArch, denied[0], nil, eperm},
+		{"last of the denied", allow, allow, auditArch, denied[len(denied)-1], nil, eperm},
+		{"clone3", allow, allow, auditArch, unix.SYS_CLONE3, nil, enosys},
+		{"fork", allow, allow, auditArch, unix.SYS_CLONE, []uint64{uint64(unix.SIGCHLD)}, allow},
+		{"a namespace", allow, allow, auditArch, unix.SYS_CLONE, []uint64{unix.CLONE_NEWUSER | uint64(unix.SIGCHLD)}, eperm},
+		{"a signal like a time namespace's flag", allow, allow, auditArch, unix.SYS_CLONE, []uint64{unix.CLONE_NEWTIME}, allow},
+		{"a time namespace", allow, allow, auditArch, unix.SYS_UNSHARE, []uint64{unix.CLONE_NEWTIME}, eperm},
+		{"unshare files", allow, allow, auditArch, unix.SYS_UNSHARE, []uint64{unix.CLONE_FILES}, allow},
+		{"the high word does not hide flags", allow, allow, auditArch, unix.SYS_UNSHARE, []uint64{1<<32 | unix.CLONE_NEWNS}, eperm},
+		{"TIOCSTI with a high word", allow, allow, auditArch, unix.SYS_IOCTL, []uint64{0, 1<<32 | unix.TIOCSTI}, eperm},
+		{"another ioctl", allow, allow, auditArch, unix.SYS_IOCTL, []uint64{0, unix.TCGETS}, allow},
+		{"unix socket", allow, allow, auditArch, unix.SYS_SOCKET, []uint64{unix.AF_UNIX}, allow},
+		{"internet socket", allow, allow, auditArch, unix.SYS_SOCKET, []uint64{unix.AF_INET}, unix.SECCOMP_RET_ERRNO | uint32(unix.EAFNOSUPPORT)},
+		{"chown in a real mapping", allow, allow, auditArch, unix.SYS_FCHOWN, []uint64{3, 5, 6}, allow},
+		{"chown to an id too large", allow, zero, auditArch, unix.SYS_FCHOWN, []uint64{3, 65536, 6}, zero},
+		{"chown to a group too large", allow, zero, auditArch, unix.SYS_FCHOWNAT, []uint64{3, 0, nobody, 1838273}, zero},
+		{"chown to the largest id", allow, zero, auditArch, unix.SYS_FCHOWN, []uint64{3, 65535, 65535}, allow},
+		{"chown to nobody", allow, zero, auditArch, unix.SYS_FCHOWN, []uint64{3, nobody, nobody}, allow},
+		{"chown to an id too large, refused by the kernel", allow, allow, auditArch, unix.SYS_FCHOWN, []uint64{3, 65536, 6}, allow},
+		{"setuid to an id too large", allow, zero, auditArch, unix.SYS_SETUID, []uint64{65536}, allow},
+		{"chown to root", ask, allow, auditArch, unix.SYS_FCHOWN, []uint64{3, 0, nobody}, zero},
+		{"chown of the user", ask, allow, auditArch, unix.SYS_FCHOWN, []uint64{3, 5, nobody}, ask},
+		{"chown of the group", ask, allow, auditArch, unix.SYS_FCHOWN, []uint64{3, 0, 6}, ask},
+		{"chown, answered", zero, allow, auditArch, unix.SYS_FCHOWN, []uint64{3, 5, 6}, zero},
+		{"setresuid, the last one", ask, allow, auditArch, unix.SYS_SETRESUID, []uint64{0, nobody, 7}, ask},
+		{"setresuid, nobody", ask, allow, auditArch, unix.SYS_SETRESUID, []uint64{0, nobody, 0, 7}, zero},
+		{"setgroups", ask, allow, auditArch, unix.SYS_SETGROUPS, []uint64{1}, zero},
 	} {
-		if got := simulate(t, filter(test.owners), test.arch, test.nr, test.args...); got != test.want {
+		if got := simulate(t, filter(test.owners, test.beyond), test.arch, test.nr, test.args...); got != test.want {
 			t.Errorf("%s: got %#x, want %#x", test.summary, got, test.want)
 		}
 	}

@@ -111,6 +111,7 @@ func (n *Native) spec(c Command) spec {
 		Command: command{Root: c.Root, Args: c.Args, Env: c.Env, Dir: c.Dir, Binds: c.Binds, Surroundings: c.Surroundings, Emulator: c.Emulator},
 		Limits:  c.Limits.withDefaults(),
 		Owners:  unix.SECCOMP_RET_ALLOW,
+		Beyond:  unix.SECCOMP_RET_ALLOW,
 	}
 	if s.Command.Dir == "" {
 		s.Command.Dir = "/"
@@ -122,6 +123,9 @@ func (n *Native) spec(c Command) spec {
 		}
 	} else {
 		s.MapGroup = true
+		if !c.RefuseLostOwners {
+			s.Beyond = errno(0)
+		}
 	}
 	return s
 }

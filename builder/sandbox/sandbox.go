@@ -73,7 +73,8 @@ type Command struct {
 
 	// RefuseLostOwners makes Run fail with *OwnerError when the mapping is Single
 	// and the command asked for an owner or an identity other than 0:0, which
-	// this mapping can only pretend. Without it such calls just answer 0.
+	// this mapping can only pretend. Without it such calls just answer 0, and in
+	// every mapping so do those that give a file to an id above 65535.
 	RefuseLostOwners bool
 }
 

@@ -121,8 +121,9 @@ func errno(e uint32) uint32 { return unix.SECCOMP_RET_ERRNO | e }
 
 // filter writes the seccomp program. owners is what to do about ownerCalls that
 // ask for somebody else than 0: allow them (a real mapping), or answer 0, or
-// tell the supervisor.
-func filter(owners uint32) []unix.SockFilter {
+// tell the supervisor. beyond is what to do, where they are allowed, about those
+// that give a file to an id which no mapping has.
+func filter(owners, beyond uint32) []unix.SockFilter {
 	var p program
 	p.load(dataArch)
 	p.skip(unix.BPF_JEQ, auditArch, 1)
@@ -169,6 +170,8 @@ func filter(owners uint32) []unix.SockFilter {
 	})
 	if owners != unix.SECCOMP_RET_ALLOW {
 		p.owners(owners)
+	} else if beyond != unix.SECCOMP_RET_ALLOW {
+		p.beyond(beyond)
 	}
 	p.ret(unix.SECCOMP_RET_ALLOW)
 	return p
@@ -191,13 +194,31 @@ func (p *program) owners(other uint32) {
 	}
 }
 
+// beyond answers the calls that give a file to an id of ids or more.
+func (p *program) beyond(action uint32) {
+	for _, o := range ownerCalls {
+		if o.path < 0 && o.fd < 0 {
+			continue
+		}
+		p.call(o.nr, func(b *program) {
+			for _, arg := range o.ids() {
+				b.loadArg(arg)
+				b.skip(unix.BPF_JEQ, 0xffffffff, 2) // leave it alone
+				*b = append(*b, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_K | unix.BPF_JGE, K: ids, Jf: 1})
+				b.ret(action)
+			}
+			b.ret(unix.SECCOMP_RET_ALLOW)
+		})
+	}
+}
+
 // confine installs the filter on the calling thread, which must be locked, and
 // answers the descriptor of the supervisor's end (-1 unless record).
-func confine(owners uint32) (listener int, err error) {
+func confine(owners, beyond uint32) (listener int, err error) {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return -1, fmt.Errorf("no_new_privs: %w", err)
 	}
-	f := filter(owners)
+	f := filter(owners, beyond)
 	prog := unix.SockFprog{Len: uint16(len(f)), Filter: &f[0]}
 	var flags uintptr
 	if owners == unix.SECCOMP_RET_USER_NOTIF {

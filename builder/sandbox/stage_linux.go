@@ -42,6 +42,7 @@ type spec struct {
 	Command  command
 	Limits   Limits
 	Owners   uint32 // the filter's action for owners that the mapping lacks
+	Beyond   uint32 // the same for those that every mapping lacks
 	MapGroup bool   // setgroups is allowed: drop the host's supplementary groups
 	Probe    bool   // make the sandbox, report, run nothing
 }
@@ -322,7 +323,7 @@ func launch(s *spec, r *root) (int, error) {
 	if err := boundCapabilities(); err != nil {
 		return 0, &stageError{"drop capabilities", err}
 	}
-	listener, err := confine(s.Owners)
+	listener, err := confine(s.Owners, s.Beyond)
 	if err != nil {
 		return 0, &stageError{"install the system call filter", err}
 	}

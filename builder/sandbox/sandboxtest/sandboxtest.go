@@ -135,6 +135,7 @@ func Run(t *testing.T, r sandbox.Runner) {
 		{"leaves only its changes in upper", leavesOnlyChanges},
 		{"sees binds", seesBinds},
 		{"keeps owners or says so", keepsOwners},
+		{"pretends owners that no mapping has", pretendsOwners},
 		{"stops at the time limit", stopsAtTime},
 		{"stops a memory hog", stopsHog},
 		{"stops a fork bomb", stopsBomb},
@@ -464,6 +465,17 @@ func keepsOwners(t *testing.T, s *suite) {
 	}
 	if out.String() != "34:33" {
 		t.Errorf("owner is %s", &out)
+	}
+}
+
+// pretendsOwners has a command give a file to an owner that no mapping has, as tar
+// does as root with what a maintainer's machine packed.
+func pretendsOwners(t *testing.T, s *suite) {
+	c := s.command("chown", "/bin/probe", "1838273")
+	s.mustRun(t, c)
+	c.RefuseLostOwners = true
+	if _, err := s.run(t, c); err == nil {
+		t.Error("the loss of an owner was not refused")
 	}
 }
 
