@@ -243,7 +243,7 @@ func (c *checker) meant(word string, known *names) string {
 func (c *checker) image(known *names) {
 	image := c.def.Image
 	c.isImage(image.Base, known, "image", "base")
-	if image.Base != "" && len(image.Packages) > 0 && image.Essential {
+	if image.Base != "" && image.Essential {
 		c.doc.Errorf(c.doc.Key("image", "essential"), "the image is built on %q, which has the Essential set or has not; leave out essential", image.Base)
 	}
 	if c.lacksDebian() && (image.Base == "" || len(image.Packages) > 0) {

@@ -1,6 +1,7 @@
 package definition
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -117,9 +118,13 @@ image:
 	if d.Image.Essential || d.Image.Base != "os" || d.Steps[0].Root != "os" || len(d.Steps[0].Packages) != 1 {
 		t.Errorf("got %+v and %+v", d.Image, d.Steps[0])
 	}
-	_, err = Parse("quorate.yaml", []byte(text+"  essential: true\n"))
-	if got, want := heads(err), `13:3: the image is built on "os", which has the Essential set or has not; leave out essential`; got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
+	// Without packages too: the set would be locked, and not be used.
+	for line, text := range map[int]string{13: text, 12: strings.Replace(text, "  packages: [nginx]\n", "", 1)} {
+		_, err = Parse("quorate.yaml", []byte(text+"  essential: true\n"))
+		want := fmt.Sprintf(`%d:3: the image is built on "os", which has the Essential set or has not; leave out essential`, line)
+		if got := heads(err); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
 	}
 }
 
