@@ -328,6 +328,7 @@ func TestReadOCIRefuses(t *testing.T) {
 		}, `of version "9", expected 1.0.0`},
 		{"no index", func(dir string) error { return os.Remove(filepath.Join(dir, "index.json")) }, "index.json"},
 		{"empty index", func(dir string) error { return os.WriteFile(filepath.Join(dir, "index.json"), []byte("{}"), 0o644) }, "holds no image"},
+		{"index of indexes", func(dir string) error { return multiply(dir, 200, 200) }, "names more than 10000 manifests and indexes"},
 		{"huge index", func(dir string) error { return os.Truncate(filepath.Join(dir, "index.json"), documentMax+1) }, "has more than 4194304 bytes"},
 		{"changed manifest", func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, blobPath(img.ManifestDigest)), bytes.Replace(img.Manifest, []byte("schemaVersion"), []byte("schemaversion"), 1), 0o644)
@@ -362,6 +363,21 @@ func edit(file, old, new string) error {
 		return err
 	}
 	return os.WriteFile(file, bytes.Replace(b, []byte(old), []byte(new), 1), 0o644)
+}
+
+// multiply makes the index name another one so many times, that one a third, and
+// so on; the last one is empty.
+func multiply(dir string, times ...int) error {
+	index := []byte(`{"schemaVersion": 2, "manifests": []}`)
+	for _, n := range times {
+		d := digest.Of(index)
+		if err := os.WriteFile(filepath.Join(dir, "blobs", "sha256", d.Hex()), index, 0o644); err != nil {
+			return err
+		}
+		one := fmt.Sprintf(`{"mediaType": %q, "digest": %q, "size": %d}`, IndexMediaType, d, len(index))
+		index = []byte(`{"schemaVersion": 2, "manifests": [` + strings.Repeat(one+",", n-1) + one + `]}`)
+	}
+	return os.WriteFile(filepath.Join(dir, "index.json"), index, 0o644)
 }
 
 func TestValidateDiffID(t *testing.T) {

@@ -20,11 +20,14 @@ import (
 // 4 MiB (distribution-spec).
 const documentMax = 4 << 20
 
-// imagesMax bounds the manifests of a layout, indexDepth how indexes may nest:
-// every known tool writes at most two levels and some dozens of platforms.
+// imagesMax bounds the images of a layout, indexDepth how indexes may nest: every
+// known tool writes at most two levels and some dozens of platforms. documentsMax
+// bounds all that is read of indexes, manifests and configurations, since an index
+// may be named by another one many times.
 const (
-	imagesMax  = 256
-	indexDepth = 3
+	imagesMax    = 256
+	indexDepth   = 3
+	documentsMax = 10_000
 )
 
 // Layout is an OCI image layout on disk whose digests hold.
@@ -32,6 +35,8 @@ type Layout struct {
 	Dir    string
 	Index  []byte  // index.json
 	Images []Image // in the order of the indexes; Layer.Name is not known
+
+	documents int // read so far
 }
 
 // Open opens a blob, so that a Layout is a BlobSource. The caller checks the bytes.
@@ -203,6 +208,9 @@ func (l *Layout) document(what string, d v1.Descriptor) ([]byte, error) {
 	}
 	if d.Size < 0 || d.Size > documentMax {
 		return nil, l.broken(what, sum, fmt.Errorf("has %d bytes; at most %d are accepted", d.Size, documentMax))
+	}
+	if l.documents++; l.documents > documentsMax {
+		return nil, fmt.Errorf("image layout %q names more than %d manifests and indexes", l.Dir, documentsMax)
 	}
 	r, err := l.Open(sum)
 	if err != nil {
