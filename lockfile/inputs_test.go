@@ -259,6 +259,30 @@ func TestWhyPin(t *testing.T) {
 	}
 }
 
+func TestDistributionURI(t *testing.T) {
+	debian, alpine := Distribution{ID: "debian", Release: "bookworm"}, Distribution{ID: "Alpine", Release: "3.20.3"}
+	for _, test := range []struct {
+		of                               Distribution
+		typ, name, version, arch, source string
+		want                             string
+	}{
+		{debian, "deb", "libc6", "2.36-9+b1", "amd64", "glibc", "pkg:deb/debian/libc6@2.36-9%2Bb1?arch=amd64&distro=bookworm&upstream=glibc"},
+		{debian, "deb", "bash", "1:5.2", "amd64", "bash", "pkg:deb/debian/bash@1:5.2?arch=amd64&distro=bookworm"},
+		{alpine, "apk", "musl", "1.2.5-r0", "x86_64", "", "pkg:apk/alpine/musl@1.2.5-r0?arch=x86_64&distro=3.20.3"},
+		{Distribution{}, "deb", "g++", "1", "", "", "pkg:deb/g%2B%2B@1"},
+		{Distribution{Release: "a b"}, "deb", "../A?#@", "1/2", "", "x&y", "pkg:deb/..%2Fa%3F%23%40@1%2F2?distro=a+b&upstream=x%26y"},
+		{Distribution{}, "deb", "\xff", "\x00", "", "", "pkg:deb/%FF@%00"},
+	} {
+		if got := test.of.URI(test.typ, test.name, test.version, test.arch, test.source); got != test.want {
+			t.Errorf("got  %s\nwant %s", got, test.want)
+		}
+	}
+	p := Package{Name: "libc6", Version: "1", Arch: "amd64"}
+	if got, want := p.URI("bookworm", "glibc"), "pkg:deb/debian/libc6@1?arch=amd64&distro=bookworm&upstream=glibc"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 func TestURI(t *testing.T) {
 	for _, test := range []struct {
 		kind, name, version string

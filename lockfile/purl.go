@@ -38,22 +38,34 @@ func (p Pin) URI(in InputRequest) string {
 // packageURL writes a package URL; the parts of a name between slashes are
 // namespaces. A plus is escaped, as the specification wants.
 func packageURL(typ, name, version string) string {
-	escape := func(s string) string {
-		return strings.NewReplacer("+", "%2B", "@", "%40", ":", ":").Replace(url.PathEscape(s))
-	}
 	switch typ {
 	case "pypi": // purl-spec, "types/pypi": lower case, dashes for underscores
 		name = strings.ReplaceAll(strings.ToLower(name), "_", "-")
 	}
 	parts := strings.Split(name, "/")
 	for i := range parts {
-		parts[i] = escape(parts[i])
+		parts[i] = escapeURL(parts[i])
 	}
 	s := "pkg:" + typ + "/" + strings.Join(parts, "/")
 	if version != "" {
-		s += "@" + escape(version)
+		s += "@" + escapeURL(version)
 	}
 	return s
+}
+
+func escapeURL(s string) string {
+	return strings.NewReplacer("+", "%2B", "@", "%40", ":", ":").Replace(url.PathEscape(s))
+}
+
+// lower is strings.ToLower for names of any bytes, of which it loses none.
+func lower(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
 }
 
 // RequestOf returns the request that the input of a name answers.
@@ -69,12 +81,34 @@ func (l *Lock) RequestOf(input string) InputRequest {
 // URI is the package URL of a Debian package (purl-spec, "types/deb"). suite is
 // that of the lock, source the name of its source package.
 func (p Package) URI(suite, source string) string {
-	q := "?arch=" + url.QueryEscape(p.Arch)
-	if suite != "" {
-		q += "&distro=" + url.QueryEscape(suite)
+	return Distribution{ID: "debian", Release: suite}.URI("deb", p.Name, p.Version, p.Arch, source)
+}
+
+// Distribution is whose packages those of a system are.
+type Distribution struct {
+	ID      string // "debian", "alpine" (os-release(5)); "" for unknown
+	Release string // "bookworm", "3.20.3"; "" for unknown
+}
+
+// URI is the package URL of a package of a distribution (purl-spec, "types/deb",
+// "types/apk"): typ is "deb" or "apk", source the name of its source package. An
+// arch, a source or a part of the distribution that is "" is left out. Names are
+// in lower case there. They may be any bytes; a slash in one divides nothing.
+func (d Distribution) URI(typ, name, version, arch, source string) string {
+	uri := "pkg:" + typ + "/"
+	if d.ID != "" {
+		uri += escapeURL(lower(d.ID)) + "/"
 	}
-	if source != "" && source != p.Name {
-		q += "&upstream=" + url.QueryEscape(source)
+	uri += escapeURL(lower(name)) + "@" + escapeURL(version)
+	if source == name {
+		source = ""
 	}
-	return packageURL("deb", "debian/"+p.Name, p.Version) + q
+	sign := "?"
+	for _, q := range [][2]string{{"arch", arch}, {"distro", d.Release}, {"upstream", source}} {
+		if q[1] != "" {
+			uri += sign + q[0] + "=" + url.QueryEscape(q[1])
+			sign = "&"
+		}
+	}
+	return uri
 }
