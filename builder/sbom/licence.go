@@ -2,6 +2,7 @@ package sbom
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -63,7 +64,7 @@ func DebianLicence(pkg, file string, copyright []byte) Licence {
 		return Licence{Comment: fmt.Sprintf("%s is not in the machine-readable form (DEP-5)", file)}
 	}
 	texts := map[string]string{} // by short name, of paragraphs that give the text
-	var names []string
+	names := map[string]bool{}   // of licences of files
 	for _, p := range paragraphs {
 		name, body, _ := strings.Cut(p["license"], "\n")
 		name = strings.Join(strings.Fields(name), " ")
@@ -73,19 +74,20 @@ func DebianLicence(pkg, file string, copyright []byte) Licence {
 		if texts[name] == "" {
 			texts[name] = strings.TrimSpace(body)
 		}
-		if _, files := p["files"]; files && !slices.Contains(names, name) {
-			names = append(names, name)
+		if _, files := p["files"]; files {
+			names[name] = true
 		}
 	}
 	if len(names) == 0 {
 		return Licence{Comment: fmt.Sprintf("%s names no licence of files", file)}
 	}
-	slices.Sort(names)
 	l := Licence{Comment: "declared in " + file}
-	r := &references{pkg: pkg, file: file, texts: texts, licence: &l}
+	r := &references{pkg: pkg, file: file, texts: texts, known: map[string]bool{}, licence: &l}
 	var parts []string
-	for _, name := range names {
-		if e := r.expression(name); !slices.Contains(parts, e) {
+	seen := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if e := r.expression(name); !seen[e] {
+			seen[e] = true
 			parts = append(parts, e)
 		}
 	}
@@ -104,6 +106,7 @@ func DebianLicence(pkg, file string, copyright []byte) Licence {
 type references struct {
 	pkg, file string
 	texts     map[string]string
+	known     map[string]bool // identifiers of the licence's texts
 	licence   *Licence
 }
 
@@ -120,12 +123,14 @@ func (r *references) expression(name string) string {
 
 func (r *references) join(names []string, word string) string {
 	var out []string
+	seen := map[string]bool{}
 	for _, n := range names {
 		e := r.expression(n)
 		if word == " AND " && strings.Contains(e, " OR ") {
 			e = "(" + e + ")"
 		}
-		if !slices.Contains(out, e) {
+		if !seen[e] {
+			seen[e] = true
 			out = append(out, e)
 		}
 	}
@@ -139,7 +144,8 @@ func (r *references) one(name string) string {
 		return id
 	}
 	id := "LicenseRef-" + plain(r.pkg) + "-" + plain(name)
-	if !slices.ContainsFunc(r.licence.Texts, func(t LicenceText) bool { return t.ID == id }) {
+	if !r.known[id] {
+		r.known[id] = true
 		body := r.texts[name]
 		if body == "" {
 			body = fmt.Sprintf("Called %q in %s, without a text of its own.", name, r.file)
@@ -179,13 +185,21 @@ func copyrightParagraphs(data []byte) (out []map[string]string, ok bool) {
 	}
 	p := map[string]string{}
 	field := ""
+	var lines []string // of the field; nil outside of one
+	end := func() {
+		if lines != nil {
+			p[field] = strings.Join(lines, "\n")
+		}
+		field, lines = "", nil
+	}
 	for line := range strings.SplitSeq(string(data), "\n") {
 		line = strings.TrimRight(line, " \t\r")
 		switch {
 		case line == "":
+			end()
 			if len(p) > 0 {
 				out = append(out, p)
-				p, field = map[string]string{}, ""
+				p = map[string]string{}
 			}
 		case line[0] == '#':
 		case line[0] == ' ' || line[0] == '\t':
@@ -196,16 +210,17 @@ func copyrightParagraphs(data []byte) (out []map[string]string, ok bool) {
 			if strings.TrimSpace(body) == "." { // stands for an empty line
 				body = ""
 			}
-			p[field] += "\n" + body
+			lines = append(lines, body)
 		default:
 			name, value, found := strings.Cut(line, ":")
 			if !found || strings.ContainsAny(name, " \t") {
 				return nil, false
 			}
-			field = strings.ToLower(name)
-			p[field] = strings.TrimSpace(value)
+			end()
+			field, lines = strings.ToLower(name), []string{strings.TrimSpace(value)}
 		}
 	}
+	end()
 	if len(p) > 0 {
 		out = append(out, p)
 	}
