@@ -22,7 +22,12 @@ import (
 // those of files "file/" and their path.
 const imageRef = "image"
 
-func partRef(key string) string { return "part/" + text(key) }
+func partRef(key string) string {
+	if !utf8.ValidString(key) { // as for files
+		return "part-digest/" + digest.Of([]byte(key)).Hex()
+	}
+	return "part/" + key
+}
 
 func fileRef(path string) string {
 	if !utf8.ValidString(path) { // %XX could be another file's true name

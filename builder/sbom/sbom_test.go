@@ -256,6 +256,10 @@ func TestHostileNames(t *testing.T) {
 		}
 		refs := map[string]bool{}
 		for _, comp := range *readCycloneDX(t, written(t, "cyclonedx", c)).Components {
+			if refs[comp.BOMRef] {
+				t.Fatalf("bom-ref %q is there twice", comp.BOMRef)
+			}
+			refs[comp.BOMRef] = true
 			if comp.Components != nil {
 				for _, f := range *comp.Components {
 					if refs[f.BOMRef] {
