@@ -70,7 +70,7 @@ var layers = []struct {
 		reason: "a build has no network; all registry traffic is builder/registry's",
 	},
 	{
-		from:   []string{"builder/unpack/...", "builder/tree", "builder/layer", "builder/image", "builder/sbom"},
+		from:   []string{"builder/unpack/...", "builder/tree", "builder/layer", "builder/image", "builder/sbom", "builder/installed"},
 		never:  []string{"net/http", "os/exec", "builder/sandbox", "builder/store"},
 		reason: "they decide the output bytes, and take bytes only",
 	},
@@ -342,7 +342,7 @@ var forbiddenCalls = map[string][]string{
 var forbiddenImports = []string{"math/rand", "math/rand/v2", "crypto/rand"}
 
 // pureFolders are where forbiddenCalls holds.
-var pureFolders = []string{"builder/unpack/...", "builder/tree", "builder/layer", "builder/image", "builder/sbom"}
+var pureFolders = []string{"builder/unpack/...", "builder/tree", "builder/layer", "builder/image", "builder/sbom", "builder/installed"}
 
 func TestSource(t *testing.T) {
 	files := 0
