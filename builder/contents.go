@@ -86,7 +86,8 @@ type inventory struct {
 	wanted *sorter // sha256, number, path: of the files of the list
 	all    *fileList
 
-	below *tree.Tree // of the image that packages are added to; nil for none
+	below  *tree.Tree // of the image that packages are added to; nil for none
+	inBase basePackages
 }
 
 // head is what a hard link takes from the first name of its file.
@@ -99,11 +100,12 @@ func newInventory(b *build, dir string) *inventory {
 	return &inventory{
 		build: b, copied: map[string]bool{}, given: map[string]bool{}, evidence: newEvidence(), heads: map[string]head{},
 		claims: &sorter{dir: dir}, sums: &sorter{dir: dir}, wanted: &sorter{dir: dir}, all: newFileList(dir),
+		inBase: newBasePackages(dir),
 	}
 }
 
 func (v *inventory) close() {
-	for _, s := range []*sorter{v.claims, v.sums, v.wanted} {
+	for _, s := range []*sorter{v.claims, v.sums, v.wanted, v.inBase.owners} {
 		s.close()
 	}
 	v.all.close()
@@ -136,6 +138,9 @@ func (v *inventory) take(ctx context.Context, img image.Image, list digest.Diges
 		return err
 	}
 	if err := v.packages(ctx); err != nil {
+		return err
+	}
+	if err := v.baseParts(ctx); err != nil {
 		return err
 	}
 	v.others()
@@ -204,14 +209,45 @@ func (v *inventory) claim(path string, place int, d digest.Digest, part string) 
 	return v.claims.add([]byte(path), []byte{0}, binary.BigEndian.AppendUint32(nil, uint32(place)), d[:], []byte(part))
 }
 
-// readClaim reads a record of claim.
-func readClaim(record []byte) (path string, c claim) {
-	at := bytes.IndexByte(record, 0)
-	path = string(record[:at])
-	rest := record[at+1+4:]
+// readClaim reads a record of claim, what is behind its path.
+func readClaim(rest []byte) (c claim) {
+	rest = rest[4:]
 	copy(c.digest[:], rest)
 	c.part = string(rest[len(c.digest):])
-	return path, c
+	return c
+}
+
+// alongside goes through records that begin with a path and NUL, beside a list
+// that is sorted by path.
+type alongside struct {
+	next   func() ([]byte, error, bool)
+	stop   func()
+	record []byte // the next one; nil at the end
+	err    error
+}
+
+func newAlongside(s *sorter) *alongside {
+	a := &alongside{}
+	a.next, a.stop = iter.Pull2(s.all())
+	a.record, a.err, _ = a.next()
+	return a
+}
+
+// of returns what is behind the path in the records of a path; those of paths
+// before it are passed over.
+func (a *alongside) of(path string) (found [][]byte) {
+	for a.record != nil && a.err == nil {
+		at := bytes.IndexByte(a.record, 0)
+		order := cmp.Compare(string(a.record[:at]), path)
+		if order > 0 {
+			break
+		}
+		if order == 0 {
+			found = append(found, bytes.Clone(a.record[at+1:]))
+		}
+		a.record, a.err, _ = a.next()
+	}
+	return found
 }
 
 // copies notes which paths the definition copies, the last copy of one counts.
@@ -418,6 +454,7 @@ func (v *inventory) giveTo() {
 func (v *inventory) pinned(in lockfile.Input, tools map[string][]string) {
 	request := v.job.Lock.RequestOf(in.Name)
 	whole := sbom.Part{Key: in.Kind + "/" + in.Name, Kind: in.Kind, Name: in.Name, Archive: true}
+	v.inBase.contain(&whole)
 	pins := v.job.Lock.PinsOf(in.Name, v.platform.String())
 	if in.Kind == lockfile.KindSource && len(pins) > 0 { // people know it by its own name
 		whole.Name, whole.Version = pins[0].Name, pins[0].Version
@@ -531,28 +568,28 @@ func (v *inventory) takeFiles(ctx context.Context, img image.Image) error {
 	if err != nil {
 		return err
 	}
-	next, stop := iter.Pull2(v.claims.all())
-	defer stop()
-	record, err, more := next()
+	claimed, listed := newAlongside(v.claims), newAlongside(v.inBase.owners)
+	defer claimed.stop()
+	defer listed.stop()
 	number = 0
 	v.all.parts = v.contents.Parts
-	for e, wrong := range v.regular() {
-		var claims []claim
-		for more && err == nil && wrong == nil {
-			p, c := readClaim(record)
-			if p > e.Path {
-				break
-			}
-			if p == e.Path {
-				claims = append(claims, c)
-			}
-			record, err, more = next()
+	for e, err := range v.regular() {
+		if err != nil {
+			return err
 		}
-		if err := cmp.Or(wrong, err); err != nil {
+		var claims []claim
+		for _, record := range claimed.of(e.Path) {
+			claims = append(claims, readClaim(record))
+		}
+		below := v.inBase.key
+		if lists := listed.of(e.Path); len(lists) > 0 {
+			below = string(lists[0]) // of several packages, that whose key is first
+		}
+		if err := cmp.Or(claimed.err, listed.err); err != nil {
 			return err
 		}
 		f := sbom.File{Path: e.Path, SHA256: e.Digest, SHA1: sums[number]}
-		f.Part, f.How = v.origin(e, claims)
+		f.Part, f.How = v.origin(e, claims, below)
 		if err := v.all.add(&f); err != nil {
 			return err
 		}
@@ -617,7 +654,9 @@ func (v *inventory) join() ([][sha1.Size]byte, error) {
 	return out, nil
 }
 
-func (v *inventory) origin(e tree.Entry, claims []claim) (part, how string) {
+// origin says what part brought a file, and what else is to be said of it. below
+// is the part that it is of when the image that this one is built on brought it.
+func (v *inventory) origin(e tree.Entry, claims []claim, below string) (part, how string) {
 	o, ok := ownerOf(e, claims)
 	switch {
 	case ok && (o.digest.IsZero() || o.digest == e.Digest):
@@ -625,9 +664,9 @@ func (v *inventory) origin(e tree.Entry, claims []claim) (part, how string) {
 	case ok:
 		return o.part, howChanged
 	case v.below != nil && v.changedBelow(e):
-		return v.keyOf(v.job.Definition.Image.Base), v.howBelow(e.Path)
-	case v.job.Definition.Image.Base != "" && !v.addedBelow(e.Path):
-		return v.keyOf(v.job.Definition.Image.Base), ""
+		return below, v.howBelow(e.Path)
+	case below != "" && !v.addedBelow(e.Path):
+		return below, ""
 	case strings.HasPrefix(e.Path, "var/lib/dpkg/"):
 		return "", howDatabase
 	case v.job.Definition.Image.Scripts == definition.ScriptsDpkg && len(v.job.Definition.Image.Packages) > 0:
@@ -730,6 +769,8 @@ func (v *inventory) sumLayer(ctx context.Context, l image.Layer, found func(dige
 type copyrights struct {
 	files map[string]tree.Entry
 	links map[string]string // from a folder or file to where it leads
+	most  int64             // bytes that are read of all together; 0 for as many as there are
+	spent int64             // bytes that were read
 }
 
 const docFolder = "usr/share/doc"
@@ -761,13 +802,17 @@ func (c *copyrights) add(d *decoded) {
 // addTree notes what is in the image that packages are added to.
 func (c *copyrights) addTree(t *tree.Tree) {
 	for _, e := range t.Entries() {
-		switch name := path.Base(e.Path); {
-		case !strings.HasPrefix(e.Path, docFolder+"/"):
-		case e.Kind == tree.Symlink && (name == "copyright" || path.Dir(e.Path) == docFolder):
-			c.links[e.Path] = e.Link
-		case e.Kind == tree.File && name == "copyright":
-			c.files[e.Path] = e
-		}
+		c.addEntry(e)
+	}
+}
+
+func (c *copyrights) addEntry(e tree.Entry) {
+	switch name := path.Base(e.Path); {
+	case !strings.HasPrefix(e.Path, docFolder+"/"):
+	case e.Kind == tree.Symlink && (name == "copyright" || path.Dir(e.Path) == docFolder):
+		c.links[e.Path] = e.Link
+	case e.Kind == tree.File && name == "copyright":
+		c.files[e.Path] = e
 	}
 }
 
@@ -776,6 +821,9 @@ func (c *copyrights) licence(pkg string) (sbom.Licence, error) {
 	at := docFolder + "/" + pkg + "/copyright"
 	for range maxLinks {
 		if e, ok := c.files[at]; ok {
+			if !c.affords(e) {
+				return sbom.Licence{Comment: fmt.Sprintf("%s is not read: copyright files have more than %d bytes together", at, c.most)}, nil
+			}
 			text, err := readAll(e)
 			if err != nil {
 				return sbom.Licence{}, err
@@ -794,6 +842,15 @@ func (c *copyrights) licence(pkg string) (sbom.Licence, error) {
 		at = strings.TrimPrefix(at, "/")
 	}
 	return sbom.Licence{Comment: "the package's copyright file is a link in a circle"}, nil
+}
+
+// affords reports whether a file is within what is read of all together.
+func (c *copyrights) affords(e tree.Entry) bool {
+	if c.most > 0 && e.Size > c.most-c.spent {
+		return false
+	}
+	c.spent += e.Size
+	return true
 }
 
 // lookup finds an entry of a package by its path.

@@ -213,6 +213,9 @@ func (p *Part) cdx() *cdx.Component {
 	for _, name := range p.Lacks {
 		pairs = append(pairs, "left-out", name)
 	}
+	for _, note := range p.Notes {
+		pairs = append(pairs, "note", note)
+	}
 	if !p.Tree.IsZero() {
 		pairs = append(pairs, "tree", p.Tree.String())
 	}
@@ -255,7 +258,7 @@ func (c *Contents) cdxDependencies() iter.Seq[any] {
 		}
 		for _, p := range c.Parts {
 			var on []string
-			for _, key := range slices.Concat(p.Needs, p.MadeFrom, p.Links) {
+			for _, key := range slices.Concat(p.Needs, p.MadeFrom, p.Contains, p.Links) {
 				on = append(on, partRef(key))
 			}
 			if len(on) > 0 && !yield(&cdx.Dependency{Ref: partRef(p.Key), Dependencies: list(on)}) {
@@ -273,8 +276,8 @@ func list(refs []string) *[]string {
 }
 
 // cdxCompositions says what is whole: all that the image holds is listed, unless
-// it is built on another one, whose packages are not known here; and the lock
-// knows only those dependencies by which something came in.
+// it is built on another one, which may hold more than its databases list; and the
+// lock knows only those dependencies by which something came in.
 func (c *Contents) cdxCompositions() iter.Seq[any] {
 	return func(yield func(any) bool) {
 		var parts []cdx.BOMReference

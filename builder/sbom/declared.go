@@ -27,8 +27,8 @@ type Declared struct {
 // packages of npm's own dependencies has 30 kB, a README in Python's METADATA up to 1 MB.
 const MaxManifest = 8 << 20
 
-// declared is an SPDX licence expression of file, or why there is none.
-func declared(file, expression string) Licence {
+// DeclaredLicence is an SPDX licence expression that file holds, or why there is none.
+func DeclaredLicence(file, expression string) Licence {
 	expression = strings.TrimSpace(expression)
 	switch {
 	case expression == "":
@@ -74,7 +74,7 @@ func NPM(manifest []byte) (Declared, error) {
 			}
 		}
 	}
-	d.Licence = declared("package.json", licence)
+	d.Licence = DeclaredLicence("package.json", licence)
 	return d, nil
 }
 
@@ -135,9 +135,9 @@ func Python(metadata []byte) (Declared, error) {
 	} else if d.Supplier == "" && strings.Count(known("Author-Email"), "<") == 1 {
 		d.Supplier = known("Author-Email")
 	}
-	d.Licence = declared("METADATA", known("License-Expression"))
+	d.Licence = DeclaredLicence("METADATA", known("License-Expression"))
 	if d.Licence.Expression == "" && known("License-Expression") == "" {
-		d.Licence = declared("METADATA", known("License"))
+		d.Licence = DeclaredLicence("METADATA", known("License"))
 	}
 	return d, nil
 }
@@ -164,7 +164,7 @@ func Crate(manifest []byte) (Declared, error) {
 	if list, ok := c.Package.Authors.([]any); ok && len(list) == 1 {
 		d.Supplier = said(list[0])
 	}
-	d.Licence = declared("Cargo.toml", strings.Join(strings.Split(said(c.Package.License), "/"), " OR "))
+	d.Licence = DeclaredLicence("Cargo.toml", strings.Join(strings.Split(said(c.Package.License), "/"), " OR "))
 	return d, nil
 }
 

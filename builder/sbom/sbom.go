@@ -1,7 +1,8 @@
 // Package sbom writes down what an image is made of, as SPDX 2.3 or CycloneDX
 // 1.6, both JSON. Nothing is guessed: a [Contents] is put together by the builder
 // from the lock and from the list of files, which say what every byte is and where
-// it came from, and from what programs and installed packages say of themselves.
+// it came from, and from what programs, installed packages and a base image say of
+// themselves.
 //
 // A [Part] is something with a name that the image came from: a Debian package,
 // a file brought by https, a local tree, a pin of another kind, a step. Parts
@@ -14,9 +15,14 @@
 //	perhaps           step GENERATED_FROM part          no scope, which readers take for required
 //	build only        part BUILD_TOOL_OF image or step  scope excluded
 //	Go module         step STATIC_LINK part             step depends on it
+//	of a base image   base CONTAINS part                base depends on it
 //	file of a part    file EXPANDED_FROM_ARCHIVE part   nested in the part's component
 //	file of a step    file GENERATED_FROM part          the same
 //	changed file      with a comment                    property quorate:how
+//
+// Packages of an image that this one is built on are those that its own databases
+// list (package installed). Nobody locked them, so they have no digest; what is
+// locked is the image. What of it cannot be listed, and why, the base's part says.
 //
 // A licence is what a package itself declares in a form that machines read
 // (licence.go, declared.go); everything else is NOASSERTION, which is the truth.
@@ -108,7 +114,7 @@ type Part struct {
 	Name     string        //
 	Version  string        // "" for none
 	URI      string        // a package URL, or another one that locates it; "" for none
-	Digest   digest.Digest // of the bytes that were locked; zero for local trees and steps
+	Digest   digest.Digest // of the bytes that were locked; zero for local trees, steps and packages of a base image
 	Tree     digest.Digest // of a local tree, or of what a step left
 	Size     int64         // bytes
 	Supplier string        // "Name <address>" of who distributes it
@@ -119,13 +125,15 @@ type Part struct {
 	Licence  Licence
 	Shipped  bool
 	Perhaps  bool     // not known to be shipped: a step whose output is was given it
-	Found    []string // how it is known to be in the image: "linked into /usr/bin/web"
+	Found    []string // how it is known to be in the image: "linked into /usr/bin/web", "listed in /var/lib/dpkg/status of the base image"
 	Why      []string // "image: requested", "step/compile: gcc"
 	UsedBy   []string // of build-only parts: keys of steps; "" is the image itself
 	Needs    []string // keys of parts that it depends on, as far as the lock says
 	MadeFrom []string // of steps: keys of its inputs
+	Contains []string // of an image: keys of the packages that it says are installed in it
 	Links    []string // keys of parts that are linked into programs of it
 	Lacks    []string // names of dependencies that are left out on purpose
+	Notes    []string // what else is to be said: what of it is not listed, and why
 	Archive  bool     // its files are unpacked from it
 }
 

@@ -195,12 +195,45 @@ func TestCycloneDX(t *testing.T) {
 	}
 }
 
-// What is in the image that another is built on, nobody has listed by its packages.
+// An image that another is built on contains what it says of itself, which nobody
+// locked and need not be all.
 func TestOnAnotherImage(t *testing.T) {
 	c := sample()
-	c.Parts = append(c.Parts[:5:5], Part{Key: "image/base", Kind: "image", Name: "base", Shipped: true}, c.Parts[5])
-	if whole := (*readCycloneDX(t, written(t, "cyclonedx", c)).Compositions)[0].Aggregate; whole != cdx.CompositionAggregateIncomplete {
+	said := Part{Key: "image/base/deb/libc:amd64", Kind: "deb", Name: "libc", Version: "1", Shipped: true, Found: []string{"listed in its database"}, Archive: true}
+	base := Part{Key: "image/base", Kind: "image", Name: "base", Shipped: true, Contains: []string{said.Key}, Notes: []string{"one more is not listed"}, Archive: true}
+	c.Parts = append(c.Parts[:4:4], base, said, c.Parts[4], c.Parts[5])
+	c.Files = append(c.Files.(held), file("usr/lib/libc", "libc", said.Key, ""))
+	bom := readCycloneDX(t, written(t, "cyclonedx", c))
+	if whole := (*bom.Compositions)[0].Aggregate; whole != cdx.CompositionAggregateIncomplete {
 		t.Errorf("the image's composition is %s", whole)
+	}
+	if p := *(*bom.Components)[4].Properties; p[1] != (cdx.Property{Name: "quorate:note", Value: "one more is not listed"}) {
+		t.Errorf("the base's properties are %v", p)
+	}
+	if libc := (*bom.Components)[5]; libc.Hashes != nil || (*libc.Components)[0].Name != "/usr/lib/libc" {
+		t.Errorf("the package is %+v", libc)
+	}
+	if !slices.ContainsFunc(*bom.Dependencies, func(d cdx.Dependency) bool {
+		return d.Ref == "part/image/base" && slices.Equal(*d.Dependencies, []string{"part/image/base/deb/libc:amd64"})
+	}) {
+		t.Errorf("the base depends on nothing: %v", *bom.Dependencies)
+	}
+	raw := written(t, "spdx", c)
+	doc := readSPDX(t, raw)
+	id := func(n int) string { return string(doc.Packages[n].PackageSPDXIdentifier) }
+	if !slices.ContainsFunc(doc.Relationships, func(r *spdx.Relationship) bool {
+		return string(r.RefA.ElementRefID) == id(5) && r.Relationship == "CONTAINS" && string(r.RefB.ElementRefID) == id(6)
+	}) {
+		t.Error("the base contains nothing")
+	}
+	if p := doc.Packages[5]; p.PackageComment != "shipped in the image; one more is not listed" {
+		t.Errorf("of the base it is said %q", p.PackageComment)
+	}
+	if p := doc.Packages[6]; len(p.PackageChecksums) != 0 || p.PackageComment != "shipped in the image; listed in its database" {
+		t.Errorf("the package is %+v", p)
+	}
+	if !strings.HasSuffix(doc.DocumentComment, " Packages of the base image are those that its own databases list.") {
+		t.Errorf("of the document it is said %q", doc.DocumentComment)
 	}
 }
 
@@ -229,7 +262,7 @@ func TestHostileNames(t *testing.T) {
 		names := rapid.SliceOfNDistinct(name, 1, 5, rapid.ID[string]).Draw(t, "names")
 		c.Name = name.Draw(t, "image")
 		for _, n := range names {
-			c.Parts = append(c.Parts, Part{Key: "npm/" + n, Kind: "npm", Name: n, Version: n, Supplier: n, Author: n, Found: []string{n}, Source: n, Homepage: n, Summary: n, Shipped: true, Why: []string{n}, Lacks: []string{n}})
+			c.Parts = append(c.Parts, Part{Key: "npm/" + n, Kind: "npm", Name: n, Version: n, Supplier: n, Author: n, Found: []string{n}, Source: n, Homepage: n, Summary: n, Shipped: true, Why: []string{n}, Lacks: []string{n}, Notes: []string{n}})
 			c.Files = append(c.Files.(held), file("x/"+n, n, "npm/"+n, ""))
 		}
 		slices.SortFunc(c.Parts, func(a, b Part) int { return strings.Compare(a.Key, b.Key) })

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +34,7 @@ func SPDX(w io.Writer, c *Contents) error {
 	s.field("SPDXID", "SPDXRef-DOCUMENT")
 	s.field("name", text(c.Name))
 	s.field("documentNamespace", "https://quorate.dev/spdx/"+c.identity().Hex())
-	s.field("comment", "Made from quorate.lock and the list of the image's files, without scanning. Dependencies are those by which the lock says that a package came in.")
+	s.field("comment", c.made())
 	s.field("creationInfo", &spdx.CreationInfo{
 		Creators: []common.Creator{{CreatorType: "Tool", Creator: creator}},
 		Created:  c.Epoch.UTC().Format(time.RFC3339),
@@ -43,6 +44,15 @@ func SPDX(w io.Writer, c *Contents) error {
 	s.list("hasExtractedLicensingInfos", c.spdxLicences())
 	s.list("relationships", c.spdxRelationships(s))
 	return s.end()
+}
+
+// made says how the document came to be.
+func (c *Contents) made() string {
+	made := "Made from quorate.lock and the list of the image's files, without scanning. Dependencies are those by which the lock says that a package came in."
+	if slices.ContainsFunc(c.Parts, func(p Part) bool { return len(p.Contains) > 0 }) {
+		made += " Packages of the base image are those that its own databases list."
+	}
+	return made
 }
 
 // identity is a digest of everything that decides the document.
@@ -182,6 +192,9 @@ func (p *Part) comment() string {
 	for _, name := range p.Lacks {
 		lines = append(lines, "its dependency "+text(name)+" is left out on purpose (image.without)")
 	}
+	for _, note := range p.Notes {
+		lines = append(lines, text(note))
+	}
 	if !p.Tree.IsZero() {
 		lines = append(lines, "tree of files "+p.Tree.String())
 	}
@@ -255,6 +268,9 @@ func (c *Contents) spdxRelationships(s *stream) iter.Seq[any] {
 			}
 			for _, key := range p.MadeFrom {
 				say(id, common.TypeRelationshipGeneratedFrom, partID(key), "")
+			}
+			for _, key := range p.Contains {
+				say(id, common.TypeRelationshipContains, partID(key), "")
 			}
 			for _, key := range p.Links {
 				say(id, common.TypeRelationshipStaticLink, partID(key), "")

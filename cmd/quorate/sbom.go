@@ -104,9 +104,14 @@ what is shipped, and dependencies that are left out on purpose are named. What
 steps put into the image is told by Go programs, which name the modules that are
 linked into them, and by packages of npm and Python, which are installed with their
 package.json or METADATA; of other inputs of a step the SBOM says that it is not
-known. The licence of a package is what it declares in machine-readable form
-(Debian's copyright files by DEP-5, package.json, METADATA, Cargo.toml), else
-NOASSERTION. The same image has the same bytes of an SBOM.
+known. Of an image that this one is built on (image.base) it lists the packages
+that the image's own databases of dpkg or apk have, each with the files that they
+list. Nobody locked those, so they have no digest; what cannot be listed (packages
+of rpm, whose database is binary, entries that are broken, files that are too
+large) is said of the image, in words. The licence of a package is what it declares
+in machine-readable form (Debian's copyright files by DEP-5, apk's database,
+package.json, METADATA, Cargo.toml), else NOASSERTION. The same image has the same
+bytes of an SBOM.
 
 With --attach it is put into an image layout that holds the image ("quorate build
 --output oci=DIR"), as an artifact that refers to it, and the answer is the
