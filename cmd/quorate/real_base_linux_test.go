@@ -69,8 +69,8 @@ func (w *world) testBase(t *testing.T) {
 	w.lock(t, base)
 	w.succeeds(t, "build", base, "--output", "oci="+filepath.Join(app, "base"))
 	w.lock(t, app)
-	out := filepath.Join(w.dir, "on-slim-image")
-	w.succeeds(t, "build", app, "--output", "oci="+out)
+	out, bom := filepath.Join(w.dir, "on-slim-image"), filepath.Join(w.dir, "on-slim.cdx.json")
+	w.succeeds(t, "build", app, "--output", "oci="+out, "--sbom", "cyclonedx="+bom)
 	if a, b := layerFiles(t, filepath.Join(app, "base")), layerFiles(t, out); len(b) <= len(a) || !sameNames(a, b[:len(a)]) {
 		t.Errorf("the image's layers are not first those of the base:\n%v\n%v", a, b)
 	}
@@ -93,6 +93,28 @@ func (w *world) testBase(t *testing.T) {
 	if inOurs.stdout != inTheirs.stdout {
 		t.Errorf("dpkg --verify says in our root\n%sand in apt's\n%s", inOurs.stdout, inTheirs.stdout)
 	}
+
+	// The bill of materials lists what dpkg does: what the base says of itself, and what the lock added.
+	below := filepath.Join(w.dir, "slim-root")
+	w.unpacked(t, filepath.Join(app, "base"), below)
+	fromBase := shippedParts(t, bom, "part/image/base/deb/")
+	sameParts(t, fromBase, queried(t, below))
+	both := append(shippedParts(t, bom, "part/deb/"), fromBase...)
+	slices.Sort(both)
+	sameParts(t, both, queried(t, ours))
+}
+
+// queried is what dpkg-query says is installed in a root.
+func queried(t *testing.T, root string) []string {
+	t.Helper()
+	var out []string
+	for line := range strings.Lines(must(t, "chroot", root, "dpkg-query", "--show", "--showformat", `${db:Status-Status} ${Package}@${Version}\n`)) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "installed "); ok {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 func sameNames(a, b []string) bool {
