@@ -70,13 +70,17 @@ func builtOnce(name string, build func(path string) error) (string, error) {
 // released is the program as `make build` makes it.
 func released(tb testing.TB) string {
 	tb.Helper()
-	program, err := builtOnce("quorate", func(path string) error {
-		return goBuild(".", path, "-ldflags", "-s -w -buildid=", ".")
-	})
+	program, err := builtQuorate()
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return program
+}
+
+func builtQuorate() (string, error) {
+	return builtOnce("quorate", func(path string) error {
+		return goBuild(".", path, "-ldflags", "-s -w -buildid=", ".")
+	})
 }
 
 // hasty are flags for programs of others that run for a moment: not optimised, which

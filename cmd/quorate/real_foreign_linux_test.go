@@ -15,7 +15,8 @@ import (
 // emulator is found, and the refusal names the step, the platform and what is missing.
 func TestRealForeignDocker(t *testing.T) {
 	w := theWorld(t)
-	h := &hosts{world: w, dir: enterable(t), engines: []*dockertest.Engine{dockertest.Start(t)}}
+	h := w.on(t)
+	h.engines = []*dockertest.Engine{dockertest.Start(t)}
 	foreign := "arm64"
 	if runtime.GOARCH == foreign {
 		foreign = "amd64"

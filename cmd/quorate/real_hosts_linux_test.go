@@ -70,13 +70,23 @@ func TestRealHosts(t *testing.T) {
 // hosts is a folder with rebuilders.yaml, and what it names.
 type hosts struct {
 	*world
+	quorate string // a copy of the world's own, whose processes are told from other tests'
 	engines []*dockertest.Engine
 	dir     string
 }
 
-func newHosts(t *testing.T, w *world) *hosts {
+// on makes a folder of a test's own for the hosts that it has.
+func (w *world) on(t *testing.T) *hosts {
 	t.Helper()
 	h := &hosts{world: w, dir: enterable(t)}
+	h.quorate = h.path("quorate")
+	must(t, "cp", w.quorate, h.quorate)
+	return h
+}
+
+func newHosts(t *testing.T, w *world) *hosts {
+	t.Helper()
+	h := w.on(t)
 	ca, soon := dockertest.NewAuthority(t), time.Now().Add(time.Hour)
 	wire, tunnel := dockertest.NewNetwork(t), dockertest.NewNetwork(t)
 	address := "tcp://" + wire.Address + ":2376"

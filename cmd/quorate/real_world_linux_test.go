@@ -43,7 +43,12 @@ func TestRealSuite(t *testing.T) {
 	t.Run("distroless", w.testDistroless)
 	t.Run("sets", w.testSets)
 	t.Run("sbom", w.testSBOM)
-	t.Run("examples", w.testExamples)
+}
+
+// TestRealExamples rebuilds whole projects and starts what came of them.
+func TestRealExamples(t *testing.T) {
+	w := theWorld(t)
+	w.testExamples(t)
 	t.Run("init", w.testInit)
 }
 
@@ -60,9 +65,11 @@ func real(t *testing.T) {
 
 // world is what the suite's parts share.
 type world struct {
-	quorate  string // the program as it is released
-	dir      string // all may enter it
-	store    string
+	quorate string // the program as it is released
+	dir     string // all may enter it
+	store   string
+
+	building sync.Mutex // guards examples
 	examples map[string]*example
 }
 
@@ -77,15 +84,15 @@ type example struct {
 }
 
 // theWorld is the same for all tests of the process, so that each example is built
-// once. They run one after the other.
+// once. They run side by side.
 func theWorld(t *testing.T) *world {
 	t.Helper()
 	real(t)
+	t.Parallel()
 	w, err := newWorld()
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.quorate = released(t)
 	return w
 }
 
@@ -94,7 +101,11 @@ var newWorld = sync.OnceValues(func() (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &world{dir: filepath.Join(dir, "world"), store: os.Getenv("QUORATE_TEST_STORE"), examples: map[string]*example{}}
+	quorate, err := builtQuorate()
+	if err != nil {
+		return nil, err
+	}
+	w := &world{quorate: quorate, dir: filepath.Join(dir, "world"), store: os.Getenv("QUORATE_TEST_STORE"), examples: map[string]*example{}}
 	if err := os.Mkdir(w.dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -226,6 +237,8 @@ func lastDigest(t *testing.T, c command) string {
 // example builds an example once and keeps it in every form.
 func (w *world) example(t *testing.T, name string) *example {
 	t.Helper()
+	w.building.Lock()
+	defer w.building.Unlock()
 	if e := w.examples[name]; e != nil {
 		return e
 	}

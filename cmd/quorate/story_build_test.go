@@ -45,6 +45,7 @@ func TestRealScript(t *testing.T) {
 	if os.Getenv("QUORATE_REAL") == "" {
 		t.Skip("fetches real packages; run by `make real`")
 	}
+	t.Parallel() // with the suites of whole images
 	shared := os.Getenv("QUORATE_TEST_STORE")
 	if shared == "" {
 		shared = t.TempDir()
