@@ -1,7 +1,6 @@
 package dockertest
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -82,9 +81,16 @@ func (s *SSH) Start(t testing.TB, hostKey string) {
 	if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // sshd wants it for its unprivileged part
 		t.Fatal(err)
 	}
-	var complaint bytes.Buffer
+	// A file, since sessions outlive the server and keep what they write to: the end
+	// of a pipe would be theirs. One to an engine goes on until the engine ends when its
+	// client was killed in a moment that Docker 20.10 does not expect.
+	complaint, err := os.Create(s.file("sshd.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer complaint.Close()
 	s.daemon = s.network.inside("/usr/sbin/sshd", "-D", "-e", "-f", s.file("sshd_config"))
-	s.daemon.Stderr = &complaint
+	s.daemon.Stderr = complaint
 	if err := s.daemon.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +101,7 @@ func (s *SSH) Start(t testing.TB, hostKey string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("sshd does not answer: %s", &complaint)
+			t.Fatalf("sshd does not answer: %s", s.read(t, "sshd.log"))
 		}
 	}
 }
