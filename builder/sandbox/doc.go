@@ -81,15 +81,15 @@
 //	          0 and do nothing. With Command.RefuseLostOwners those that asked
 //	          for anybody else are recorded and Run answers *OwnerError
 //
-// Files of a tarball may belong to an id above 65535, which no mapping has. So
-// that a command which unpacks one as root ends in the same way in all of them,
-// giving a file to such an id answers 0 and does nothing; with RefuseLostOwners
-// it answers EINVAL, as the kernel does.
-//
 // Open takes the first that this machine allows. They differ in the owners that
 // can exist and in nothing else: a sandbox with fewer walls is never made, and
 // Open answers *UnavailableError with what to do about it. Making a device node
 // answers EPERM in every mapping.
+//
+// Files of a tarball may belong to an id above 65535, which no mapping has. So
+// that a command which unpacks one as root ends in the same way in all of them,
+// giving a file to such an id answers 0 and does nothing; with RefuseLostOwners
+// it answers EINVAL, as the kernel does.
 //
 // # Files of Upper
 //
