@@ -61,6 +61,30 @@ func TestSSHArguments(t *testing.T) {
 	}
 }
 
+// TestSSHComplaint lets a command end as ssh does, in its own time.
+func TestSSHComplaint(t *testing.T) {
+	for _, test := range []struct{ name, script, want string }{
+		{"line by line", "exec 1>&-; echo one >&2; sleep 0.2; echo two >&2; exit 255", "ssh to ams: one\ntwo"},
+		{"behind its end", "echo one >&2; (exec 1>&-; sleep 60) & exit 255", "ssh to ams: one"},
+		{"without a word", "exit 255", "EOF"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c, err := sshDialer([]string{"sh", "-c", test.script, "--", "ams", "docker", "system", "dial-stdio"})(t.Context(), "", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = c.Read(make([]byte, 1))
+			if err == nil || err.Error() != test.want {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+			began := time.Now()
+			if err := c.Close(); err != nil || time.Since(began) > 10*time.Second {
+				t.Errorf("closing took %s: %v", time.Since(began), err)
+			}
+		})
+	}
+}
+
 func TestContext(t *testing.T) {
 	config := t.TempDir()
 	write := func(name, text string) string {

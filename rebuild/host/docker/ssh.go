@@ -49,9 +49,13 @@ func sshDialer(args []string) func(ctx context.Context, network, address string)
 	return func(_ context.Context, _, _ string) (net.Conn, error) {
 		// Not bound to ctx, which is the dialling's: connections are kept for later requests.
 		cmd := exec.Command(args[0], args[1:]...)
-		c := &commandConn{cmd: cmd, name: args[len(args)-4]}
-		cmd.Stderr = &c.complaint
-		var err error
+		c := &commandConn{cmd: cmd, name: args[len(args)-4], silent: make(chan struct{})}
+		// A pipe that Wait closes: a connection that ssh shares goes on in a process of
+		// its own, which keeps what it was given.
+		complaint, err := cmd.StderrPipe()
+		if err != nil {
+			return nil, err
+		}
 		if c.in, err = cmd.StdinPipe(); err != nil {
 			return nil, err
 		}
@@ -61,6 +65,10 @@ func sshDialer(args []string) func(ctx context.Context, network, address string)
 		if err := cmd.Start(); err != nil {
 			return nil, fmt.Errorf("cannot start ssh: %w", err)
 		}
+		go func() {
+			_, _ = io.Copy(&c.complaint, complaint) // its end, however it comes
+			close(c.silent)
+		}()
 		return c, nil
 	}
 }
@@ -73,6 +81,7 @@ type commandConn struct {
 	in        io.WriteCloser
 	out       io.ReadCloser
 	complaint tailBuffer
+	silent    chan struct{} // closed when nothing more is added to complaint
 	answered  atomic.Bool
 	once      sync.Once
 }
@@ -97,18 +106,20 @@ func (c *commandConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// explainTime is for ssh to write its complaint after it has closed its streams.
-const explainTime = 500 * time.Millisecond
+// explainTime is for what ssh says to be read to its end, once its streams have
+// ended: a process that goes on behind it may keep that end away.
+const explainTime = 2 * time.Second
 
 func (c *commandConn) explain(err error) error {
 	if c.answered.Load() {
 		return err
 	}
-	for wait := time.Duration(0); wait < explainTime; wait += 50 * time.Millisecond {
-		if text := c.complaint.String(); text != "" {
-			return fmt.Errorf("ssh to %s: %s", c.name, text)
-		}
-		time.Sleep(50 * time.Millisecond)
+	select {
+	case <-c.silent:
+	case <-time.After(explainTime):
+	}
+	if text := c.complaint.String(); text != "" {
+		return fmt.Errorf("ssh to %s: %s", c.name, text)
 	}
 	return err
 }
