@@ -162,11 +162,13 @@ func place(base []tree.Entry, over []tree.Entry) []tree.Entry {
 	for i, e := range base {
 		index[e.Path] = i
 	}
-	out := append([]tree.Entry(nil), base...)
+	out := append(make([]tree.Entry, 0, len(base)+len(over)), base...)
 	replaced := map[string]bool{}
 	for _, e := range over {
 		dir, _ := r.follow(path.Dir(e.Path))
-		e.Path = path.Join(dir, path.Base(e.Path))
+		if at := path.Join(dir, path.Base(e.Path)); at != e.Path { // else the name is held twice
+			e.Path = at
+		}
 		if e.Kind == tree.Dir {
 			if at, ok := r.follow(e.Path); ok && r.entries[at].Kind == tree.Dir {
 				continue

@@ -42,12 +42,13 @@ func loadSpooled(dir string, epoch int64) (*tree.Tree, error) {
 		return nil, &DerivedError{File: index, Err: err}
 	}
 	entries := t.Entries()
+	data := filepath.Join(dir, spoolData)
 	var offset int64
 	for i := range entries {
 		e := &entries[i]
 		e.ModTime = epoch
 		if e.Kind == tree.File && e.Size > 0 {
-			e.Content = tree.Section{File: filepath.Join(dir, spoolData), Offset: offset, Size: e.Size}
+			e.Content = tree.Section{File: data, Offset: offset, Size: e.Size}
 			offset += e.Size
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -19,10 +18,6 @@ import (
 	reports "quorate.dev/diff/report"
 	"quorate.dev/lockfile/definition"
 )
-
-// diffMemory is when the garbage collector begins to work hard, in bytes: a
-// comparison holds some 60 MB whatever its sides' size, and shall stay below 150.
-const diffMemory = 112 << 20
 
 // largestDefinition is what package definition takes.
 const largestDefinition = 1 << 20
@@ -122,7 +117,6 @@ func (f *diffFlags) check() error {
 }
 
 func runDiff(cmd *cobra.Command, ui *terminal, sides []string, f *diffFlags) error {
-	debug.SetMemoryLimit(diffMemory)
 	local, done, err := localSides(cmd.Context(), ui, &f.registry, sides)
 	defer done()
 	if err != nil {
