@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,12 +73,12 @@ func runInit(ui *terminal, dir string, o draft.Options) error {
 		return &existsError{path}
 	}
 	ui.say("%q looks like %s", dir, d.Kind)
-	made, err := writeNew(filepath.Join(dir, ignoreFile), d.Ignore, 0o644)
+	lacks, err := ignore(dir, d.Ignore)
 	if err != nil {
 		return err
 	}
-	if !made {
-		ui.warn("%s is there already; it should leave out %s", ignoreFile, strings.Join(strings.Fields(string(d.Ignore)), ", "))
+	if len(lacks) > 0 {
+		ui.warn("%s is there already; it should leave out %s", ignoreFile, strings.Join(lacks, ", "))
 	}
 	for _, note := range d.Notes {
 		ui.warn("%s", note)
@@ -85,6 +86,21 @@ func runInit(ui *terminal, dir string, o draft.Options) error {
 	ui.say("read %s, then run: quorate lock %s", path, dir)
 	ui.answer("%s", path)
 	return nil
+}
+
+// ignore writes what is to be left out of the folder; where somebody has said that
+// already, it returns the lines that are not said.
+func ignore(dir string, text []byte) (lacks []string, err error) {
+	path := filepath.Join(dir, ignoreFile)
+	if made, err := writeNew(path, text, 0o644); made || err != nil {
+		return nil, err
+	}
+	there, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	has := strings.Fields(string(there))
+	return slices.DeleteFunc(strings.Fields(string(text)), func(line string) bool { return slices.Contains(has, line) }), nil
 }
 
 // committed reports whether the folder is in a git checkout that has a commit.

@@ -105,7 +105,11 @@ func autotools(p project) (*recipe, error) {
 	return p.begin(r, programs), nil
 }
 
-var installTarget = regexp.MustCompile(`(?m)^install\s*:`)
+// A rule of a makefile may have several targets. What is phony is no file.
+var (
+	installTarget = regexp.MustCompile(`(?m)^([^\s:=#][^:=#\n]*\s)?install(\s[^:=#\n]*)?:([^=]|$)`)
+	phonyTargets  = regexp.MustCompile(`(?m)^\.PHONY\s*:([^\n]*)$`)
+)
 
 func makefile(p project) (*recipe, error) {
 	for _, name := range []string{"GNUmakefile", "makefile", "Makefile"} { // make's own order
@@ -151,9 +155,15 @@ func (p project) made(name, text string) []string {
 		}
 		return value[1]
 	})
+	phony := map[string]bool{}
+	for _, m := range phonyTargets.FindAllStringSubmatch(text, -1) {
+		for _, w := range strings.Fields(m[1]) {
+			phony[w] = true
+		}
+	}
 	var programs []string
 	for _, w := range strings.Fields(line) {
-		if plainWord.MatchString(w) && !strings.Contains(w, ".") && regexp.MustCompile(`(?m)^(`+regexp.QuoteMeta(w)+`|\$[({]\w+[)}])\s*:`).MatchString(text) {
+		if plainWord.MatchString(w) && !strings.Contains(w, ".") && !phony[w] && regexp.MustCompile(`(?m)^(`+regexp.QuoteMeta(w)+`|\$[({]\w+[)}])\s*:`).MatchString(text) {
 			programs = append(programs, "/usr/bin/"+w)
 		}
 	}

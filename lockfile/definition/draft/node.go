@@ -99,7 +99,7 @@ func nodePackage(p project) (*recipe, error) {
 // script start, of the Dockerfile, then the package's program, or its main file. It
 // names a file that is there, or that the build makes; nil when none does.
 func (p project) nodeCommand(m *nodeManifest, h hints) []string {
-	for _, words := range [][]string{command(m.Scripts["start"]), h.command} {
+	for _, words := range [][]string{m.script("start"), h.command} {
 		if words = p.nodeWords(words, m); words != nil {
 			return words
 		}
@@ -123,6 +123,18 @@ func (p project) nodeCommand(m *nodeManifest, h hints) []string {
 		if words := p.nodeWords([]string{"node", file}, m); words != nil {
 			return words
 		}
+	}
+	return nil
+}
+
+// script is the command of a script, of the one that is meant where it only runs another.
+func (m *nodeManifest) script(name string) []string {
+	for range len(m.Scripts) { // they may run each other
+		words := command(m.Scripts[name])
+		if len(words) != 3 || words[0] != "npm" || words[1] != "run" && words[1] != "run-script" {
+			return words
+		}
+		name = words[2]
 	}
 	return nil
 }
