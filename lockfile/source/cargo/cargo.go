@@ -35,6 +35,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/digest"
@@ -55,11 +56,12 @@ const (
 
 // Source is the registries of crates as a machine is configured for them.
 type Source struct {
-	index string // URL of the default registry's sparse index
+	index string   // URL of the default registry's sparse index
+	read  sync.Map // what config.json of an index says, by the index's URL
 }
 
 // New returns a source; index is the default registry's, a URL without "sparse+".
-func New(index string) *Source { return &Source{strings.TrimSuffix(index, "/") + "/"} }
+func New(index string) *Source { return &Source{index: strings.TrimSuffix(index, "/") + "/"} }
 
 // Resolve implements source.Kind.
 func (s *Source) Resolve(ctx context.Context, q source.Query) (*source.Answer, error) {
@@ -119,7 +121,7 @@ func (s *Source) bring(ctx context.Context, q source.Query, file string, crates 
 	}
 	got, err := source.Bring(ctx, wanted, q.Blobs, q.Fetch)
 	if err != nil {
-		return nil, err
+		return nil, forAll(file, err)
 	}
 	for j, i := range at {
 		answer.Pins[i].Size = got[j].Size
@@ -155,11 +157,30 @@ func (s *Source) Open(_ lockfile.InputRequest, pin lockfile.Pin) ([]fetch.Source
 	})}, nil
 }
 
-// download is the URL of a crate, as an index's config.json has it.
+// download is the URL of a crate.
 func (s *Source) download(ctx context.Context, index string, pin lockfile.Pin, o fetch.Options) (string, error) {
-	text, err := httpfile.Read(ctx, strings.TrimSuffix(index, "/")+"/config.json", maxConfig, o)
+	dl, err := s.place(ctx, index, o)
 	if err != nil {
 		return "", err
+	}
+	if !strings.Contains(dl, "{") {
+		return dl + "/" + pin.Name + "/" + pin.Version + "/download", nil
+	}
+	return strings.NewReplacer(
+		"{crate}", pin.Name, "{version}", pin.Version, "{sha256-checksum}", pin.SHA256.Hex(),
+		"{prefix}", prefix(pin.Name), "{lowerprefix}", prefix(strings.ToLower(pin.Name)),
+	).Replace(dl), nil
+}
+
+// place is where an index's config.json says that crates are (field dl). It is read
+// until it says so once.
+func (s *Source) place(ctx context.Context, index string, o fetch.Options) (string, error) {
+	if dl, ok := s.read.Load(index); ok {
+		return dl.(string), nil
+	}
+	text, err := httpfile.Read(ctx, strings.TrimSuffix(index, "/")+"/config.json", maxConfig, o)
+	if err != nil {
+		return "", &IndexError{err}
 	}
 	var config struct {
 		DL string `json:"dl"`
@@ -167,13 +188,35 @@ func (s *Source) download(ctx context.Context, index string, pin lockfile.Pin, o
 	if err := json.Unmarshal(text, &config); err != nil || config.DL == "" {
 		return "", fmt.Errorf("config.json of the index %q does not say where crates are (field dl)", httpfile.Redacted(index))
 	}
-	if !strings.Contains(config.DL, "{") {
-		return config.DL + "/" + pin.Name + "/" + pin.Version + "/download", nil
+	s.read.Store(index, config.DL)
+	return config.DL, nil
+}
+
+// IndexError says that an index of crates cannot be read; Err names it.
+type IndexError struct{ Err error }
+
+func (e *IndexError) Error() string { return "cannot read the index: " + e.Err.Error() }
+
+func (e *IndexError) Unwrap() error { return e.Err }
+
+// Hint says where else an index may be.
+func (e *IndexError) Hint() string {
+	return "name an index that can be reached: QUORATE_CARGO_INDEX=URL, or source replacement in cargo's own configuration"
+}
+
+// forAll says once what each of several crates lacks, the index that they come from.
+func forAll(file string, err error) error {
+	several, ok := err.(interface{ Unwrap() []error })
+	if !ok || len(several.Unwrap()) == 1 {
+		return err
 	}
-	return strings.NewReplacer(
-		"{crate}", pin.Name, "{version}", pin.Version, "{sha256-checksum}", pin.SHA256.Hex(),
-		"{prefix}", prefix(pin.Name), "{lowerprefix}", prefix(strings.ToLower(pin.Name)),
-	).Replace(config.DL), nil
+	var index *IndexError
+	for _, one := range several.Unwrap() {
+		if !errors.As(one, &index) {
+			return err
+		}
+	}
+	return fmt.Errorf("%s: none of %d crates is here or can be got: %w", file, len(several.Unwrap()), index)
 }
 
 // prefix is how registries spread crates over folders (The Cargo Book, "Index Files").

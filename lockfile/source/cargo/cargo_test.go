@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 
 	"quorate.dev/lockfile"
 	"quorate.dev/lockfile/digest"
+	"quorate.dev/lockfile/fetch"
 	"quorate.dev/lockfile/source"
 	"quorate.dev/lockfile/source/sourcetest"
 )
@@ -22,12 +24,14 @@ import (
 type registry struct {
 	*httptest.Server
 	spoiled atomic.Bool
+	asked   atomic.Int32 // how often for the index's config.json
 }
 
 func newRegistry(t *testing.T) *registry {
 	r := &registry{}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /index/config.json", func(w http.ResponseWriter, _ *http.Request) {
+		r.asked.Add(1)
 		fmt.Fprintf(w, `{"dl": "%s/crates/{prefix}/{crate}/{version}.crate", "api": null}`, r.URL)
 	})
 	mux.HandleFunc("GET /empty/config.json", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") })
@@ -145,6 +149,40 @@ func TestPasswordOfTheIndex(t *testing.T) {
 		if text := fmt.Sprint(all[0], err); err == nil || strings.Contains(text, "secret") || !strings.Contains(text, at) {
 			t.Errorf("got %s", text)
 		}
+	}
+}
+
+// An index is asked where crates are once, but for those that are brought at the same
+// time; one that does not answer is what is said, not each crate.
+func TestIndexOfMany(t *testing.T) {
+	r := newRegistry(t)
+	var all []string
+	for i := range 20 {
+		all = append(all, plain(fmt.Sprint("crate", i), "1.0.0", usual))
+	}
+	const parallel = 4
+	lock := func(index string) error {
+		_, err := New(index).Resolve(t.Context(), source.Query{
+			Request: lockfile.InputRequest{Name: "crates", Kind: lockfile.KindCargo, Ask: lockfile.Facts{"from": "src"}},
+			Tree:    sourcetest.Tree(t, "src", map[string]string{FileName: lockText(all...)}),
+			Blobs:   sourcetest.NewBlobs(t), Fetch: fetch.Options{Tries: 1, Parallel: parallel},
+		})
+		return err
+	}
+	if err := lock(r.URL + "/index/"); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.asked.Load(); n == 0 || n > parallel {
+		t.Errorf("asked %d times", n)
+	}
+	nowhere := r.URL + "/nowhere/"
+	err := lock(nowhere)
+	if want := "Cargo.lock: none of 20 crates is here or can be got: cannot read the index: " + nowhere + "config.json: "; err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("got %v, want %s…", err, want)
+	}
+	var index *IndexError
+	if !errors.As(err, &index) || !strings.Contains(index.Hint(), "QUORATE_CARGO_INDEX") {
+		t.Errorf("got %v, want an *IndexError", err)
 	}
 }
 
