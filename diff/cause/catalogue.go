@@ -53,6 +53,7 @@ var catalogue = []entry{
 	{ID: "34-entry-kind", Title: "ARCHIVE WRITTEN IN ANOTHER WAY", Kind: "tools", Field: entryKind, How: "read by what entries mean", Mend: mendEntryKind},
 	{ID: "39-go-rust", Title: "GO OR RUST BUILD INFORMATION", Kind: "host", Field: goBuild, How: "the build information taken out", Mend: mendGoRust},
 	{ID: "40-image-documents", Title: "IMAGE CONFIG AND MANIFEST", Kind: "time", Field: imageDocument, How: "dates and made-up values replaced by one token", Mend: mendImageDocuments},
+	{ID: "57-log", Title: "LOG OF THE RUN", Kind: "time", How: "", Mend: mendLog},
 	{ID: "37-measured", Title: "MEASURED WHILE BUILDING", Kind: "chance", How: "", Mend: mendMeasured},
 	{ID: "36-race", Title: "UNFINISHED OR MISSING FILE", Kind: "chance", How: "", Mend: mendRace},
 }

@@ -231,6 +231,7 @@ type Edit struct {
 	From  string `json:"from,omitempty"` // a whole line of run, without indentation, that becomes To; with Delete it goes
 	To    string `json:"to,omitempty"`
 	First bool   `json:"first,omitempty"` // To becomes the first line of run
+	Last  bool   `json:"last,omitempty"`  // To becomes the last line of run
 	Gone  bool   `json:"gone,omitempty"`  // the line From is taken out
 }
 

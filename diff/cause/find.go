@@ -314,10 +314,17 @@ func (s *search) contents(n *diff.Node, rest []*diff.Finding) {
 		}
 		return
 	}
+	log, judged := []claim(nil), false
 	for _, f := range rest {
 		list, ok := s.one(n, f)
 		if !ok {
 			list, ok = s.byCommand(n, f)
+		}
+		if !ok {
+			if !judged {
+				log, judged = s.log(n), true
+			}
+			list, ok = log, log != nil
 		}
 		if !ok {
 			file := s.file(n)
@@ -326,6 +333,22 @@ func (s *search) contents(n *diff.Node, rest []*diff.Finding) {
 		}
 		s.claim(n, f, list...)
 	}
+}
+
+// log judges a node whose text is not explained line by line; nil when it is no log.
+func (s *search) log(n *diff.Node) []claim {
+	if n.A == nil || n.B == nil || max(n.A.Size, n.B.Size) > maxText {
+		return nil
+	}
+	a, err1 := n.Bytes(diff.A, maxText)
+	b, err2 := n.Bytes(diff.B, maxText)
+	if err1 != nil || err2 != nil || !textual(a) || !textual(b) {
+		return nil
+	}
+	if c, ok := s.pair.log(n.Name, string(a), string(b)); ok {
+		return []claim{c}
+	}
+	return nil
 }
 
 // values explains a document value by value: a key and its line say more than the line alone. It

@@ -66,6 +66,8 @@ func (e Edit) apply(b []byte) ([]byte, error) {
 		lines, err = e.setEnv(lines, s)
 	case e.First:
 		lines, err = e.prepend(lines, s)
+	case e.Last:
+		lines, err = e.extend(lines, s)
 	default:
 		lines, err = e.replace(lines, s)
 	}
@@ -122,6 +124,24 @@ func (e Edit) prepend(lines []string, s step) ([]string, error) {
 		}
 	}
 	return nil, fmt.Errorf("the run of step %q is empty", e.Step)
+}
+
+// extend puts a line behind the last of a block scalar.
+func (e Edit) extend(lines []string, s step) ([]string, error) {
+	if s.run.Style&yaml.LiteralStyle == 0 {
+		return nil, fmt.Errorf("the run of step %q is no block (run: |)", e.Step)
+	}
+	text := strings.Split(strings.TrimRight(s.run.Value, " \n"), "\n")
+	first := slices.IndexFunc(text, func(l string) bool { return strings.TrimSpace(l) != "" })
+	if first < 0 {
+		return nil, fmt.Errorf("the run of step %q is empty", e.Step)
+	}
+	if slices.Contains(text, e.To) {
+		return lines, nil
+	}
+	// Every line of a literal scalar is one of the file, from the one behind "|".
+	at := lines[s.run.Line+first]
+	return slices.Insert(lines, s.run.Line+len(text), at[:len(at)-len(text[first])]+e.To), nil
 }
 
 // setEnv adds a variable to the step, or changes it.

@@ -287,6 +287,20 @@ func mendRandom(m *mender, k *Cause) {
 	k.say("make it from the contents (gcc -frandom-seed=$<, uuid5), or delete it at the end and make it at first start (machine-id, host keys)")
 }
 
+func mendLog(m *mender, k *Cause) {
+	for _, f := range k.Files {
+		if st, rest := m.origin(f); st != nil && plainFile.MatchString(rest) {
+			remove := "rm -f $OUT" + rest
+			k.say("steps.%s.run: %s  # as its last line", st.name, remove)
+			k.edit(Edit{Step: st.name, To: remove, Last: true})
+		}
+	}
+	k.say("a log is no part of what is built: delete it at the end of the step, write it outside $OUT, or leave it out of image.copy")
+}
+
+// plainFile is a path that a shell takes for itself.
+var plainFile = regexp.MustCompile(`^/[A-Za-z0-9_./@+,=:-]+$`)
+
 func mendPID(m *mender, k *Cause) {
 	m.drop(k)
 	k.say("leave process numbers out of outputs: no $$, no names with them; use a fixed name")
