@@ -36,6 +36,30 @@ image:
   base: base
   packages: [curl, ca-certificates, dbus, python3-minimal, bash]
 `
+	// overProject has a step whose root is the image that was just built of a base and packages.
+	overProject = `apiVersion: quorate/v1
+name: over
+platforms: [linux/amd64]
+epoch: 2026-11-01T00:00:00Z
+inputs:
+  debian: {suite: bookworm}
+  images: {base: {image: "oci:base"}, app: {image: "oci:app"}}
+steps:
+  - name: look
+    root: app
+    packages: [jq]
+    run: |
+      dpkg --audit
+      apt-get check
+      mkdir $OUT/srv
+      dpkg-query --show --showformat '${db:Status-Status} ${Package}@${Version}\n' >$OUT/srv/packages
+      jq --version
+      curl --version
+image:
+  base: base
+  packages: [curl, ca-certificates, dbus, python3-minimal, bash]
+  copy: [{from: look, to: /}]
+`
 	slimRules = "path-exclude=/usr/share/doc/*\npath-include=/usr/share/doc/*/copyright\npath-exclude=/usr/share/man/*\n"
 )
 
@@ -70,7 +94,7 @@ func (w *world) testBase(t *testing.T) {
 	w.succeeds(t, "build", base, "--output", "oci="+filepath.Join(app, "base"))
 	w.lock(t, app)
 	out, bom := filepath.Join(w.dir, "on-slim-image"), filepath.Join(w.dir, "on-slim.cdx.json")
-	w.succeeds(t, "build", app, "--output", "oci="+out, "--sbom", "cyclonedx="+bom)
+	digest := w.build(t, app, "--output", "oci="+out, "--sbom", "cyclonedx="+bom)
 	if a, b := layerFiles(t, filepath.Join(app, "base")), layerFiles(t, out); len(b) <= len(a) || !sameNames(a, b[:len(a)]) {
 		t.Errorf("the image's layers are not first those of the base:\n%v\n%v", a, b)
 	}
@@ -84,11 +108,8 @@ func (w *world) testBase(t *testing.T) {
 	t.Logf("%d paths of ours, %d of apt's", len(our.files), len(their.files))
 
 	// dpkg finds its own database in order; what it misses is what it was told to leave out.
-	ours := filepath.Join(w.dir, "on-slim-root")
-	w.unpacked(t, out, ours)
-	if c := run(t, exec.Command("chroot", ours, "dpkg", "--audit")); c.code != 0 || c.stdout != "" {
-		t.Errorf("dpkg --audit: exit code %d\n%s%s", c.code, c.stdout, c.stderr)
-	}
+	e := &example{project: app, lock: readLock(t, app), digest: digest, layout: out}
+	ours := w.inOrder(t, e)
 	inOurs, inTheirs := run(t, exec.Command("chroot", ours, "dpkg", "--verify")), run(t, exec.Command("chroot", root, "dpkg", "--verify"))
 	if inOurs.stdout != inTheirs.stdout {
 		t.Errorf("dpkg --verify says in our root\n%sand in apt's\n%s", inOurs.stdout, inTheirs.stdout)
@@ -102,13 +123,129 @@ func (w *world) testBase(t *testing.T) {
 	both := append(shippedParts(t, bom, "part/deb/"), fromBase...)
 	slices.Sort(both)
 	sameParts(t, both, queried(t, ours))
+
+	t.Run("elsewhere", func(t *testing.T) { w.testBaseElsewhere(t, e) })
+	t.Run("single", func(t *testing.T) { w.testBaseSingle(t, e, our) })
+	t.Run("none", func(t *testing.T) { w.testBaseNone(t, e) })
+	t.Run("step", func(t *testing.T) { w.testBaseStep(t, e, ours) })
+}
+
+// testBaseElsewhere has two rebuilders of an ordinary user build the same, and
+// then root, from nothing but what they published.
+func (w *world) testBaseElsewhere(t *testing.T, e *example) {
+	other := w.elsewhere(t, 0)
+	other.mapping = "range"
+	b := w.settleIn(t, e, other)
+	published := filepath.Join(b.dir, "published")
+	c := w.runIn(t, b, other, "rebuild", "--offline", "--rebuilders", "2", "--results", filepath.Join(b.dir, "results"), "--push", "oci:"+published+":v1")
+	if c.code != 0 || !strings.Contains(c.stdout, "AGREED: 2 of 2 rebuilders") {
+		t.Fatalf("quorate rebuild: exit code %d\n%s%s", c.code, c.stdout, c.stderr)
+	}
+	if got := strings.TrimSpace(must(t, tool(t, "skopeo"), "inspect", "--format", "{{.Digest}}", "oci:"+published+":v1")); got != e.digest {
+		t.Errorf("rebuilders of another user agree on %s, expected %s", got, e.digest)
+	}
+	c = w.runQuorate(t, "reproduce", "oci:"+published+":v1", "--offline", "--policy", filepath.Join(b.dir, "results", "policy.yaml"))
+	if c.code != 0 || !strings.HasSuffix(strings.TrimSpace(c.stdout), "@"+e.digest) {
+		t.Errorf("quorate reproduce: exit code %d\n%s%s", c.code, c.stdout, c.stderr)
+	}
+}
+
+// testBaseSingle makes one layer of all. dbus gives a file to a group of its own,
+// which a single id cannot: that is refused.
+func (w *world) testBaseSingle(t *testing.T, e *example, layered *flat) {
+	single := w.variant(t, e, "single", "  base: base\n", "  base: base\n  layers: single\n")
+	if layers := layerFiles(t, single.layout); len(layers) != 1 {
+		t.Errorf("%d layers, expected one", len(layers))
+	}
+	for _, difference := range compare(flattened(t, single.layout), layered) {
+		t.Errorf("in one layer, not in several: %s", difference)
+	}
+	w.inOrder(t, single)
+	got := w.tryIn(t, single, withOneID(t))
+	if got.code != 2 || !strings.Contains(got.stderr, "owner") {
+		t.Errorf("with a single id: exit code %d\n%s%s", got.code, got.stdout, got.stderr)
+	}
+}
+
+// testBaseNone only unpacks, which needs no more than a single id.
+func (w *world) testBaseNone(t *testing.T, e *example) {
+	none := w.variant(t, e, "none", "  base: base\n", "  base: base\n  scripts: none\n")
+	w.inOrder(t, none)
+	if got := w.buildIn(t, none, withOneID(t)); got.digest != none.digest {
+		t.Errorf("%s with a single id, expected %s", got.digest, none.digest)
+	}
+}
+
+// testBaseStep adds packages to two images, of which one is itself a base with packages.
+func (w *world) testBaseStep(t *testing.T, e *example, root string) {
+	over := w.variant(t, e, "over", addProject, overProject, "app="+e.layout)
+	got, err := os.ReadFile(filepath.Join(w.inOrder(t, over), "srv", "packages"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := installedOf(string(got))
+	want := queried(t, root)
+	for _, name := range readLock(t, over.project).Platforms[0].Packages {
+		if _, in := name.InSet("step/look"); in {
+			want = append(want, name.Name+"@"+name.Version)
+		}
+	}
+	slices.Sort(want)
+	sameParts(t, there, want)
+}
+
+// variant is a project with other words in its definition, locked and built.
+// Layouts are copied to it as NAME=DIR.
+func (w *world) variant(t *testing.T, e *example, name, old, text string, layouts ...string) *example {
+	t.Helper()
+	v := &example{project: e.project + "-" + name, layout: e.project + "-" + name + "-image"}
+	if err := os.CopyFS(v.project, os.DirFS(e.project)); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range layouts {
+		name, dir, _ := strings.Cut(l, "=")
+		if err := os.CopyFS(filepath.Join(v.project, name), os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	definition := filepath.Join(v.project, "quorate.yaml")
+	was, err := os.ReadFile(definition)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(was), old); n != 1 {
+		t.Fatalf("%q occurs %d times, expected once", old, n)
+	}
+	if err := os.WriteFile(definition, []byte(strings.Replace(string(was), old, text, 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w.lock(t, v.project)
+	v.digest = w.build(t, v.project, "--output", "oci="+v.layout)
+	return v
+}
+
+// inOrder has dpkg and apt look at their own database in an image's root.
+func (w *world) inOrder(t *testing.T, e *example) (root string) {
+	t.Helper()
+	root = e.layout + "-root"
+	w.unpacked(t, e.layout, root)
+	if c := run(t, exec.Command("chroot", root, "dpkg", "--audit")); c.code != 0 || c.stdout != "" {
+		t.Errorf("dpkg --audit: exit code %d\n%s%s", c.code, c.stdout, c.stderr)
+	}
+	must(t, "chroot", root, "apt-get", "check")
+	return root
 }
 
 // queried is what dpkg-query says is installed in a root.
 func queried(t *testing.T, root string) []string {
 	t.Helper()
+	return installedOf(must(t, "chroot", root, "dpkg-query", "--show", "--showformat", `${db:Status-Status} ${Package}@${Version}\n`))
+}
+
+// installedOf are the installed packages of a list that dpkg-query printed.
+func installedOf(list string) []string {
 	var out []string
-	for line := range strings.Lines(must(t, "chroot", root, "dpkg-query", "--show", "--showformat", `${db:Status-Status} ${Package}@${Version}\n`)) {
+	for line := range strings.Lines(list) {
 		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "installed "); ok {
 			out = append(out, name)
 		}

@@ -86,6 +86,15 @@ func (w *world) buildIn(t *testing.T, e *example, s surroundings, args ...string
 
 func (w *world) tryIn(t *testing.T, e *example, s surroundings, args ...string) builtIn {
 	t.Helper()
+	b := w.settleIn(t, e, s)
+	b.command = w.buildAgain(t, b, s, args...)
+	return b
+}
+
+// settleIn brings a locked project, and a store that holds what is locked and
+// nothing else, to the given surroundings.
+func (w *world) settleIn(t *testing.T, e *example, s surroundings) builtIn {
+	t.Helper()
 	if s.under == "" {
 		s.under = enterable(t)
 	}
@@ -104,17 +113,22 @@ func (w *world) tryIn(t *testing.T, e *example, s surroundings, args ...string) 
 		must(t, "chown", "-R", fmt.Sprintf("%d:%d", s.user.uid, s.user.gid), b.dir)
 	}
 	b.archive = filepath.Join(b.dir, "oci.tar")
-	b.command = w.buildAgain(t, b, s, args...)
 	return b
 }
 
 // buildAgain builds where buildIn did, with whatever its store holds by now.
 func (w *world) buildAgain(t *testing.T, b builtIn, s surroundings, args ...string) command {
 	t.Helper()
+	return w.runIn(t, b, s, "build", append([]string{"--offline", "--output", "oci-archive=" + b.archive}, args...)...)
+}
+
+// runIn runs a verb on the project in its surroundings.
+func (w *world) runIn(t *testing.T, b builtIn, s surroundings, verb string, args ...string) command {
+	t.Helper()
 	project := filepath.Join(b.dir, "project")
-	argv := append(append([]string{}, s.wrap...), w.quorate, "build", project, "--offline", "--output", "oci-archive="+b.archive)
+	argv := append(append([]string{}, s.wrap...), w.quorate, verb, project)
 	if s.inside {
-		argv[len(s.wrap)+2] = "../project/."
+		argv[len(argv)-1] = "../project/."
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), toolTime)
 	defer cancel()
@@ -133,19 +147,25 @@ func (w *world) buildAgain(t *testing.T, b builtIn, s surroundings, args ...stri
 	return run(t, cmd)
 }
 
-// seed makes a store that holds a lock's packages and nothing derived from them.
+// seed makes a store that holds a lock's packages and pins, and nothing derived from them.
 func (w *world) seed(t *testing.T, dir string, lock *lockfile.Lock) {
 	t.Helper()
 	blobs := filepath.Join(dir, "blobs", "sha256")
 	if err := os.MkdirAll(blobs, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	locked := map[string]bool{}
 	for _, p := range lock.Platforms {
 		for _, pin := range p.Packages {
-			name := pin.SHA256.Hex()
-			if err := copyFile(filepath.Join(blobs, name), filepath.Join(w.store, "blobs", "sha256", name)); err != nil {
-				t.Fatal(err)
-			}
+			locked[pin.SHA256.Hex()] = true
+		}
+	}
+	for _, pin := range lock.Pins {
+		locked[pin.SHA256.Hex()] = true
+	}
+	for name := range locked {
+		if err := copyFile(filepath.Join(blobs, name), filepath.Join(w.store, "blobs", "sha256", name)); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -223,6 +243,13 @@ func (w *world) elsewhere(t *testing.T, number int) surroundings {
 	}
 }
 
+// withOneID are surroundings of a user without subordinate ids.
+func withOneID(t *testing.T) surroundings {
+	t.Helper()
+	u := newAccount(t, "quorate-single")
+	return surroundings{name: "single", user: u, mapping: "single", wrap: []string{"setpriv", "--reuid=" + u.name, "--regid=" + strconv.Itoa(u.gid), "--clear-groups"}}
+}
+
 // testSingleMapping builds with a single id: what runs no maintainer scripts
 // in the image has the same digest; what does is the same or refused with a
 // reason, never another image.
@@ -250,8 +277,7 @@ image:
     - {from: embed, to: /}
 `)
 	want := w.build(t, none.project)
-	u := newAccount(t, "quorate-single")
-	single := surroundings{name: "single", user: u, mapping: "single", wrap: []string{"setpriv", "--reuid=" + u.name, "--regid=" + strconv.Itoa(u.gid), "--clear-groups"}}
+	single := withOneID(t)
 	if got := w.buildIn(t, none, single); got.digest != want {
 		t.Errorf("without scripts: %s with a single id, expected %s", got.digest, want)
 	}
