@@ -35,8 +35,9 @@ type basePackages struct {
 
 	parts  []sbom.Part
 	places map[string]int // of parts, by key
-	owners *sorter        // path, NUL, key of the part of the package that lists it
-	notes  []string       // what has to be said of the image
+	needs  baseNeeds
+	owners *sorter  // path, NUL, key of the part of the package that lists it
+	notes  []string // what has to be said of the image
 
 	file string  // that is read
 	now  *string // key of the package whose files are told of; nil for one that is left out
@@ -92,7 +93,7 @@ func (t *trouble) add(problem string) {
 }
 
 func newBasePackages(dir string) basePackages {
-	return basePackages{places: map[string]int{}, owners: &sorter{dir: dir}}
+	return basePackages{places: map[string]int{}, owners: &sorter{dir: dir}, needs: newBaseNeeds()}
 }
 
 // baseParts reads what the image that this one is built on says of its packages.
@@ -112,7 +113,7 @@ func (v *inventory) baseParts(ctx context.Context) error {
 	v.inBase.key, v.inBase.tree, v.inBase.left = v.keyOf(name), t, maxBaseFiles
 	err := v.inBase.read(ctx)
 	v.contents.Parts = append(v.contents.Parts, v.inBase.parts...)
-	v.inBase.tree, v.inBase.roads, v.inBase.docs = nil, nil, nil
+	v.inBase.tree, v.inBase.roads, v.inBase.docs, v.inBase.needs = nil, nil, nil, baseNeeds{}
 	return err
 }
 
@@ -281,8 +282,7 @@ func (s *basePackages) dpkg(ctx context.Context, statusD []string) (bool, error)
 			return false, err
 		}
 	}
-	s.settle("dpkg")
-	return found, nil
+	return found, s.settle(ctx, "dpkg", "deb")
 }
 
 // listed reads dpkg's list of a package's files, whose name has the architecture
@@ -309,8 +309,10 @@ func (s *basePackages) apk(ctx context.Context) (found bool, err error) {
 			break
 		}
 	}
-	s.settle("apk")
-	return found, err
+	if err != nil {
+		return found, err
+	}
+	return found, s.settle(ctx, "apk", "apk")
 }
 
 // cancelled reads until somebody gives up.
@@ -326,8 +328,12 @@ func (c *cancelled) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-// settle says what was left out of a database.
-func (s *basePackages) settle(database string) {
+// settle finds which packages of a database need which, and says what was left out
+// of it.
+func (s *basePackages) settle(ctx context.Context, database, kind string) error {
+	if err := s.needs.meet(ctx, kind, s.parts, s.unrelated); err != nil {
+		return err
+	}
 	switch {
 	case s.bad.n == 1:
 		s.notes = append(s.notes, "left out of what its database of "+database+" lists: "+s.bad.first)
@@ -335,6 +341,12 @@ func (s *basePackages) settle(database string) {
 		s.notes = append(s.notes, fmt.Sprintf("left out of what its database of %s lists: %s; and %d more", database, s.bad.first, s.bad.n-1))
 	}
 	s.bad = trouble{}
+	return nil
+}
+
+// unrelated notes that it is not known what a package needs, or what it provides.
+func (s *basePackages) unrelated(p *sbom.Part, problem string) {
+	s.bad.add(fmt.Sprintf("how %.80q %.80q depends on others: %s", p.Name, p.Version, problem))
 }
 
 // Package implements installed.Visitor.
@@ -357,6 +369,9 @@ func (s *basePackages) Package(p installed.Package) error {
 		if part.Licence, err = s.docs.licence(p.Name); err != nil {
 			return err
 		}
+	}
+	if problem := s.needs.add(len(s.parts), p); problem != "" {
+		s.unrelated(&part, problem)
 	}
 	s.places[key] = len(s.parts)
 	s.parts = append(s.parts, part)

@@ -45,7 +45,7 @@ func told(t *testing.T, s *basePackages) []string {
 	t.Helper()
 	var out []string
 	for _, p := range s.parts {
-		out = append(out, p.Key+" "+p.Version+" "+p.URI)
+		out = append(out, strings.Join(append([]string{p.Key, p.Version, p.URI}, p.Needs...), " "))
 	}
 	slices.Sort(out)
 	for record, err := range s.owners.all() {
@@ -124,6 +124,49 @@ func TestBasePackages(t *testing.T) {
 			[]string{"not read: /etc/os-release has 2097152 bytes, and at most 1048576 are read"},
 		},
 		{
+			"who needs whom, of dpkg's", map[string]string{
+				"var/lib/dpkg/status": "Pre-Depends: cc\nDepends: aa, gone | dd (>= 2), virtual, bb | ee\n" + paragraph("aa", "1") + "Depends: aa\n" + paragraph("bb", "1") +
+					"Depends: aa:any (= 1)\nProvides: virtual\n" + paragraph("cc", "1") + paragraph("dd", "2"),
+				"var/lib/dpkg/status.d/ee": "Package: ee\nVersion: 1\nDepends:\n dd (>> 2) | cc,\n virtual\n",
+			}, nil,
+			[]string{
+				"image/os/deb/aa:amd64 1 pkg:deb/aa@1?arch=amd64 image/os/deb/bb:amd64 image/os/deb/cc:amd64 image/os/deb/dd:amd64",
+				"image/os/deb/bb:amd64 1 pkg:deb/bb@1?arch=amd64 image/os/deb/aa:amd64",
+				"image/os/deb/cc:amd64 1 pkg:deb/cc@1?arch=amd64 image/os/deb/aa:amd64",
+				"image/os/deb/dd:amd64 2 pkg:deb/dd@2?arch=amd64",
+				"image/os/deb/ee: 1 pkg:deb/ee@1 image/os/deb/cc:amd64",
+			},
+		},
+		{
+			"who needs whom, of apk's", map[string]string{
+				"lib/apk/db/installed": "P:a\nV:1\nD:so:x.so.1 cmd:sh !d b<2 gone\np:cmd:sh\n\nP:b\nV:1\np:so:x.so.1=1 c\n\nP:c\nV:1\nD:c a\n\nP:d\nV:1\nD:c\n",
+			}, nil,
+			[]string{
+				"image/os/apk/a: 1 pkg:apk/a@1 image/os/apk/b:", "image/os/apk/b: 1 pkg:apk/b@1",
+				"image/os/apk/c: 1 pkg:apk/c@1 image/os/apk/a:", "image/os/apk/d: 1 pkg:apk/d@1 image/os/apk/c:",
+			},
+		},
+		{
+			"apk's and dpkg's are strangers", map[string]string{"var/lib/dpkg/status": paragraph("bb", "1"), "lib/apk/db/installed": "P:a\nV:1\nD:bb\n"}, nil,
+			[]string{"image/os/apk/a: 1 pkg:apk/a@1", "image/os/deb/bb:amd64 1 pkg:deb/bb@1?arch=amd64"},
+		},
+		{
+			"needs that cannot be read", map[string]string{"var/lib/dpkg/status": "Depends: bb, ${misc:Depends}\n" + paragraph("aa", "1") + "Depends: aa\n" + paragraph("bb", "1")}, nil,
+			[]string{
+				"image/os/deb/aa:amd64 1 pkg:deb/aa@1?arch=amd64", "image/os/deb/bb:amd64 1 pkg:deb/bb@1?arch=amd64 image/os/deb/aa:amd64",
+				`left out of what its database of dpkg lists: how "aa" "1" depends on others: what it depends on is "bb, ${misc:Depends}"`,
+			},
+		},
+		{
+			"offers that cannot be read, and needs that are said twice", map[string]string{
+				"var/lib/dpkg/status": "Provides: v (>\n" + paragraph("aa", "1") + "Depends: aa\nDepends: aa\n" + paragraph("bb", "1"),
+			}, nil,
+			[]string{
+				"image/os/deb/aa:amd64 1 pkg:deb/aa@1?arch=amd64", "image/os/deb/bb:amd64 1 pkg:deb/bb@1?arch=amd64",
+				`left out of what its database of dpkg lists: how "aa" "1" depends on others: what it provides is "v (>"; and 1 more`,
+			},
+		},
+		{
 			"a database that is a folder", map[string]string{"var/lib/dpkg/status/x": "x"}, nil,
 			[]string{"packages in it are not listed: it has no database of dpkg or apk"},
 		},
@@ -189,6 +232,32 @@ func TestBasePackagesBounded(t *testing.T) {
 	cancel()
 	if err := s.read(ctx); err != context.Canceled {
 		t.Errorf("given up: %v", err)
+	}
+}
+
+// More relations than any image has are not read, and nothing is without a word.
+func TestBaseNeedsTooMany(t *testing.T) {
+	var status strings.Builder
+	long := "Depends: " + strings.Repeat("p0, ", 25_000) + "p0\n"
+	for i := range maxBaseRelations/len(long) + 3 {
+		status.WriteString(long + paragraph(fmt.Sprintf("p%d", i), "1"))
+	}
+	s, err := inRoot(t, map[string]string{"var/lib/dpkg/status": status.String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{`left out of what its database of dpkg lists: how "p41" "1" depends on others: at most 4194304 bytes of relations are read; and 2 more`}
+	if diff := cmp.Diff(want, s.notes); diff != "" {
+		t.Error(diff)
+	}
+	for i, p := range s.parts {
+		var want []string
+		if i > 0 && i < 41 {
+			want = []string{"image/os/deb/p0:amd64"}
+		}
+		if !slices.Equal(p.Needs, want) {
+			t.Errorf("%s needs %v", p.Name, p.Needs)
+		}
 	}
 }
 

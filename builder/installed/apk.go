@@ -3,12 +3,16 @@ package installed
 import (
 	"cmp"
 	"io"
+	"iter"
 	"strings"
 )
 
 // apkFields are what is read of a paragraph of apk's: name, version,
 // architecture, summary, page, licence, source package, maintainer.
 const apkFields = "PVATULom"
+
+// apkRelations are what it depends on and what it provides.
+const apkRelations = "Dp"
 
 // Apk reads apk's database and tells of each package, then of its files. A
 // paragraph describes the package first; F begins a folder, R names a file in it.
@@ -58,9 +62,12 @@ func Apk(r io.Reader, v Visitor) error {
 // letter takes a line "X:value"; letters that are not known are apk's own affair.
 func (e *entry) letter(line string, long bool) {
 	name, value, ok := strings.Cut(line, ":")
+	e.goes = ""
 	switch {
 	case !ok || len(name) != 1:
 		e.spoil("%.40q is no field", line)
+	case strings.Contains(apkRelations, name):
+		e.relate(name, value, long)
 	case !strings.Contains(apkFields, name):
 	case long:
 		e.spoil("its field %q has more than %d bytes", name, maxLine)
@@ -85,5 +92,22 @@ func (e *entry) apk(v Visitor) error {
 	if e.bad != "" {
 		return v.Bad(e.line, e.bad)
 	}
+	e.related(&p, " ", "p", "D")
 	return v.Package(p)
+}
+
+// ApkNames are the names in what a package of apk's needs or provides: "musl",
+// "so:libc.so.1", "cmd:sh", without versions and repositories. What must not be
+// installed beside it ("!NAME") is not needed.
+func ApkNames(relations string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for word := range strings.FieldsSeq(relations) {
+			if i := strings.IndexAny(word, "<>=~@"); i >= 0 {
+				word = word[:i]
+			}
+			if word != "" && word[0] != '!' && !yield(word) {
+				return
+			}
+		}
+	}
 }

@@ -19,6 +19,9 @@ var dpkgFields = map[string]bool{
 	"maintainer": true, "homepage": true, "description": true,
 }
 
+// dpkgRelations are those that say what other packages have to do with it.
+var dpkgRelations = map[string]bool{"pre-depends": true, "depends": true, "provides": true}
+
 // states are dpkg's words for what became of a package (dpkg(1), "Package
 // states"), true for those with files. Most images know only the last one.
 var states = map[string]bool{
@@ -55,20 +58,25 @@ func Dpkg(r io.Reader, form Form, v Visitor) error {
 }
 
 // deb822 takes a line of a paragraph (deb822(5)). Of fields with several lines
-// only the first one is wanted.
+// only the first one is wanted, but for relations.
 func (e *entry) deb822(line string, long bool) {
 	if line[0] == ' ' || line[0] == '\t' {
 		if !e.field {
 			e.spoil("it begins in the middle of a field")
 		}
+		if e.goes != "" {
+			e.relate(e.goes, line, long)
+		}
 		return
 	}
 	name, value, ok := strings.Cut(line, ":")
 	name = strings.ToLower(name)
-	e.field = true
+	e.field, e.goes = true, ""
 	switch {
 	case !ok || name == "":
 		e.spoil("%.40q is no field", line)
+	case dpkgRelations[name]:
+		e.relate(name, value, long)
 	case !dpkgFields[name]:
 	case long:
 		e.spoil("its field %q has more than %d bytes", name, maxLine)
@@ -110,6 +118,7 @@ func (e *entry) dpkg(form Form, v Visitor) error {
 		p.State = status[2]
 	}
 	p.Source, p.SourceVersion = source(e.values["source"], p)
+	e.related(&p, ", ", "provides", "pre-depends", "depends")
 	return v.Package(p)
 }
 

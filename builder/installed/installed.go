@@ -12,7 +12,7 @@
 // Package unpack/deb reads the first of these too, as a ground to build on, and
 // refuses what is not in order. This one is for telling people what is there: an
 // entry that makes no sense is told to the [Visitor] and left out, and the next one
-// is read. Nothing is held but one entry, whose values end after 64 KiB, so any
+// is read. Nothing is held but one entry, whose values end after 128 KiB, so any
 // size can be read; who calls says how much is.
 //
 //	err := installed.Dpkg(file, installed.StatusFile, visitor)
@@ -40,6 +40,9 @@ type Package struct {
 	Summary       string // one line
 	Licence       string // what apk's database says; "" for dpkg, whose packages have copyright files
 	State         string // of dpkg, when it is not "installed": "unpacked", "half-configured" …
+	Needs         string // what it depends on, as the database has it: dpkg's Pre-Depends, then Depends; apk's D
+	Provides      string // as the database has it
+	Unread        string // why Needs and Provides are not read, and so ""; "" when they are
 }
 
 // Visitor is told what a database lists, in its order. An error that it returns
@@ -50,9 +53,10 @@ type Visitor interface {
 	Bad(line int, problem string) error // an entry is left out; line is where it begins, from 1
 }
 
-// maxLine is how much of a line is read. Names of files end at 4096 bytes
-// (Linux's PATH_MAX), and the fields that are wanted are shorter.
-const maxLine = 64 << 10
+// maxLine is how much of a line is read, and of a field. Names of files end at 4096
+// bytes (Linux's PATH_MAX). The longest field that is wanted in Debian 12 has 75,639
+// bytes: what librust-winapi-dev provides.
+const maxLine = 128 << 10
 
 // lines reads a text line by line, and no more of a line than maxLine.
 type lines struct {
@@ -86,12 +90,16 @@ type entry struct {
 	line   int  // where it begins
 	field  bool // one was read, wanted or not
 	values map[string]string
+	goes   string // field of relations, whose lines go on
 	bad    string // what is wrong with it; "" for nothing
+
+	relations map[string][]byte // to other packages, by field
+	unread    string            // what is wrong with them, for which no package is left out
 }
 
 func (e *entry) begin(line int) {
 	if !e.begun {
-		*e = entry{begun: true, line: line, values: map[string]string{}}
+		*e = entry{begun: true, line: line, values: map[string]string{}, relations: map[string][]byte{}}
 	}
 }
 
@@ -100,6 +108,39 @@ func (e *entry) spoil(format string, args ...any) {
 	if e.bad == "" {
 		e.bad = fmt.Sprintf(format, args...)
 	}
+}
+
+// relate takes a line of relations to other packages.
+func (e *entry) relate(field, line string, long bool) {
+	was, there := e.relations[field]
+	line = strings.TrimSpace(line)
+	switch {
+	case e.unread != "":
+	case there && e.goes != field:
+		e.unread = fmt.Sprintf("it has the field %q twice", field)
+	case long || len(was)+1+len(line) > maxLine:
+		e.unread = fmt.Sprintf("its field %q has more than %d bytes", field, maxLine)
+	default:
+		if len(was) > 0 {
+			was = append(was, ' ')
+		}
+		e.relations[field] = append(was, line...)
+	}
+	e.goes = field
+}
+
+// related gives the package its relations; those of several fields are joined.
+func (e *entry) related(p *Package, between, provides string, needs ...string) {
+	if p.Unread = e.unread; p.Unread != "" {
+		return
+	}
+	var all []string
+	for _, field := range needs {
+		if value := e.relations[field]; len(value) > 0 {
+			all = append(all, string(value))
+		}
+	}
+	p.Needs, p.Provides = strings.Join(all, between), string(e.relations[provides])
 }
 
 func (e *entry) set(field, value string) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -21,6 +22,11 @@ func (n *notes) Package(p Package) error {
 	for _, more := range []string{p.Maintainer, p.Homepage, p.Summary, p.Licence, p.State} {
 		if more != "" {
 			s += " | " + more
+		}
+	}
+	for word, more := range map[string]string{" needs: ": p.Needs, " provides: ": p.Provides, " unread: ": p.Unread} { // no test has two
+		if more != "" {
+			s += word + more
 		}
 	}
 	*n = append(*n, s)
@@ -69,8 +75,14 @@ func TestDpkg(t *testing.T) {
 			"what is broken is left out, and no more", StatusFile, "Package: a\n" + ok + "Version: 1\n\nwhat\n\n\nPackage: b\n" + ok + "Version: 2\n",
 			[]string{"deb a 1  of a 1", `line 5: "what" is no field`, "deb b 2  of b 2"},
 		},
-		{"a name without end", StatusFile, "Package: " + long + "\n" + ok + "Version: 1\n", []string{`line 1: its field "package" has more than 65536 bytes`}},
-		{"a list without end that nobody reads", StatusFile, "Package: a\nDepends: " + long + long + "\n" + ok + "Version: 1\n", []string{"deb a 1  of a 1"}},
+		{"a name without end", StatusFile, "Package: " + long + "\n" + ok + "Version: 1\n", []string{`line 1: its field "package" has more than 131072 bytes`}},
+		{"a list without end that nobody reads", StatusFile, "Package: a\nReplaces: " + long + long + "\n" + ok + "Version: 1\n", []string{"deb a 1  of a 1"}},
+		{"what it needs", StatusFile, "Package: a\n" + ok + "Version: 1\nDepends: b | c, d (>= 2)\nPre-Depends: e\n", []string{"deb a 1  of a 1 needs: e, b | c, d (>= 2)"}},
+		{"in several lines", StatusD, "Package: a\nVersion: 1\nDepends:\n b,\n\tc\nRecommends: d,\n e\n", []string{"deb a 1  of a 1 needs: b, c"}},
+		{"what it provides", StatusFile, "Package: a\n" + ok + "Version: 1\nProvides: b (= 2), c\n", []string{"deb a 1  of a 1 provides: b (= 2), c"}},
+		{"needs without end", StatusFile, "Package: a\nDepends: " + long + long + "\n" + ok + "Version: 1\n", []string{`deb a 1  of a 1 unread: its field "depends" has more than 131072 bytes`}},
+		{"needs without end in many lines", StatusD, "Package: a\nDepends: b\n" + strings.Repeat(" "+long[:1000]+"\n", 200) + "Version: 1\n", []string{`deb a 1  of a 1 unread: its field "depends" has more than 131072 bytes`}},
+		{"needs that are said twice", StatusFile, "Package: a\nDepends: b\nDepends: c\n" + ok + "Version: 1\n", []string{`deb a 1  of a 1 unread: it has the field "depends" twice`}},
 		{"a name of any bytes", StatusFile, "Package: ../\x1b\xff\"\n" + ok + "Version: /\n", []string{"deb ../\x1b\xff\" /  of ../\x1b\xff\" /"}},
 	} {
 		t.Run(test.summary, func(t *testing.T) {
@@ -96,6 +108,9 @@ func TestApk(t *testing.T) {
 			"a package", "C:Q1=\nP:musl\nV:1.2-r0\nA:x86_64\nT:the library\nU:https://example.org\nL:MIT\no:libc\nm:Ann Other <ann@example.org>\nF:\nR:top\nF:lib\nM:0:0:755\nR:ld.so\na:0:0:755\nZ:Q1=\nR:libc.so\n",
 			[]string{"apk musl 1.2-r0 x86_64 of libc 1.2-r0 | Ann Other <ann@example.org> | https://example.org | the library | MIT", "  top", "  lib/ld.so", "  lib/libc.so"},
 		},
+		{"what it needs", "P:a\nV:1\nD:so:libc.so.1 b>=2 !c\n", []string{"apk a 1  of a 1 needs: so:libc.so.1 b>=2 !c"}},
+		{"what it provides", "P:a\nV:1\np:so:libc.so.1=1 cmd:a=1\n", []string{"apk a 1  of a 1 provides: so:libc.so.1=1 cmd:a=1"}},
+		{"needs without end", "P:a\nD:" + long + "\nV:1\n", []string{`apk a 1  of a 1 unread: its field "D" has more than 131072 bytes`}},
 		{"two", "P:a\nV:1\nF:x\n\nP:b\nV:2\n", []string{"apk a 1  of a 1", "apk b 2  of b 2"}},
 		{"a folder is one package's", "P:a\nV:1\nF:x\n\nP:b\nV:2\nF:\nR:y\n", []string{"apk a 1  of a 1", "apk b 2  of b 2", "  y"}},
 		{"a file before any folder", "P:a\nV:1\nR:y\n", []string{"apk a 1  of a 1"}},
@@ -104,7 +119,7 @@ func TestApk(t *testing.T) {
 		{"a name behind the files", "V:1\nF:x\nR:y\nP:a\n", []string{"line 1: it has no name (P)"}},
 		{"no fields", "P:a\nwhat\nV:1\n", []string{`line 1: "what" is no field`}},
 		{"a field twice", "P:a\nP:b\nV:1\n", []string{`line 1: it has the field "P" twice`}},
-		{"a name without end", "P:" + long + "\nV:1\n", []string{`line 1: its field "P" has more than 65536 bytes`}},
+		{"a name without end", "P:" + long + "\nV:1\n", []string{`line 1: its field "P" has more than 131072 bytes`}},
 		{"a folder without end", "P:a\nV:1\nF:x\nR:y\nF:" + long + "\nR:z\n", []string{"apk a 1  of a 1", "  x/y"}},
 		{"out of the root", "P:a\nV:1\nF:../../etc\nR:../passwd\n", []string{"apk a 1  of a 1", "  passwd"}},
 	} {
@@ -117,6 +132,13 @@ func TestApk(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+func TestApkNames(t *testing.T) {
+	got := slices.Collect(ApkNames("musl so:libc.musl-x86_64.so.1=1  b>=2 c~1.2 d><Q1x e@edge !f /bin/sh pc:g<3 =1"))
+	if diff := cmp.Diff([]string{"musl", "so:libc.musl-x86_64.so.1", "b", "c", "d", "e", "/bin/sh", "pc:g"}, got); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -199,7 +221,10 @@ func (s *strict) Package(p Package) error {
 	if p.Name == "" || p.Version == "" || p.Source == "" || p.SourceVersion == "" {
 		s.t.Fatalf("half a package: %+v", p)
 	}
-	for _, v := range []string{p.Name, p.Version, p.Arch, p.Maintainer, p.Homepage, p.Summary, p.Licence} {
+	if p.Unread != "" && p.Needs+p.Provides != "" {
+		s.t.Fatalf("half of what it needs: %+v", p)
+	}
+	for _, v := range []string{p.Name, p.Version, p.Arch, p.Maintainer, p.Homepage, p.Summary, p.Licence, p.Provides, p.Unread} {
 		if strings.ContainsRune(v, '\n') || strings.TrimSpace(v) != v || len(v) > maxLine {
 			s.t.Fatalf("bad value %q", v)
 		}
@@ -234,6 +259,7 @@ func cleanName(t *testing.T, name string) error {
 func FuzzDpkg(f *testing.F) {
 	f.Add("Package: a\n"+ok+"Version: 1\nDescription: x\n y\n\nwhat\n", false)
 	f.Add("Package: a\nSource:  (\nVersion: 1\n", true)
+	f.Add("Package: a\nVersion: 1\nDepends:\n b,\n c\nPre-Depends: d\nDepends: e\n", true)
 	f.Fuzz(func(t *testing.T, text string, bare bool) {
 		form := StatusFile
 		if bare {

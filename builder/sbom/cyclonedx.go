@@ -277,7 +277,8 @@ func list(refs []string) *[]string {
 
 // cdxCompositions says what is whole: all that the image holds is listed, unless
 // it is built on another one, which may hold more than its databases list; and the
-// lock knows only those dependencies by which something came in.
+// lock knows only those dependencies by which something came in. What is added to a
+// base image may need packages of it, which nobody says.
 func (c *Contents) cdxCompositions() iter.Seq[any] {
 	return func(yield func(any) bool) {
 		var parts []cdx.BOMReference

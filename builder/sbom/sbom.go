@@ -21,8 +21,8 @@
 //	changed file      with a comment                    property quorate:how
 //
 // Packages of an image that this one is built on are those that its own databases
-// list (package installed). Nobody locked them, so they have no digest; what is
-// locked is the image. What of it cannot be listed, and why, the base's part says.
+// list (package installed), with what they need of each other. Nobody locked them,
+// so they have no digest; what is locked is the image. What of it cannot be listed, and why, the base's part says.
 //
 // A licence is what a package itself declares in a form that machines read
 // (licence.go, declared.go); everything else is NOASSERTION, which is the truth.
@@ -128,7 +128,7 @@ type Part struct {
 	Found    []string // how it is known to be in the image: "linked into /usr/bin/web", "listed in /var/lib/dpkg/status of the base image"
 	Why      []string // "image: requested", "step/compile: gcc"
 	UsedBy   []string // of build-only parts: keys of steps; "" is the image itself
-	Needs    []string // keys of parts that it depends on, as far as the lock says
+	Needs    []string // keys of parts that it depends on, as far as the lock or a base image's database says
 	MadeFrom []string // of steps: keys of its inputs
 	Contains []string // of an image: keys of the packages that it says are installed in it
 	Links    []string // keys of parts that are linked into programs of it

@@ -8,6 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"quorate.dev/lockfile"
 )
 
 // baseProject is an image that people would call bookworm-slim: its dpkg leaves
@@ -36,7 +40,8 @@ image:
   base: base
   packages: [curl, ca-certificates, dbus, python3-minimal, bash]
 `
-	// overProject has a step whose root is the image that was just built of a base and packages.
+	// overProject is built on the image that was just built of a base and packages. The
+	// root of its step is another image with packages.
 	overProject = `apiVersion: quorate/v1
 name: over
 platforms: [linux/amd64]
@@ -46,7 +51,7 @@ inputs:
   images: {base: {image: "oci:base"}, app: {image: "oci:app"}}
 steps:
   - name: look
-    root: app
+    root: base
     packages: [jq]
     run: |
       dpkg --audit
@@ -54,10 +59,9 @@ steps:
       mkdir $OUT/srv
       dpkg-query --show --showformat '${db:Status-Status} ${Package}@${Version}\n' >$OUT/srv/packages
       jq --version
-      curl --version
 image:
-  base: base
-  packages: [curl, ca-certificates, dbus, python3-minimal, bash]
+  base: app
+  packages: [curl, less]
   copy: [{from: look, to: /}]
 `
 	slimRules = "path-exclude=/usr/share/doc/*\npath-include=/usr/share/doc/*/copyright\npath-exclude=/usr/share/man/*\n"
@@ -127,7 +131,7 @@ func (w *world) testBase(t *testing.T) {
 	t.Run("elsewhere", func(t *testing.T) { w.testBaseElsewhere(t, e) })
 	t.Run("single", func(t *testing.T) { w.testBaseSingle(t, e, our) })
 	t.Run("none", func(t *testing.T) { w.testBaseNone(t, e) })
-	t.Run("step", func(t *testing.T) { w.testBaseStep(t, e, ours) })
+	t.Run("over", func(t *testing.T) { w.testBaseOver(t, e, below, ours) })
 }
 
 // testBaseElsewhere has two rebuilders of an ordinary user build the same, and
@@ -176,22 +180,108 @@ func (w *world) testBaseNone(t *testing.T, e *example) {
 	}
 }
 
-// testBaseStep adds packages to two images, of which one is itself a base with packages.
-func (w *world) testBaseStep(t *testing.T, e *example, root string) {
+// testBaseOver adds packages to two images: one of them is a step's root, the other
+// itself has packages over a base. below and ours are roots of the two.
+func (w *world) testBaseOver(t *testing.T, e *example, below, ours string) {
 	over := w.variant(t, e, "over", addProject, overProject, "app="+e.layout)
-	got, err := os.ReadFile(filepath.Join(w.inOrder(t, over), "srv", "packages"))
+	over.lock = readLock(t, over.project)
+	root := w.inOrder(t, over)
+	sameParts(t, queried(t, root), added(queried(t, ours), over.lock, "image"))
+	inStep, err := os.ReadFile(filepath.Join(root, "srv", "packages"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	there := installedOf(string(got))
-	want := queried(t, root)
-	for _, name := range readLock(t, over.project).Platforms[0].Packages {
-		if _, in := name.InSet("step/look"); in {
-			want = append(want, name.Name+"@"+name.Version)
+	sameParts(t, installedOf(string(inStep)), added(queried(t, below), over.lock, "step/look"))
+
+	// What depends on what in the base is what apt reads of its database.
+	bom := over.layout + ".cdx.json"
+	w.succeeds(t, "sbom", over.project, "--format", "cyclonedx", "--output", bom)
+	sameParts(t, shippedParts(t, bom, "part/image/app/deb/"), queried(t, ours))
+	want := aptDepends(t, ours)
+	if diff := cmp.Diff(want, dependencies(t, bom, "part/image/app/deb/")); diff != "" || len(want) < 200 {
+		t.Errorf("of %d dependencies apt says (-), the SBOM says (+):\n%s", len(want), diff)
+	}
+}
+
+// added are packages, and what a set of a lock adds to them.
+func added(packages []string, lock *lockfile.Lock, set string) []string {
+	n := len(packages)
+	for _, p := range lock.Platforms[0].Packages {
+		if _, in := p.InSet(set); in {
+			packages = append(packages, p.Name+"@"+p.Version)
 		}
 	}
-	slices.Sort(want)
-	sameParts(t, there, want)
+	if len(packages) == n {
+		return nil // and there is nothing to compare
+	}
+	slices.Sort(packages)
+	return packages
+}
+
+// dependencies are the lines "NAME NAME" of packages of a base that depend on others.
+func dependencies(t *testing.T, bom, prefix string) []string {
+	t.Helper()
+	name := func(ref string) string {
+		name, _, _ := strings.Cut(strings.TrimPrefix(ref, prefix), ":")
+		return name
+	}
+	var out []string
+	for _, d := range *readBOM(t, bom).Dependencies {
+		if !strings.HasPrefix(d.Ref, prefix) {
+			continue
+		}
+		for _, on := range *d.Dependencies {
+			out = append(out, name(d.Ref)+" "+name(on))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// aptDepends is the same as apt says it of what is installed in a root. It prints
+//
+//	bash
+//	  PreDepends: libc6
+//	 |Depends: debconf
+//	  Depends: <debconf-2.0>
+//	    cdebconf
+//
+// where | is in front of what has another alternative behind it, <NAME> is not
+// installed, and below it is who provides it.
+func aptDepends(t *testing.T, root string) []string {
+	t.Helper()
+	script := `apt-cache depends --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances $(dpkg-query --show --showformat '${Package} ')`
+	var out []string
+	var name, met string       // whom it is about; the first alternative that is there
+	more, open := false, false // alternatives follow; whoever provides this one counts
+	end := func() {
+		if met != "" && met != name {
+			out = append(out, name+" "+met)
+		}
+		met = ""
+	}
+	for line := range strings.Lines(must(t, "chroot", root, "sh", "-c", script)) {
+		line = strings.TrimRight(line, "\n")
+		_, on, relation := strings.Cut(line, ": ")
+		switch {
+		case line[0] != ' ':
+			end()
+			name, more = line, false
+		case relation:
+			if !more {
+				end()
+			}
+			more, open = line[1] == '|', met == "" && on[0] == '<'
+			if met == "" && !open {
+				met = on
+			}
+		case open && met == "":
+			met = strings.TrimSpace(line)
+		}
+	}
+	end()
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // variant is a project with other words in its definition, locked and built.
