@@ -170,7 +170,7 @@ func (p *plain) speak(now time.Time) {
 			continue
 		}
 		g.spoke, g.pause = now, min(2*g.pause, longestPause)
-		fmt.Fprintf(p.w, "%s: %s%s\n", g.last.Text, g.last.amount(), took(now.Sub(g.begun)))
+		fmt.Fprintf(p.w, "%s: %s%s so far\n", g.last.Text, g.last.amount(), took(now.Sub(g.begun)))
 	}
 }
 

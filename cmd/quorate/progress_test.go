@@ -38,9 +38,9 @@ func TestPlainProgress(t *testing.T) {
 				r.event(event{Key: "a", Text: "fetching", Current: 2_000_000, Total: 2_000_000, Bytes: true, Done: true})
 			},
 			[]string{
-				"fetching: 500 B of 2.0 MB, 2.0 s",
-				"fetching: 1.5 MB of 2.0 MB, 6.0 s",
-				"fetching: 1.5 MB of 2.0 MB, 14.0 s",
+				"fetching: 500 B of 2.0 MB, 2.0 s so far",
+				"fetching: 1.5 MB of 2.0 MB, 6.0 s so far",
+				"fetching: 1.5 MB of 2.0 MB, 14.0 s so far",
 				"fetching: 2.0 MB, 15.0 s",
 			},
 		},
@@ -63,7 +63,16 @@ func TestPlainProgress(t *testing.T) {
 				time.Sleep(2500 * time.Millisecond)
 				r.event(event{Key: "a", Done: true})
 			},
-			[]string{"choose inputs | ask apt", "choose inputs: 2.0 s", "choose inputs: 2.5 s"},
+			[]string{"choose inputs | ask apt", "choose inputs: 2.0 s so far", "choose inputs: 2.5 s"},
+		},
+		{
+			"what ends as soon as it was announced is told twice, and not in the same words",
+			func(r renderer) {
+				r.event(event{Key: "a", Text: "configure packages of image"})
+				time.Sleep(2010 * time.Millisecond)
+				r.event(event{Key: "a", Done: true, Elapsed: 2010 * time.Millisecond})
+			},
+			[]string{"configure packages of image: 2.0 s so far", "configure packages of image: 2.0 s"},
 		},
 		{
 			"two things at once, one cached",
@@ -73,7 +82,7 @@ func TestPlainProgress(t *testing.T) {
 				time.Sleep(2500 * time.Millisecond)
 				r.event(event{Key: "b", Done: true, Elapsed: 65 * time.Second})
 			},
-			[]string{"layer a: cached", "layer b: 2.0 s", "layer b: 1 min 5 s"},
+			[]string{"layer a: cached", "layer b: 2.0 s so far", "layer b: 1 min 5 s"},
 		},
 	} {
 		t.Run(test.summary, func(t *testing.T) {
