@@ -61,6 +61,7 @@ type build struct {
 	*Builder
 	job      Job
 	platform definition.Platform
+	several  bool  // platforms are built
 	epoch    int64 // SOURCE_DATE_EPOCH
 	log      *buildLog
 	emulator sandbox.Emulator   // of a platform that is not the machine's
@@ -92,11 +93,11 @@ func (b *Builder) build(ctx context.Context, job Job) (*Result, error) {
 	if err := b.checkReads(job); err != nil {
 		return nil, err
 	}
-	log := &buildLog{event: b.Events}
+	log := &buildLog{}
 	result := &Result{}
 	for _, p := range platforms {
 		one := &build{
-			Builder: b, job: job, platform: p, epoch: job.Lock.Epoch.Unix(), log: log,
+			Builder: b, job: job, platform: p, several: len(platforms) > 1, epoch: job.Lock.Epoch.Unix(), log: log,
 			outputs: map[string]*output{},
 		}
 		defer one.clean()
@@ -492,14 +493,17 @@ type formatted struct{ t *tree.Tree }
 
 func (f formatted) WriteTo(w io.Writer) (int64, error) { return 0, f.t.Format(w) }
 
-func (b *Builder) event(e Event) {
+func (b *build) event(e Event) {
+	if b.several {
+		e.Platform = b.platform.String()
+	}
 	if b.Events != nil {
 		b.Events(e)
 	}
 }
 
 // phase announces that a phase begins and returns what announces its end.
-func (b *Builder) phase(phase, name string, total int64) (done func()) {
+func (b *build) phase(phase, name string, total int64) (done func()) {
 	start := time.Now()
 	b.event(Event{Phase: phase, Name: name, Total: total})
 	return func() {

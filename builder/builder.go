@@ -84,6 +84,7 @@ type Surroundings struct {
 type Event struct {
 	Phase          string        // "decode", "root", "scripts", "step", "layer", "image"; "mend" when a file of the store (Name) was damaged and is made again; "withheld" when scripts made a file (Name) that no image holds, with the reason (Line)
 	Name           string        // of the step, set or layer; may be empty
+	Platform       string        // that it is done for, when the build has several; else ""
 	Done           bool          //
 	Cached         bool          // with Done: nothing had to be made
 	Current, Total int64         // in units of the phase; 0 when unknown

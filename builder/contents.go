@@ -38,19 +38,21 @@ import (
 // twice, and what belongs to a path is found by sorting, not by looking it up.
 func (b *Builder) Contents(ctx context.Context, job Job, r *Result, use func(*sbom.Contents) error) error {
 	for i, img := range r.Images {
-		if err := b.contents(ctx, job, img, r.Lists[i].Digest, use); err != nil {
+		if err := b.contents(ctx, job, img, r.Lists[i].Digest, len(r.Images) > 1, use); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (b *Builder) contents(ctx context.Context, job Job, img image.Image, list digest.Digest, use func(*sbom.Contents) error) error {
+func (b *Builder) contents(ctx context.Context, job Job, img image.Image, list digest.Digest, several bool, use func(*sbom.Contents) error) error {
 	p, err := definition.ParsePlatform(img.Platform.String())
 	if err != nil {
 		return err
 	}
-	one := &build{Builder: b, job: job, platform: p, epoch: job.Lock.Epoch.Unix(), log: &buildLog{event: b.Events}, outputs: map[string]*output{}}
+	one := &build{
+		Builder: b, job: job, platform: p, several: several, epoch: job.Lock.Epoch.Unix(), log: &buildLog{}, outputs: map[string]*output{},
+	}
 	defer one.clean()
 	if err := one.checkPlatform(ctx); err != nil {
 		return err

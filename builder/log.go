@@ -27,12 +27,11 @@ const tailLines = 20
 type buildLog struct {
 	mu       sync.Mutex
 	sections []*logWriter
-	event    func(Event)
 }
 
 // writer begins a section. Lines are passed on as events while they come.
-func (l *buildLog) writer(phase, name string) *logWriter {
-	w := &logWriter{phase: phase, name: name, event: l.event}
+func (l *buildLog) writer(phase, name string, event func(Event)) *logWriter {
+	w := &logWriter{phase: phase, name: name, event: event}
 	l.mu.Lock()
 	l.sections = append(l.sections, w)
 	l.mu.Unlock()
@@ -77,9 +76,7 @@ func (w *logWriter) Write(p []byte) (int, error) {
 	room := min(maxLog-w.buf.Len(), len(p))
 	w.buf.Write(p[:room])
 	w.keepLast(p[room:])
-	if w.event != nil {
-		w.show(p)
-	}
+	w.show(p)
 	return len(p), nil
 }
 
@@ -127,7 +124,7 @@ func (w *logWriter) pass(line string) {
 func (w *logWriter) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.line) > 0 && w.event != nil {
+	if len(w.line) > 0 {
 		w.flush(true)
 	}
 	return nil

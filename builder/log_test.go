@@ -9,8 +9,8 @@ import (
 
 func TestLogOfMuchOutput(t *testing.T) {
 	var shown int
-	l := &buildLog{event: func(e Event) { shown += len(e.Line) }}
-	w := l.writer("step", "chatty")
+	l := &buildLog{}
+	w := l.writer("step", "chatty", func(e Event) { shown += len(e.Line) })
 	line := []byte(strings.Repeat("x", 99) + "\n")
 	for range 300_000 { // 30 MB
 		if n, err := w.Write(line); n != len(line) || err != nil {
@@ -59,8 +59,8 @@ func TestLogLines(t *testing.T) {
 	} {
 		t.Run(test.summary, func(t *testing.T) {
 			var lines []string
-			l := &buildLog{event: func(e Event) { lines = append(lines, e.Line) }}
-			w := l.writer("step", "s")
+			l := &buildLog{}
+			w := l.writer("step", "s", func(e Event) { lines = append(lines, e.Line) })
 			for _, s := range test.writes {
 				if _, err := w.Write([]byte(s)); err != nil {
 					t.Fatal(err)

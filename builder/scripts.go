@@ -84,7 +84,7 @@ func (b *build) runScripts(ctx context.Context, name string, set *packageSet, r 
 	if err := os.Mkdir(filepath.Join(work, "work"), 0o755); err != nil {
 		return err
 	}
-	log := b.log.writer("scripts", name)
+	log := b.log.writer("scripts", name, b.event)
 	defer log.Close()
 	err = b.Sandbox.Run(ctx, sandbox.Command{
 		Root:         sandbox.Root{Lower: []string{r.lower()}, Upper: r.state(), Work: filepath.Join(work, "work")},

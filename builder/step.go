@@ -126,7 +126,7 @@ func (b *build) makeStep(ctx context.Context, step definition.Step, from stepRoo
 		return err
 	}
 	finished := b.phase("step", step.Name, 0)
-	log := b.log.writer("step", step.Name)
+	log := b.log.writer("step", step.Name, b.event)
 	defer log.Close()
 	err = b.Sandbox.Run(ctx, sandbox.Command{
 		Root:         sandbox.Root{Lower: []string{r.state(), r.lower()}, Upper: upper, Work: filepath.Join(work, "work")},

@@ -45,7 +45,7 @@ type Database struct {
 // Database reads the dpkg database of an image input of a lock. The image's
 // bytes must be in the store. Errors: *SystemError, *MissingError.
 func (b *Builder) Database(ctx context.Context, lock *lockfile.Lock, name string, p definition.Platform) (*Database, error) {
-	one := &build{Builder: b, job: Job{Lock: lock}, platform: p, log: &buildLog{event: b.Events}}
+	one := &build{Builder: b, job: Job{Lock: lock}, platform: p, log: &buildLog{}}
 	defer one.clean()
 	s, err := one.system(ctx, name)
 	if err != nil {

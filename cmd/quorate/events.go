@@ -38,12 +38,17 @@ func (t *terminal) buildEvent(e builder.Event) {
 	if e.Name != "" {
 		text = fmt.Sprintf(text, e.Name)
 	}
+	key := e.Phase + "/" + e.Name
+	if e.Platform != "" && e.Phase != "image" { // whose name is the platform
+		text += " for " + e.Platform
+		key += "/" + e.Platform
+	}
 	note := ""
 	if e.Cached {
 		note = "cached"
 	}
 	t.report(event{
-		Key: e.Phase + "/" + e.Name, Text: text, Current: e.Current, Total: e.Total,
+		Key: key, Text: text, Current: e.Current, Total: e.Total,
 		Line: e.Line, Done: e.Done, Note: note, Elapsed: e.Elapsed,
 	})
 }
