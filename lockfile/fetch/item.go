@@ -87,14 +87,16 @@ func (f *fetcher) sources(ctx context.Context, it Item, p *counted) (*attempts, 
 	return tried, nil
 }
 
-// source brings an item from one source. When the digest is wrong and a part
-// of the bytes came from an earlier run or another source, that part may be
-// to blame, so the source is asked once more, for all of them.
+// source brings an item from one source. When the digest is wrong and the bytes
+// are of several answers, of an earlier run, of another source or of a file that was
+// changed meanwhile, joining them may be to blame, so the source is asked once
+// more, for all of them.
 func (f *fetcher) source(ctx context.Context, it Item, src Source, p *counted) error {
-	for {
-		resumed := p.Size() > 0
+	for again := false; ; again = true {
+		joined := p.Size() > 0
 		if p.Size() < it.Size || it.Size == 0 {
-			if err := f.stream(ctx, src, p, it); err != nil {
+			var err error
+			if joined, err = f.stream(ctx, src, p, it); err != nil {
 				return err
 			}
 		}
@@ -107,7 +109,7 @@ func (f *fetcher) source(ctx context.Context, it Item, src Source, p *counted) e
 			return &sinkError{err}
 		}
 		f.count(-it.Size)
-		if !resumed {
+		if again || !joined {
 			return mismatch
 		}
 	}

@@ -57,7 +57,7 @@ func (e *LimitError) Permanent() bool { return true }
 // bytes are a *LimitError.
 func Stream(ctx context.Context, src Source, dst Sink, limit int64, o Options) error {
 	f := &fetcher{o: o.withDefaults(), hosts: map[string]chan struct{}{}}
-	err := f.stream(ctx, src, dst, Item{Name: src.String(), Size: -1 - limit})
+	_, err := f.stream(ctx, src, dst, Item{Name: src.String(), Size: -1 - limit})
 	var sink *sinkError
 	if errors.As(err, &sink) {
 		return sink.err
@@ -86,32 +86,33 @@ func (m *memory) Reset() error {
 }
 
 // stream copies a source to its end, over as many attempts as are worth it. A
-// negative it.Size is an unknown one, of at most -1-Size bytes.
-func (f *fetcher) stream(ctx context.Context, src Source, dst Sink, it Item) error {
+// negative it.Size is an unknown one, of at most -1-Size bytes. joined is true
+// when what came is of more than one answer.
+func (f *fetcher) stream(ctx context.Context, src Source, dst Sink, it Item) (joined bool, err error) {
 	furthest := dst.Size()
 	for try := 1; ; try++ {
-		err := f.transfer(ctx, src, dst, it.Size)
+		joined, err = f.transfer(ctx, src, dst, it.Size)
 		if err == nil {
-			return nil
+			return joined, nil
 		}
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return joined, context.Cause(ctx)
 		}
 		if final(err) {
-			return err
+			return joined, err
 		}
 		if dst.Size() >= furthest+headway {
 			furthest, try = dst.Size(), 0
 		}
 		if try >= f.o.Tries {
-			return err
+			return joined, err
 		}
 		wait := f.pause(max(try, 1), err)
 		f.tell(Event{Kind: Retry, Item: it.Name, Source: src.String(), Bytes: dst.Size(), Size: max(it.Size, -1), Err: err, Wait: wait})
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return joined, context.Cause(ctx)
 		}
 	}
 }
@@ -137,11 +138,12 @@ func (f *fetcher) pause(try int, err error) time.Duration {
 	return d - rand.N(d/2+1)
 }
 
-// transfer is one attempt: it opens the source where dst ends and copies.
-func (f *fetcher) transfer(ctx context.Context, src Source, dst Sink, size int64) error {
+// transfer is one attempt: it opens the source where dst ends and copies. joined
+// is true when it went on where other answers had ended.
+func (f *fetcher) transfer(ctx context.Context, src Source, dst Sink, size int64) (joined bool, err error) {
 	release, err := f.acquire(ctx, src)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer release()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -152,12 +154,12 @@ func (f *fetcher) transfer(ctx context.Context, src Source, dst Sink, size int64
 
 	if same, ok := src.(interface{ Same() bool }); ok && size < 0 && dst.Size() > 0 && !same.Same() {
 		if err := dst.Reset(); err != nil {
-			return &sinkError{err}
+			return false, &sinkError{err}
 		}
 	}
 	r, start, err := src.Open(ctx, dst.Size())
 	if err != nil {
-		return causeOr(ctx, err)
+		return false, causeOr(ctx, err)
 	}
 	defer context.AfterFunc(ctx, func() { r.Close() })() // ends a Read that hangs
 	defer r.Close()
@@ -165,12 +167,12 @@ func (f *fetcher) transfer(ctx context.Context, src Source, dst Sink, size int64
 	case start == dst.Size():
 	case start == 0:
 		if err := dst.Reset(); err != nil {
-			return &sinkError{err}
+			return false, &sinkError{err}
 		}
 	default:
-		return fmt.Errorf("began at byte %d, asked for %d", start, dst.Size())
+		return false, fmt.Errorf("began at byte %d, asked for %d", start, dst.Size())
 	}
-	return causeOr(ctx, copyTo(dst, r, size, w))
+	return start > 0, causeOr(ctx, copyTo(dst, r, size, w))
 }
 
 // causeOr prefers the reason for which we broke a transfer off to what breaking it off looked like.
@@ -201,6 +203,8 @@ func copyTo(dst Sink, r io.Reader, size int64, w *watch) error {
 		case err == io.EOF && dst.Size() < size:
 			return &TruncatedError{Got: dst.Size(), Want: size}
 		case err == io.EOF:
+			return nil
+		case err != nil && dst.Size() == size: // all came before the line broke; its digest tells whether it is right
 			return nil
 		case err != nil:
 			return err
