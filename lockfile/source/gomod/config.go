@@ -202,6 +202,9 @@ func (c *chain) Local() bool {
 	return true
 }
 
+// Same reports whether Open in the middle goes on in the file that was read before.
+func (c *chain) Same() bool { return c.list[c.at].Same() }
+
 // Open implements fetch.Source.
 func (c *chain) Open(ctx context.Context, offset int64) (io.ReadCloser, int64, error) {
 	for {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,10 +16,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/module"
 
 	"quorate.dev/lockfile"
+	"quorate.dev/lockfile/fetch"
 	"quorate.dev/lockfile/source/gomod/gomodtest"
 	"quorate.dev/lockfile/source/sourcetest"
 )
@@ -370,6 +374,31 @@ func TestProxyChain(t *testing.T) {
 		if _, _, err := resolve(t, k, files); (err == nil) != test.ok {
 			t.Errorf("GOPROXY=%s: %v", test.proxy, err)
 		}
+	}
+}
+
+// A proxy whose answer breaks off, and that has another by then without saying so:
+// the two are not joined.
+func TestProxyChangesMidway(t *testing.T) {
+	n := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n++
+		switch {
+		case n == 1:
+			w.Header().Set("Content-Length", "14")
+			_, _ = io.WriteString(w, "v0.1.0\n")
+		case r.Header.Get("Range") == "bytes=7-":
+			w.Header().Set("Content-Range", "bytes 7-13/14")
+			w.WriteHeader(http.StatusPartialContent)
+			_, _ = io.WriteString(w, "v2.0.0\n")
+		default:
+			_, _ = io.WriteString(w, "v1.0.0\nv2.0.0\n")
+		}
+	}))
+	defer server.Close()
+	got, err := (&Config{Proxy: server.URL}).get(t.Context(), "example.org/m", "example.org/m/@v/list", 1<<10, fetch.Options{Pause: time.Microsecond})
+	if err != nil || string(got) != "v1.0.0\nv2.0.0\n" {
+		t.Errorf("got %q, %v", got, err)
 	}
 }
 

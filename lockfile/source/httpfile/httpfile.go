@@ -37,6 +37,7 @@ type Source struct {
 	// validator is the strong ETag or the date of the bytes read before, so
 	// that a later range is of the same file (If-Range, RFC 9110 section 13.1.5).
 	validator string
+	size      int64 // of the whole file, as it was said with the validator; -1 when it was not
 }
 
 // New returns the file at an https, http or file URL, read with the one
@@ -49,7 +50,7 @@ func (c *Client) Source(rawURL string) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{c: c, url: u}, nil
+	return &Source{c: c, url: u, size: -1}, nil
 }
 
 func parse(rawURL string) (*url.URL, error) {
@@ -102,31 +103,57 @@ func (s *Source) Open(ctx context.Context, offset int64) (io.ReadCloser, int64, 
 	if err != nil {
 		return nil, 0, err
 	}
-	start, err := s.begin(resp, offset)
+	body, start, err := s.begin(resp, offset)
 	if err != nil {
 		resp.Body.Close()
 		return nil, 0, err
 	}
-	return resp.Body, start, nil
+	return body, start, nil
 }
 
 // begin checks the head of an answer and says where its body begins.
-func (s *Source) begin(resp *http.Response, offset int64) (start int64, err error) {
+func (s *Source) begin(resp *http.Response, offset int64) (body io.ReadCloser, start int64, err error) {
 	switch {
 	case resp.StatusCode == http.StatusOK:
-		s.validator = validator(resp.Header)
-		return 0, nil
+		s.validator, s.size = validator(resp.Header), resp.ContentLength
+		return resp.Body, 0, nil
 	case resp.StatusCode == http.StatusPartialContent && offset > 0:
-		if start, err = rangeStart(resp.Header.Get("Content-Range")); err == nil && start != offset {
-			err = fmt.Errorf("server sent bytes from %d on, asked for %d", start, offset)
+		p, err := parseRange(resp.Header.Get("Content-Range"))
+		if err != nil {
+			return nil, 0, err
 		}
-		if now := validator(resp.Header); err == nil && now != "" && s.validator != "" && now != s.validator {
-			err = fmt.Errorf("the file changed while it was read: the server called it %s, and now %s", s.validator, now)
-			s.validator = ""
+		if p.first != offset {
+			return nil, 0, fmt.Errorf("server sent bytes from %d on, asked for %d", p.first, offset)
 		}
-		return start, err
+		if err := s.sameFile(&p, validator(resp.Header)); err != nil {
+			s.validator, s.size = "", -1
+			return nil, 0, err
+		}
+		return &partBody{ReadCloser: resp.Body, part: p, at: p.first}, p.first, nil
 	}
-	return 0, statusError(resp, offset)
+	return nil, 0, statusError(resp, offset)
+}
+
+// sameFile refuses a part of another file than the one whose beginning was read
+// before. Where nothing was read by this source, there is nothing to compare.
+func (s *Source) sameFile(p *part, now string) error {
+	if s.validator == "" {
+		return nil
+	}
+	if p.total < 0 {
+		p.total = s.size
+	}
+	switch {
+	case now == "": // RFC 9110 section 15.3.7 has it sent; who does not may not know If-Range either
+		return errors.New("server sent a part without saying of which file: it has no ETag and no date any more")
+	case now != s.validator:
+		return fmt.Errorf("the file changed while it was read: the server called it %s, and now %s", s.validator, now)
+	case s.size >= 0 && p.total != s.size:
+		return fmt.Errorf("the file changed while it was read: it had %d bytes, and now %d", s.size, p.total)
+	case p.total < 0:
+		return errors.New("server sent a part without saying how much there is in all")
+	}
+	return nil
 }
 
 // validator picks what If-Range may hold: a strong ETag, else the date.
@@ -137,19 +164,50 @@ func validator(h http.Header) string {
 	return h.Get("Last-Modified")
 }
 
-// rangeStart reads the first number of "bytes 100-199/200".
-func rangeStart(s string) (int64, error) {
-	var first, last int64
+// part is what "bytes 100-199/200" says.
+type part struct {
+	first, last int64
+	total       int64 // of the whole file; -1 for "*", not known
+}
+
+func parseRange(s string) (part, error) {
+	p := part{total: -1}
 	rest, ok := strings.CutPrefix(s, "bytes ")
-	span, _, slash := strings.Cut(rest, "/")
+	span, total, slash := strings.Cut(rest, "/")
 	a, b, dash := strings.Cut(span, "-")
-	var err1, err2 error
-	first, err1 = parseInt(a)
-	last, err2 = parseInt(b)
-	if !ok || !slash || !dash || err1 != nil || err2 != nil || last < first {
-		return 0, fmt.Errorf("server sent a part without saying which: Content-Range %q", s)
+	var err1, err2, err3 error
+	p.first, err1 = parseInt(a)
+	p.last, err2 = parseInt(b)
+	if total != "*" {
+		p.total, err3 = parseInt(total)
 	}
-	return first, nil
+	if !ok || !slash || !dash || err1 != nil || err2 != nil || err3 != nil || p.last < p.first || p.total >= 0 && p.last >= p.total {
+		return part{}, fmt.Errorf("server sent a part without saying which: Content-Range %q", s)
+	}
+	return p, nil
+}
+
+// partBody holds a body against the part that it was said to be. A server may
+// send less than was asked for (RFC 9110 section 15.3.7), and that is not the
+// end of the file: whoever does not know its size would take it for that.
+type partBody struct {
+	io.ReadCloser
+	part
+	at int64
+}
+
+func (b *partBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.at += int64(n)
+	switch {
+	case b.at > b.last+1:
+		return 0, fmt.Errorf("server sent more than bytes %d to %d, which it said it would send", b.first, b.last)
+	case err == io.EOF && b.at <= b.last:
+		return n, fmt.Errorf("server ended before byte %d of the bytes %d to %d that it said it would send", b.at, b.first, b.last)
+	case err == io.EOF && b.total >= 0 && b.at < b.total:
+		return n, fmt.Errorf("server sent bytes %d to %d of %d, and not the rest", b.first, b.last, b.total)
+	}
+	return n, err
 }
 
 func openLocal(path string, offset int64) (io.ReadCloser, int64, error) {

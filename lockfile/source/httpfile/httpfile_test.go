@@ -80,6 +80,15 @@ func cut(n int, hard bool) http.HandlerFunc {
 	}
 }
 
+// cutOf is cut of another file.
+func cutOf(tag, text string, n int) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"`+tag+`"`)
+		w.Header().Set("Content-Length", fmt.Sprint(len(text)))
+		io.WriteString(w, text[:n])
+	}
+}
+
 func stall(n int) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", fmt.Sprint(len(text)))
@@ -128,6 +137,12 @@ func TestFetch(t *testing.T) {
 		{"wrong bytes", 0, []http.HandlerFunc{sends(strings.ToUpper(text))}, []string{""}, "bytes have digest " + digest.Of([]byte(strings.ToUpper(text))).String() + ", expected " + want.String()},
 		{"a page instead of the file", 0, []http.HandlerFunc{sends("<html>log in</html>")}, []string{"", rest(19), rest(19), rest(19)}, "?"},
 		{"too long", 0, []http.HandlerFunc{sends(text + "!")}, []string{""}, "more than the expected 240000 bytes"},
+		{"changed after a break", 0, []http.HandlerFunc{cutOf("v0", strings.ToUpper(text), k100), whole, whole}, []string{"", rest(k100)}, ""},
+		{"changed after a break, and the server does not know If-Range", 0, []http.HandlerFunc{cutOf("v0", strings.ToUpper(text), k100), nameless(text, -1), nameless(text, -1), whole}, []string{"", rest(k100), rest(k100), ""}, ""},
+		{"part that is less than asked", 5, []http.HandlerFunc{says("5-99/240000", text[5:100]), whole}, []string{rest(5), rest(100)}, ""},
+		{"part that ends behind the end", 5, []http.HandlerFunc{says("5-240000/240000", text[5:]+"!"), whole}, []string{rest(5), rest(5)}, ""},
+		{"part that is longer than said", 5, []http.HandlerFunc{says("5-99/240000", text[5:200]), whole}, []string{rest(5), rest(5)}, ""},
+		{"part of another total", 5, []http.HandlerFunc{says("5-999999/1000000", text[5:]), whole}, []string{rest(5)}, ""},
 		{"other part than asked", 5, []http.HandlerFunc{contentRange("bytes 6-239999/240000"), whole}, []string{rest(5), rest(5)}, ""},
 		{"part without saying which", 5, []http.HandlerFunc{contentRange(""), contentRange("bytes 5-"), contentRange("bytes -5-9/9"), contentRange("bytes 5-239999/*")}, []string{rest(5), rest(5), rest(5), rest(5)}, ""},
 	}
@@ -339,6 +354,18 @@ func TestPin(t *testing.T) {
 		{"changed midway, and the server has no names for its bytes", []http.HandlerFunc{nameless(strings.ToUpper(text), 1000), nameless(text, -1)}, ""},
 		{"changed midway, and the server does not know If-Range", []http.HandlerFunc{cut(1000, false), tagged(`"v2"`, strings.ToUpper(text)), whole}, ""},
 		{"gone", []http.HandlerFunc{status(404)}, "server answered 404 Not Found"},
+		// Nobody knows the size yet: the end of a part must not pass for the end of the file.
+		{"a part that is less than asked for", []http.HandlerFunc{cut(1000, false), says("1000-1999/240000", text[1000:2000]), says("2000-239999/240000", text[2000:])}, ""},
+		{"a part that is always less", []http.HandlerFunc{cut(1000, false), dribble}, "server sent bytes 1002 to 1002 of 240000, and not the rest"},
+		{"a part that is shorter than said", []http.HandlerFunc{cut(1000, false), says("1000-239999/240000", text[1000:2000]), whole}, ""},
+		{"a part that is longer than said", []http.HandlerFunc{cut(1000, false), says("1000-239999/240000", text[1000:]+"!"), whole}, ""},
+		{"a part of fewer bytes in all", []http.HandlerFunc{cut(1000, false), says("1000-1999/2000", text[1000:2000]), whole}, ""},
+		{"a part of more bytes in all", []http.HandlerFunc{cut(1000, false), says("1000-240000/240001", text[1000:]+"!"), whole}, ""},
+		{"a part of nobody knows how many", []http.HandlerFunc{cut(1000, false), says("1000-1999/*", text[1000:2000]), says("2000-239999/*", text[2000:])}, ""},
+		{"a part of nobody ever knew how many", []http.HandlerFunc{chunked(1000), says("1000-1999/*", text[1000:2000]), whole}, ""},
+		{"a part that ends behind the end", []http.HandlerFunc{cut(1000, false), says("1000-240000/240000", text[1000:]+"!"), whole}, ""},
+		{"a part without the name of its file", []http.HandlerFunc{cut(1000, false), nameless(strings.ToUpper(text), -1), whole}, ""},
+		{"an endless part", []http.HandlerFunc{cut(1000, false), endlessPart, whole}, ""},
 	}
 	for _, test := range tests {
 		t.Run(test.summary, func(t *testing.T) {
@@ -393,6 +420,52 @@ func ranged(w http.ResponseWriter, r *http.Request, text string, n int) {
 	io.WriteString(w, text[from:from+n])
 }
 
+// says that it sends a part of the file "v1", and sends a body without a length.
+func says(contentRange, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"v1"`)
+		w.Header().Set("Content-Range", "bytes "+contentRange)
+		w.WriteHeader(http.StatusPartialContent)
+		w.(http.Flusher).Flush()
+		io.WriteString(w, body)
+	}
+}
+
+// dribble sends one byte of what it is asked for.
+func dribble(w http.ResponseWriter, r *http.Request) {
+	from := 0
+	fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from)
+	says(fmt.Sprintf("%d-%d/%d", from, from, len(text)), text[from:from+1])(w, r)
+}
+
+// chunked sends the beginning of the file without saying how long that is, and breaks off.
+func chunked(n int) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"v1"`)
+		io.WriteString(w, text[:n])
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// endlessPart says that it sends the rest, and does not stop.
+func endlessPart(w http.ResponseWriter, r *http.Request) {
+	says("1000-239999/240000", text[1000:])(w, r)
+	for r.Context().Err() == nil {
+		io.WriteString(w, text)
+	}
+}
+
+// A source of which only the name is known beforehand joins no more than others do.
+func TestLateJoinsNothing(t *testing.T) {
+	server := httptest.NewServer(&handler{t: t, answers: []http.HandlerFunc{nameless(strings.ToUpper(text), 1000), nameless(text, -1)}})
+	defer server.Close()
+	late := NewLate("f", func(context.Context) (string, error) { return server.URL, nil })
+	if got, err := fetch.Read(t.Context(), late, 1<<20, quick); err != nil || string(got) != text {
+		t.Errorf("got %d bytes that begin with %.9q, %v", len(got), got, err)
+	}
+}
+
 func TestRead(t *testing.T) {
 	drip := func(w http.ResponseWriter, r *http.Request) {
 		for r.Context().Err() == nil {
@@ -444,14 +517,14 @@ func TestPinRefuses(t *testing.T) {
 	}
 }
 
-func FuzzRangeStart(f *testing.F) {
-	for _, s := range []string{"bytes 0-1/2", "bytes 5-9/*", "bytes 5-", "bytes */5", "bytes 99999999999999999999-1/1", "bytes 5-4/9"} {
+func FuzzParseRange(f *testing.F) {
+	for _, s := range []string{"bytes 0-1/2", "bytes 5-9/*", "bytes 5-", "bytes */5", "bytes 99999999999999999999-1/1", "bytes 5-4/9", "bytes 5-9/9"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		n, err := rangeStart(s)
-		if err == nil && (n < 0 || !strings.HasPrefix(s, "bytes ")) {
-			t.Errorf("%q gave %d", s, n)
+		p, err := parseRange(s)
+		if err == nil && (p.first < 0 || p.last < p.first || p.total >= 0 && p.total <= p.last || !strings.HasPrefix(s, "bytes ")) {
+			t.Errorf("%q gave %+v", s, p)
 		}
 	})
 }

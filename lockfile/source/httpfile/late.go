@@ -46,6 +46,13 @@ func (l *Late) Open(ctx context.Context, offset int64) (io.ReadCloser, int64, er
 	return src.Open(ctx, offset)
 }
 
+// Same reports whether Open in the middle goes on in the file that was read before.
+func (l *Late) Same() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.src != nil && l.src.Same()
+}
+
 func (l *Late) source(ctx context.Context) (*Source, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

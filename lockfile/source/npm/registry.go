@@ -91,6 +91,9 @@ func (b *builtInPlace) String() string {
 	return b.place.String()
 }
 
+// Same reports whether Open in the middle goes on in the file that was read before.
+func (b *builtInPlace) Same() bool { return b.place != nil && b.place.Same() }
+
 // Open implements fetch.Source.
 func (b *builtInPlace) Open(ctx context.Context, offset int64) (io.ReadCloser, int64, error) {
 	if b.place == nil {
