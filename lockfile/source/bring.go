@@ -117,15 +117,24 @@ func Bring(ctx context.Context, wanted []Wanted, blobs Blobs, o fetch.Options) (
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	if failed := slices.DeleteFunc(errs, func(err error) bool { return err == nil }); len(failed) > 0 {
-		return nil, &bringError{failed, len(wanted)}
+	if err := Several(errs, len(wanted)); err != nil {
+		return nil, err
 	}
 	return got, nil
 }
 
-// bringError says what could not be brought. When nothing can be, as when a registry is out
-// of reach, a few stand for all: a screen of the same sentence hides what it says.
-type bringError struct {
+// Several is one error of those that are not nil, of so many things that were
+// tried; nil for none. When nothing can be had, as when a registry is out of
+// reach, a few stand for all: a screen of the same sentence hides what it says.
+func Several(errs []error, total int) error {
+	failed := slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return err == nil })
+	if len(failed) == 0 {
+		return nil
+	}
+	return &severalError{failed, total}
+}
+
+type severalError struct {
 	errs  []error
 	total int
 }
@@ -133,7 +142,7 @@ type bringError struct {
 // mostShown is how many are told in full; more are only counted.
 const mostShown = 8
 
-func (e *bringError) Error() string {
+func (e *severalError) Error() string {
 	s := errors.Join(e.errs[:min(len(e.errs), mostShown)]...).Error()
 	if more := len(e.errs) - mostShown; more > 0 {
 		s += fmt.Sprintf("\n… and %d more, of %d", more, e.total)
@@ -142,7 +151,7 @@ func (e *bringError) Error() string {
 }
 
 // Unwrap returns all of them, also those that are not shown.
-func (e *bringError) Unwrap() []error { return e.errs }
+func (e *severalError) Unwrap() []error { return e.errs }
 
 type bringing struct {
 	blobs   Blobs

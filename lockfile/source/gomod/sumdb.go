@@ -14,6 +14,7 @@ import (
 	"golang.org/x/mod/module"
 	"golang.org/x/mod/sumdb"
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/sync/errgroup"
 
 	"quorate.dev/lockfile/fetch"
@@ -26,9 +27,14 @@ import (
 // say: the first part is a hash of name and key, so that it fits no other name.
 const goKey = "+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8"
 
-// database returns the client of the configured checksum database; nil when
-// there is to be none.
-func (c *Config) database(ctx context.Context, blobs source.Blobs, o fetch.Options) (*sumdb.Client, error) {
+// database is the configured checksum database.
+type database struct {
+	client *sumdb.Client
+	ops    *databaseOps
+}
+
+// database returns the configured checksum database; nil when there is to be none.
+func (c *Config) database(ctx context.Context, blobs source.Blobs, o fetch.Options) (*database, error) {
 	f := strings.Fields(c.SumDB)
 	if len(f) == 0 || f[0] == "off" {
 		return nil, nil
@@ -57,7 +63,67 @@ func (c *Config) database(ctx context.Context, blobs source.Blobs, o fetch.Optio
 	}
 	client := sumdb.NewClient(ops)
 	client.SetGONOSUMDB(c.NoSumDB)
-	return client, nil
+	return &database{client, ops}, nil
+}
+
+// errNotAsked says that the configuration keeps a module from the database.
+var errNotAsked = errors.New("not asked")
+
+// lookup returns what the database has for the zip of a module version, or with
+// "/go.mod" behind the version, for its go.mod: one hash, unless somebody put
+// more in the record. It is errNotAsked for a module that it may not be asked for.
+func (d *database) lookup(path, version string) ([]string, error) {
+	lines, err := d.client.Lookup(path, version)
+	if errors.Is(err, sumdb.ErrGONOSUMDB) {
+		return nil, errNotAsked
+	}
+	if proof := d.ops.forked(); proof != "" {
+		return nil, &ForkError{Database: d.ops.name, Proof: proof}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot ask the checksum database (GOSUMDB): %w", &clipped{err})
+	}
+	var hashes []string
+	for _, line := range lines {
+		if f := strings.Fields(line); len(f) == 3 && strings.HasPrefix(f[2], "h1:") {
+			hashes = append(hashes, f[2])
+		}
+	}
+	if len(hashes) == 0 {
+		return nil, fmt.Errorf("the checksum database %s has a record of %s %s, and no hash in it", d.ops.name, path, version)
+	}
+	return hashes, nil
+}
+
+// clipped is an error of which a page is enough: one may hold all that a server sent.
+type clipped struct{ error }
+
+const maxError = 400
+
+func (e *clipped) Error() string {
+	s := e.error.Error()
+	if len(s) > maxError {
+		s = strings.ToValidUTF8(s[:maxError], "") + "…"
+	}
+	return s
+}
+
+func (e *clipped) Unwrap() error { return e.error }
+
+// ForkError says that a database signed two trees of which neither is the
+// beginning of the other.
+type ForkError struct {
+	Database string
+	Proof    string // both signed trees, and hashes that show it to everybody
+}
+
+func (e *ForkError) Error() string {
+	return fmt.Sprintf("the checksum database %s signed two histories that contradict each other, so it does not tell everybody the same:\n%s", e.Database, e.Proof)
+}
+
+// Hint says what to do.
+func (e *ForkError) Hint() string {
+	return "do not believe it, nor what was locked since it was right for the last time; show the lines above to whoever runs it"
 }
 
 func (c *Config) proxiesOrNone() []proxy {
@@ -69,10 +135,11 @@ func (c *Config) proxiesOrNone() []proxy {
 }
 
 // checkDatabase holds the lines of go.sum that are new since the lock before
-// against the database's signed tree.
+// against the database's signed tree. All contradictions are told; when the
+// database cannot be asked, one failure stands for all.
 func (b *bringing) checkDatabase(ctx context.Context, config *Config, wishes []wish) error {
-	client, err := config.database(ctx, b.q.Blobs, b.q.Fetch)
-	if err != nil || client == nil {
+	db, err := config.database(ctx, b.q.Blobs, b.q.Fetch)
+	if err != nil || db == nil {
 		return err
 	}
 	errs := make([]error, len(wishes))
@@ -81,8 +148,8 @@ func (b *bringing) checkDatabase(ctx context.Context, config *Config, wishes []w
 	for i, w := range wishes {
 		g.Go(func() error {
 			for _, one := range []struct{ version, hash string }{{w.v.Version, w.sum.zip}, {w.v.Version + "/go.mod", w.sum.mod}} {
-				if one.hash != "" && errs[i] == nil {
-					errs[i] = check(client, w, one.version, one.hash)
+				if one.hash != "" && errs[i] == nil && !db.ops.useless() {
+					errs[i] = check(db, w, one.version, one.hash)
 				}
 			}
 			return nil
@@ -92,28 +159,26 @@ func (b *bringing) checkDatabase(ctx context.Context, config *Config, wishes []w
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return errors.Join(errs...)
+	if proof := db.ops.forked(); proof != "" {
+		return &ForkError{Database: db.ops.name, Proof: proof}
+	}
+	db.ops.keep()
+	return source.Several(errs, len(wishes))
 }
 
 // check looks one line of go.sum up.
-func check(client *sumdb.Client, w wish, version, hash string) error {
-	lines, err := client.Lookup(w.v.Path, version)
-	if errors.Is(err, sumdb.ErrGONOSUMDB) {
+func check(db *database, w wish, version, hash string) error {
+	hashes, err := db.lookup(w.v.Path, version)
+	switch {
+	case errors.Is(err, errNotAsked):
 		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("cannot ask the checksum database (GOSUMDB): %w", err)
-	}
-	want := w.v.Path + " " + version + " " + hash
-	if slices.Contains(lines, want) {
+	case err != nil:
+		return fmt.Errorf("%s:%d: %w", w.sum.file, w.sum.line, err)
+	case slices.Contains(hashes, hash):
 		return nil
-	}
-	have := "nothing"
-	if len(lines) > 0 {
-		have = strings.Fields(lines[0])[2]
 	}
 	return &DatabaseError{LineError: LineError{w.sum.file, w.sum.line, fmt.Sprintf(
-		"%s %s is %s here, and %s in the checksum database: whoever wrote go.sum got other bytes than everybody else", w.v.Path, version, hash, have)}}
+		"%s %s is %s here, and %s in the checksum database: whoever wrote go.sum got other bytes than everybody else", w.v.Path, version, hash, hashes[0])}}
 }
 
 // DatabaseError says that go.sum contradicts the checksum database.
@@ -126,21 +191,21 @@ func (e *DatabaseError) Hint() string {
 
 // databaseSum is what the database says of a zip; "" when there is no database.
 func (b *bringing) databaseSum(ctx context.Context, config *Config, v module.Version) (string, error) {
-	client, err := config.database(ctx, b.q.Blobs, b.q.Fetch)
-	if err != nil || client == nil {
+	db, err := config.database(ctx, b.q.Blobs, b.q.Fetch)
+	if err != nil || db == nil {
 		return "", err
 	}
-	lines, err := client.Lookup(v.Path, v.Version)
-	if errors.Is(err, sumdb.ErrGONOSUMDB) {
+	hashes, err := db.lookup(v.Path, v.Version)
+	db.ops.keep()
+	switch {
+	case errors.Is(err, errNotAsked):
 		return "", nil
+	case err != nil:
+		return "", err
+	case len(hashes) > 1:
+		return "", fmt.Errorf("the checksum database has %d hashes of %s %s, and nothing else says which one is meant", len(hashes), v.Path, v.Version)
 	}
-	if err != nil {
-		return "", fmt.Errorf("cannot ask the checksum database (GOSUMDB): %w", err)
-	}
-	if len(lines) == 0 {
-		return "", fmt.Errorf("the checksum database does not know %s %s", v.Path, v.Version)
-	}
-	return strings.Fields(lines[0])[2], nil
+	return hashes[0], nil
 }
 
 // databaseOps is what the database's client needs of this machine. The latest
@@ -155,6 +220,23 @@ type databaseOps struct {
 
 	mu     sync.Mutex
 	latest []byte
+	fresh  map[string][]byte // tiles and records that are not kept yet
+	fork   string            // the proof, once it showed two histories
+	down   bool              // it could not be asked, however often that was tried
+}
+
+// forked returns the proof that the database shows two histories, "" for none.
+func (o *databaseOps) forked() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.fork
+}
+
+// useless reports whether asking on tells nothing new.
+func (o *databaseOps) useless() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.down || o.fork != ""
 }
 
 const noteTree = "sumdb"
@@ -162,19 +244,57 @@ const noteTree = "sumdb"
 // maxRecord bounds an answer of a database; tiles have 8 KiB and records less.
 const maxRecord = 1 << 20
 
+// ReadRemote asks one place after the other: a proxy may know nothing of the
+// database, or have another record than the one that is asked for.
 func (o *databaseOps) ReadRemote(path string) ([]byte, error) {
 	var errs []error
+	down := true
 	for _, url := range o.urls {
 		b, err := httpfile.Read(o.ctx, url+path, maxRecord, o.fetch)
+		if err == nil && !answers(path, b) {
+			err = fmt.Errorf("%s: the answer is not about that module", httpfile.Redacted(url+path))
+		}
 		if err == nil {
 			return b, nil
 		}
 		if o.ctx.Err() != nil {
 			return nil, context.Cause(o.ctx)
 		}
+		down = down && !notThere(err)
 		errs = append(errs, err)
 	}
+	if down {
+		o.mu.Lock()
+		o.down = true
+		o.mu.Unlock()
+	}
 	return nil, errors.Join(errs...)
+}
+
+// answers reports whether what came for a path of the database can be meant for
+// it: a record has to be of the module that is asked for. The database's client
+// takes any that it signed, keeps it under the wrong name, and finds nothing in it.
+func answers(path string, b []byte) bool {
+	_, asked, ok := strings.Cut(path, "/lookup/")
+	if !ok {
+		return true
+	}
+	escapedPath, escapedVersion, _ := strings.Cut(asked, "@")
+	name, err1 := module.UnescapePath(escapedPath)
+	version, err2 := module.UnescapeVersion(escapedVersion)
+	if err1 != nil || err2 != nil {
+		return false
+	}
+	_, text, _, err := tlog.ParseRecord(b)
+	if err != nil {
+		return true // which the client says better
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, name+" "+version+" ") || strings.HasPrefix(line, name+" "+version+"/go.mod ") {
+			return true
+		}
+	}
+	return false
 }
 
 func (o *databaseOps) ReadConfig(file string) ([]byte, error) {
@@ -213,19 +333,46 @@ func (o *databaseOps) ReadCache(file string) ([]byte, error) {
 	if !ok {
 		return nil, fs.ErrNotExist
 	}
-	return unquote(raw)
+	b, err := unquote(raw)
+	if err == nil && !answers(file, b) {
+		return nil, fs.ErrNotExist
+	}
+	return b, err
 }
 
-// WriteCache keeps tiles and records. One that cannot be kept is asked for again.
+// WriteCache takes tiles and records, for keep.
 func (o *databaseOps) WriteCache(file string, b []byte) {
-	_ = o.blobs.PutNote(noteTree, o.key+" "+file, quote(b))
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.fresh == nil {
+		o.fresh = map[string][]byte{}
+	}
+	o.fresh[file] = b
+}
+
+// keep keeps the tiles and records of a database that showed one history. Those
+// of another would make every later look at the true one fail. One that cannot
+// be kept is asked for again.
+func (o *databaseOps) keep() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.fork == "" {
+		for file, b := range o.fresh {
+			_ = o.blobs.PutNote(noteTree, o.key+" "+file, quote(b))
+		}
+	}
+	o.fresh = nil
 }
 
 // Log hears of what the client does; none of it is for people.
 func (o *databaseOps) Log(string) {}
 
-// SecurityError is told in the error that the client returns with it.
-func (o *databaseOps) SecurityError(string) {}
+// SecurityError keeps the proof, of which the client's own error has nothing.
+func (o *databaseOps) SecurityError(proof string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.fork = proof
+}
 
 // quote and unquote write bytes as JSON, which notes of a store are.
 func quote(b []byte) []byte {

@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -174,7 +175,7 @@ func (s *Server) gosum(path, version string) ([]byte, error) {
 	defer s.mu.Unlock()
 	lines := s.sums[path+" "+version]
 	if lines == "" {
-		return nil, fmt.Errorf("unknown module %s %s", path, version)
+		return nil, &fs.PathError{Op: "find", Path: path + "@" + version, Err: fs.ErrNotExist} // which the database answers 404 for
 	}
 	return []byte(lines), nil
 }
