@@ -360,3 +360,43 @@ func TestStreamLimit(t *testing.T) {
 		t.Errorf("got %v, %d bytes", err, p.Size())
 	}
 }
+
+// What is parsed while it comes begins anew when the source does, and a parser
+// that has had enough ends the transfer.
+func TestParse(t *testing.T) {
+	all := func(r io.Reader) (string, error) {
+		b, err := io.ReadAll(r)
+		return string(b), err
+	}
+	first := func(r io.Reader) (string, error) {
+		b := make([]byte, 3)
+		_, err := io.ReadFull(r, b)
+		return string(b), err
+	}
+	fails := func(r io.Reader) (string, error) { return "", errors.New("it is not what was wanted") }
+	big := strings.Repeat("0123456789abcdef", 8<<16) // 8 MiB
+	for _, test := range []struct {
+		summary string
+		answers []answer
+		parse   func(io.Reader) (string, error)
+		limit   int64
+		want    string
+		err     string
+	}{
+		{"at once", []answer{{Text: text}}, all, 22, text, ""},
+		{"goes on", []answer{{Text: text, Cut: 5, Break: errReset}, {Text: text}}, all, 22, text, ""},
+		{"begins anew", []answer{{Text: strings.ToUpper(text), Cut: 5, Break: errReset}, {Text: text, Whole: true}}, all, 22, text, ""},
+		{"the rest is not looked at", []answer{{Text: text}}, first, 22, text[:3], ""},
+		{"too long", []answer{{Text: text}}, all, 21, "", "more than 21 bytes"},
+		{"too long, where nobody looks", []answer{{Text: text}}, first, 21, "", "more than 21 bytes"},
+		{"not there", []answer{{Err: fs.ErrNotExist}}, all, 22, "", "file does not exist"},
+		{"not what was wanted", []answer{{Text: big}}, fails, 8 << 20, "", "it is not what was wanted"},
+		{"empty", []answer{{Text: ""}}, first, 22, "", "EOF"},
+	} {
+		src := &source{Name: "s", Answers: test.answers}
+		got, err := fetch.Parse(t.Context(), src, test.limit, quick, test.parse)
+		if got != test.want || test.err == "" && err != nil || test.err != "" && (err == nil || err.Error() != test.err) {
+			t.Errorf("%s: got %q, %v, expected %q, %s", test.summary, got, err, test.want, test.err)
+		}
+	}
+}

@@ -76,6 +76,75 @@ func Read(ctx context.Context, src Source, limit int64, o Options) ([]byte, erro
 	return m.Bytes(), nil
 }
 
+// Parse is Stream into a function that reads what comes while it comes, for
+// answers that are larger than what is wanted of them. When the bytes begin anew,
+// so does parse, in another call; what it leaves unread is thrown away. When it
+// fails, the rest is not waited for.
+func Parse[T any](ctx context.Context, src Source, limit int64, o Options, parse func(io.Reader) (T, error)) (T, error) {
+	p := &parsing[T]{parse: parse}
+	p.begin()
+	o.Events = nil
+	err := Stream(ctx, src, p, limit, o)
+	got := p.end(err)
+	if err == nil || p.failed { // what failed first tells why
+		err = got.err
+	}
+	if err != nil {
+		return *new(T), err
+	}
+	return got.value, nil
+}
+
+// parsing is a Sink for Parse.
+type parsing[T any] struct {
+	parse  func(io.Reader) (T, error)
+	w      *io.PipeWriter
+	done   chan parsed[T]
+	n      int64
+	failed bool // parse did
+}
+
+type parsed[T any] struct {
+	value T
+	err   error
+}
+
+func (p *parsing[T]) begin() {
+	r, w := io.Pipe()
+	done := make(chan parsed[T], 1)
+	p.w, p.done, p.n = w, done, 0
+	go func() {
+		v, err := p.parse(r)
+		if err == nil {
+			_, err = io.Copy(io.Discard, r)
+		}
+		_ = r.CloseWithError(err) // always nil
+		done <- parsed[T]{v, err}
+	}()
+}
+
+// end waits for parse, for which the bytes end with err, or well.
+func (p *parsing[T]) end(err error) parsed[T] {
+	_ = p.w.CloseWithError(err) // always nil
+	return <-p.done
+}
+
+func (p *parsing[T]) Write(b []byte) (int, error) {
+	n, err := p.w.Write(b)
+	p.n += int64(n)
+	p.failed = p.failed || err != nil
+	return n, err
+}
+
+func (p *parsing[T]) Size() int64 { return p.n }
+
+func (p *parsing[T]) Reset() error {
+	p.end(io.ErrUnexpectedEOF)
+	p.failed = false
+	p.begin()
+	return nil
+}
+
 type memory struct{ bytes.Buffer }
 
 func (m *memory) Size() int64 { return int64(m.Len()) }

@@ -117,31 +117,33 @@ func (e *noRegistryError) Unwrap() error { return e.err }
 // Permanent says that asking again is useless.
 func (e *noRegistryError) Permanent() bool { return true }
 
-// What a registry answers about one version has a few kB, about a package of
-// thousands of versions tens of MB.
-const maxAnswer = 128 << 20
+const (
+	maxKeysFile = 1 << 20   // some hundred bytes for a key
+	maxAnswer   = 128 << 20 // about a package of thousands of versions: tens of MB
+)
 
-// ask returns what a registry says at a path below it. The error is
-// fs.ErrNotExist where it says nothing.
-func (s *Source) ask(ctx context.Context, registry, at string, o fetch.Options) ([]byte, error) {
+// ask reads what a registry says at a path below it, at most limit bytes. The
+// error is fs.ErrNotExist where it says nothing.
+func ask[T any](ctx context.Context, s *Source, registry, at string, limit int64, o fetch.Options, read func(io.Reader) (T, error)) (T, error) {
+	var none T
 	p, err := s.place(strings.TrimSuffix(registry, "/") + at)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	if o.Offline && !p.Local() {
-		return nil, fmt.Errorf("%s: not asked: offline", p)
+		return none, fmt.Errorf("%s: not asked: offline", p)
 	}
-	answer, err := fetch.Read(ctx, p, maxAnswer, o)
+	answer, err := fetch.Parse(ctx, p, limit, o, read)
 	var status *httpfile.StatusError
 	if errors.As(err, &status) {
 		switch status.Code {
 		// 404 and 400 are those that npm takes for "no" (npm audit signatures), the others mean it.
 		case http.StatusNotFound, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusGone, http.StatusNotImplemented:
-			return nil, &fs.PathError{Op: "ask", Path: p.String(), Err: fs.ErrNotExist}
+			return none, &fs.PathError{Op: "ask", Path: p.String(), Err: fs.ErrNotExist}
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", p, err)
+		return none, fmt.Errorf("%s: %w", p, err)
 	}
 	return answer, nil
 }
@@ -170,7 +172,7 @@ func escaped(name string) string { return strings.ReplaceAll(name, "/", "%2f") }
 // release asks for one version: itself, or where a registry does not answer
 // that, among all of the package.
 func (s *Source) release(ctx context.Context, registry, name, version string, o fetch.Options) (*released, error) {
-	text, err := s.ask(ctx, registry, "/"+escaped(name)+"/"+url.PathEscape(version), o)
+	text, err := ask(ctx, s, registry, "/"+escaped(name)+"/"+url.PathEscape(version), maxVersion, o, io.ReadAll)
 	var r released
 	if err == nil && json.Unmarshal(text, &r) == nil && r.Name == name && r.Version == version {
 		return &r, nil
@@ -183,24 +185,5 @@ func (s *Source) release(ctx context.Context, registry, name, version string, o 
 
 // fullRelease asks for all of a package, which says when each version was published.
 func (s *Source) fullRelease(ctx context.Context, registry, name, version string, o fetch.Options) (*released, error) {
-	text, err := s.ask(ctx, registry, "/"+escaped(name), o)
-	if err != nil {
-		return nil, err
-	}
-	var all struct {
-		Versions map[string]*released       `json:"versions"`
-		Time     map[string]json.RawMessage `json:"time"`
-	}
-	if err := json.Unmarshal(text, &all); err != nil {
-		return nil, fmt.Errorf("what the registry says of %s is no package metadata: %w", name, err)
-	}
-	r := all.Versions[version]
-	if r == nil || r.Name != name || r.Version != version {
-		return nil, &fs.PathError{Op: "find", Path: name + "@" + version, Err: fs.ErrNotExist}
-	}
-	var published time.Time
-	if json.Unmarshal(all.Time[version], &published) == nil {
-		r.published = published
-	}
-	return r, nil
+	return ask(ctx, s, registry, "/"+escaped(name), maxAnswer, o, func(r io.Reader) (*released, error) { return findRelease(r, name, version) })
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"net/url"
@@ -232,7 +233,7 @@ func (c *checking) all(ctx context.Context, pins []lockfile.Pin, lines, open []i
 			pins[i].Signatures = pins[f].Signatures
 		}
 	}
-	return errors.Join(errs...)
+	return source.Several(errs, len(wanted))
 }
 
 func (c *checking) told(total int) {
@@ -262,7 +263,7 @@ func (c *checking) keysOf(ctx context.Context, registry string) (npmkey.Ring, er
 	if c.own != nil {
 		return c.own, nil
 	}
-	text, err := c.s.ask(ctx, registry, "/-/npm/v1/keys", c.q.Fetch)
+	text, err := ask(ctx, c.s, registry, "/-/npm/v1/keys", maxKeysFile, c.q.Fetch, io.ReadAll)
 	var denied *DeniedError
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -376,6 +377,17 @@ func judge(rel *released, ring npmkey.Ring, p *lockfile.Pin, timeKnown bool) err
 		return fmt.Errorf("is to be %s here, and its registry stands for %s", p.Integrity, have)
 	case len(rel.Dist.Signatures) == 0:
 		return fmt.Errorf("has no signature in its registry; expected one of %s", ring.IDs())
+	}
+	seen := map[string]bool{}
+	for _, s := range rel.Dist.Signatures {
+		// The names are those of keys, exactly: the lock has them with blanks between.
+		if _, ok := ring[s.KeyID]; !ok {
+			return fmt.Errorf("is signed with the key %.100s, which is not known; known: %s", s.KeyID, ring.IDs())
+		}
+		if seen[s.KeyID] {
+			return fmt.Errorf("has two signatures of the key %s", s.KeyID)
+		}
+		seen[s.KeyID] = true
 	}
 	return verify(ring, rel, timeKnown)
 }

@@ -205,6 +205,18 @@ func TestSignaturesRefused(t *testing.T) {
 			s.KeyID = w.key.ID
 			w.left.Signatures = []npmtest.Signature{s}
 		}, at + "has a signature of the key ID that does not hold"},
+		{"twice by one key", func(w *world) { w.left.Signatures = append(w.left.Signatures, w.key.Sign(w.left)) }, at + "has two signatures of the key ID"},
+		{"by a key's name with a blank", func(w *world) { w.left.Signatures[0].KeyID = " " + w.key.ID }, at + "is signed with the key  ID, which is not known"},
+		{"by a key's name that holds a signature", func(w *world) { // "OLD=SIGNATURE" and "=" are one, and the name has no end
+			s := &w.right.Signatures[0]
+			cut := strings.TrimRight(s.Sig, "=")
+			if len(cut) == len(s.Sig) {
+				s.KeyID, s.Sig = s.KeyID+" ", s.Sig
+				return
+			}
+			s.KeyID, s.Sig = s.KeyID+"="+s.Sig[:len(s.Sig)-1], ""
+			w.right.Published = "2025-02-01T00:00:00.000Z"
+		}, "package-lock.json:6: @scope/right 2.0.0 is signed with the key OLD"},
 		{"after the key's end", func(w *world) { w.right.Published = "2025-02-01T00:00:00.000Z" }, "package-lock.json:6: @scope/right 2.0.0 is signed with the key OLD, which ended on 2025-01-29, and was published after, on 2025-02-01"},
 		{"at the key's end", func(w *world) { w.right.Published = "2025-01-29T00:00:00.000Z" }, "package-lock.json:6: @scope/right 2.0.0 is signed with the key OLD, which ended on 2025-01-29"},
 		{"the registry stands for other bytes", func(w *world) {
