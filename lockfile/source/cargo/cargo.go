@@ -164,12 +164,12 @@ func (s *Source) download(ctx context.Context, index string, pin lockfile.Pin, o
 		return "", err
 	}
 	if !strings.Contains(dl, "{") {
-		return dl + "/" + pin.Name + "/" + pin.Version + "/download", nil
+		return httpfile.Told(index, dl+"/"+pin.Name+"/"+pin.Version+"/download")
 	}
-	return strings.NewReplacer(
+	return httpfile.Told(index, strings.NewReplacer(
 		"{crate}", pin.Name, "{version}", pin.Version, "{sha256-checksum}", pin.SHA256.Hex(),
 		"{prefix}", prefix(pin.Name), "{lowerprefix}", prefix(strings.ToLower(pin.Name)),
-	).Replace(dl), nil
+	).Replace(dl))
 }
 
 // place is where an index's config.json says that crates are (field dl). It is read

@@ -35,6 +35,15 @@ func newRegistry(t *testing.T) *registry {
 		fmt.Fprintf(w, `{"dl": "%s/crates/{prefix}/{crate}/{version}.crate", "api": null}`, r.URL)
 	})
 	mux.HandleFunc("GET /empty/config.json", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") })
+	mux.HandleFunc("GET /local/config.json", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"dl": "file:///etc/{crate}"}`)
+	})
+	mux.HandleFunc("GET /long/config.json", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"dl": "`, strings.Repeat("x", maxConfig))
+	})
+	mux.HandleFunc("GET /deep/config.json", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"api": `, strings.Repeat("[", 20_000))
+	})
 	mux.HandleFunc("GET /plain/config.json", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, `{"dl": "%s/api"}`, r.URL)
 	})
@@ -134,6 +143,31 @@ func TestContract(t *testing.T) {
 			},
 		}
 	})
+}
+
+// An index is somebody else's: it may not make us read this machine's files, nor
+// whatever it likes to send.
+func TestHostileIndex(t *testing.T) {
+	r := newRegistry(t)
+	for at, want := range map[string]string{
+		"/local/": ` leads to "file:///etc/passwd", which is a file of this machine`,
+		"/long/":  "/long/config.json: more than 65536 bytes",
+		"/deep/":  " does not say where crates are (field dl)",
+		"/empty/": " does not say where crates are (field dl)",
+	} {
+		w := &sourcetest.World{
+			Kind: New(r.URL + at), Request: lockfile.InputRequest{Name: "crates", Kind: lockfile.KindCargo, Ask: lockfile.Facts{"from": "src", "path": "."}},
+			Tree: map[string]string{FileName: lockText(plain("passwd", "1.0.0", usual))},
+		}
+		blobs := sourcetest.NewBlobs(t)
+		_, err := w.Resolve(t, blobs, nil)
+		if err == nil || !strings.HasPrefix(err.Error(), "Cargo.lock:4: cannot lock passwd 1.0.0:\n") || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%s: got %v\nwant … %s", at, err, want)
+		}
+		if blobs.Has(digest.Of(nil), -1) || blobs.Created() > 1 {
+			t.Errorf("%s: something was brought", at)
+		}
+	}
 }
 
 // An index may be reached with a password, which nobody is told.

@@ -67,6 +67,20 @@ func (l *Late) source(ctx context.Context) (*Source, error) {
 	return l.src, err
 }
 
+// Told returns a URL that another place told of, if it may: a place on the network
+// must not make us read files of this machine.
+func Told(by, rawURL string) (string, error) {
+	to, err := parse(rawURL)
+	if err != nil {
+		return "", &permanentError{err}
+	}
+	from, err := url.Parse(by)
+	if err != nil || to.Scheme == "file" && from.Scheme != "file" {
+		return "", &permanentError{fmt.Errorf("%s leads to %q, which is a file of this machine", Redacted(by), to.Redacted())}
+	}
+	return rawURL, nil
+}
+
 // Read returns a whole file, which may have at most limit bytes, as patiently as
 // o says: of it, Tries, Pause and Stall count.
 func Read(ctx context.Context, rawURL string, limit int64, o fetch.Options) ([]byte, error) {

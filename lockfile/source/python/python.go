@@ -187,14 +187,9 @@ func (s *Source) files(ctx context.Context, q source.Query, r requirement, old m
 		if pins := before(r, q); pins != nil {
 			return pins, nil
 		}
-		all, err := s.list(ctx, r.Name, q.Fetch)
-		if err != nil {
+		var err error
+		if listed, err = s.list(ctx, r, q.Fetch); err != nil {
 			return nil, fmt.Errorf("%s:%d: cannot lock %s %s: %w", r.File, r.Line, r.Name, r.Version, err)
-		}
-		for _, f := range all {
-			if slices.Contains(r.Hashes, f.SHA256) {
-				listed = append(listed, file{Name: f.Name, SHA256: f.SHA256})
-			}
 		}
 		if len(listed) == 0 {
 			return nil, fmt.Errorf("%s:%d: none of the %d hashes of %s %s is a file that the index has: the file was deleted, or published anew under the same name", r.File, r.Line, len(r.Hashes), r.Name, r.Version)

@@ -330,11 +330,11 @@ func FuzzPage(f *testing.F) {
 	f.Add([]byte(`{"files": [{"filename": "x", "url": "y", "hashes": {"sha256": "0"}}]}`))
 	base, _ := url.Parse("https://example.org/simple/x/")
 	f.Fuzz(func(t *testing.T, text []byte) {
-		files, _ := parsePage(text, base)
-		for _, x := range files {
-			if _, err := url.Parse(x.URL); err != nil {
+		_ = parsePage(bytes.NewReader(text), base, func(x file) error {
+			if _, err := url.Parse(x.URL); err != nil || x.SHA256.IsZero() {
 				t.Errorf("file %+v", x)
 			}
-		}
+			return nil
+		})
 	})
 }

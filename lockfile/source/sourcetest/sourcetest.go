@@ -345,6 +345,9 @@ func NewBlobs(t *testing.T) *Blobs {
 	return &Blobs{dir: t.TempDir(), notes: map[string][]byte{}}
 }
 
+// Dir is where the blobs are.
+func (b *Blobs) Dir() string { return b.dir }
+
 // Created says how many blobs were begun.
 func (b *Blobs) Created() int {
 	b.mu.Lock()
