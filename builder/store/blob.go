@@ -229,6 +229,15 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// Reopen opens what was written for reading, as long as it is neither committed
+// nor thrown away: whoever judges bytes can do so before they become a blob.
+func (w *Writer) Reopen() (*os.File, error) {
+	if w.t.f == nil {
+		return nil, errors.New("cannot read a blob before it is stored: its writer is closed")
+	}
+	return os.Open(w.t.f.Name())
+}
+
 // Commit stores what was written and returns its digest and size in bytes. It
 // does not wait for the disk: after a power failure the blob may be missing,
 // or damaged, which reading it notices.

@@ -160,6 +160,14 @@ func TestWriter(t *testing.T) {
 	}
 	io.WriteString(w, "one ")
 	io.WriteString(w, "two")
+	f, err := w.Reopen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(f); err != nil || string(got) != "one two" || s.Has(digest.Of(got), -1) {
+		t.Errorf("before it is stored: got %q, %v", got, err)
+	}
+	f.Close()
 	d, n, err := w.Commit()
 	if err != nil || n != 7 || d != digest.Of([]byte("one two")) {
 		t.Fatalf("got %v %d %v", d, n, err)
@@ -172,6 +180,9 @@ func TestWriter(t *testing.T) {
 	}
 	if _, _, err := w.Commit(); err == nil {
 		t.Error("committed twice")
+	}
+	if _, err := w.Reopen(); err == nil {
+		t.Error("opened again when it was stored")
 	}
 	w, _ = s.Create()
 	io.WriteString(w, "dropped")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"sync"
 
@@ -197,8 +198,8 @@ func (b *bringing) one(ctx context.Context, w Wanted) (Got, error) {
 	return Got{}, failed
 }
 
-// from brings a blob from one source and has it verified. What is refused
-// stays in the store under its own digest, which no lock names.
+// from brings a blob from one source and has it verified. What is refused never
+// gets into the store: a source could fill the disk with it.
 func (b *bringing) from(ctx context.Context, w Wanted, src fetch.Source) (Got, error) {
 	sink := NewSink(b.blobs.Create)
 	defer sink.Close()
@@ -213,6 +214,9 @@ func (b *bringing) from(ctx context.Context, w Wanted, src fetch.Source) (Got, e
 		}
 		return Got{}, err
 	}
+	if err := w.verify(sink.w.Reopen); err != nil {
+		return Got{}, err
+	}
 	d, n, err := sink.Commit()
 	if err != nil {
 		return Got{}, &storeError{err}
@@ -220,8 +224,7 @@ func (b *bringing) from(ctx context.Context, w Wanted, src fetch.Source) (Got, e
 	b.mu.Lock()
 	b.bytes += n
 	b.mu.Unlock()
-	got := Got{d, n}
-	return got, b.verify(w, got)
+	return Got{d, n}, nil
 }
 
 // retries passes on what went wrong on the way; how far each transfer has come
@@ -234,16 +237,20 @@ func (b *bringing) retries(e fetch.Event) {
 	}
 }
 
-func (b *bringing) verify(w Wanted, got Got) error {
+func (w Wanted) verify(open func() (*os.File, error)) error {
 	if w.Verify == nil {
 		return nil
 	}
-	f, err := OpenFile(b.blobs, got.SHA256)
+	f, err := open()
 	if err != nil {
 		return &storeError{err}
 	}
 	defer f.Close()
-	return w.Verify(f, got.Size)
+	info, err := f.Stat()
+	if err != nil {
+		return &storeError{err}
+	}
+	return w.Verify(f, info.Size())
 }
 
 // known finds what was brought before under the same key.
@@ -256,7 +263,7 @@ func (b *bringing) known(w Wanted) (Got, bool) {
 	if !ok || json.Unmarshal(raw, &got) != nil || !b.blobs.Has(got.SHA256, got.Size) {
 		return Got{}, false
 	}
-	return got, b.verify(w, got) == nil
+	return got, w.verify(func() (*os.File, error) { return OpenFile(b.blobs, got.SHA256) }) == nil
 }
 
 func (b *bringing) remember(w Wanted, got Got) error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +77,35 @@ func TestBringNamesAll(t *testing.T) {
 	}
 	if note, ok := blobs.Note("brought", "b"); !ok || !bytes.Contains(note, []byte(`"Size":1`)) {
 		t.Errorf("what was brought is forgotten: %s", note)
+	}
+}
+
+// What is refused does not stay: somebody who sends other bytes for each of
+// thousands of packages would fill the disk.
+func TestBringKeepsNothingRefused(t *testing.T) {
+	blobs := sourcetest.NewBlobs(t)
+	bad := func(r io.ReaderAt, size int64) error {
+		b, err := io.ReadAll(io.NewSectionReader(r, 0, size))
+		if err == nil && string(b) != "good" {
+			err = fmt.Errorf("it is %q", b)
+		}
+		return err
+	}
+	w := source.Wanted{Name: "left", Key: "left", Sources: []fetch.Source{text("evil")}, Limit: 10, Verify: bad}
+	if _, err := source.Bring(t.Context(), []source.Wanted{w}, blobs, patience); err == nil || err.Error() != "cannot lock left:\n  evil: it is \"evil\"" {
+		t.Errorf("got %v", err)
+	}
+	if kept, err := os.ReadDir(blobs.Dir()); err != nil || len(kept) != 0 {
+		t.Errorf("kept %v, %v", kept, err)
+	}
+	w.Sources = append(w.Sources, text("good"))
+	for range 2 { // the second time it is there
+		if got, err := source.Bring(t.Context(), []source.Wanted{w}, blobs, patience); err != nil || got[0].Size != 4 || !blobs.Has(got[0].SHA256, 4) {
+			t.Errorf("got %v, %v", got, err)
+		}
+	}
+	if kept, err := os.ReadDir(blobs.Dir()); err != nil || len(kept) != 1 {
+		t.Errorf("kept %v, %v", kept, err)
 	}
 }
 

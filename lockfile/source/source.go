@@ -85,6 +85,7 @@ const Checked fetch.EventKind = "checked"
 // Writer takes bytes of unknown digest; *store.Writer is one.
 type Writer interface {
 	io.Writer
+	Reopen() (*os.File, error) // what was written, for reading; only before Commit and Close
 	Commit() (digest.Digest, int64, error)
 	Close() error
 }

@@ -211,7 +211,7 @@ func TestSignaturesRefused(t *testing.T) {
 			s := &w.right.Signatures[0]
 			cut := strings.TrimRight(s.Sig, "=")
 			if len(cut) == len(s.Sig) {
-				s.KeyID, s.Sig = s.KeyID+" ", s.Sig
+				s.KeyID += " "
 				return
 			}
 			s.KeyID, s.Sig = s.KeyID+"="+s.Sig[:len(s.Sig)-1], ""

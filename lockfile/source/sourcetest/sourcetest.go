@@ -407,6 +407,19 @@ func (b *Blobs) SetAside(d digest.Digest) error { return os.Remove(b.file(d)) }
 type writer struct {
 	b *Blobs
 	bytes.Buffer
+	aside string // what Reopen made
+}
+
+func (w *writer) Reopen() (*os.File, error) {
+	f, err := os.CreateTemp("", "sourcetest")
+	if err != nil {
+		return nil, err
+	}
+	w.aside = f.Name()
+	if _, err := f.Write(w.Bytes()); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 func (w *writer) Commit() (digest.Digest, int64, error) {
@@ -414,7 +427,12 @@ func (w *writer) Commit() (digest.Digest, int64, error) {
 	return d, int64(w.Len()), os.WriteFile(w.b.file(d), w.Bytes(), 0o600)
 }
 
-func (w *writer) Close() error { return nil }
+func (w *writer) Close() error {
+	if w.aside != "" {
+		return os.Remove(w.aside)
+	}
+	return nil
+}
 
 // Partial is the beginning of a blob.
 type Partial struct {
