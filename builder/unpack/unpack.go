@@ -53,8 +53,8 @@ func (b Blob) Bytes(limit int64) ([]byte, error) {
 
 // Limits of what one input may unpack to, as for archives (package archive).
 const (
-	MaxBytes = 16 << 30 // a base image with a CUDA toolkit has 10 GB
-	MaxFiles = 2_000_000
+	MaxBytes = 16 << 30  // a base image with a CUDA toolkit has 10 GB
+	MaxFiles = 2_000_000 // and folders, also those that only a path tells of
 )
 
 // Files collects what an input shows. Folders above a file need not be added.
@@ -67,11 +67,12 @@ type Files struct {
 
 	entries []tree.Entry
 	paths   map[string]tree.Kind // also of the folders above
+	max     int                  // of paths
 }
 
 // NewFiles returns an empty list; contents go to stream, which writes the file name.
 func NewFiles(stream io.Writer, name string) *Files {
-	return &Files{stream: stream, name: name, hash: digest.NewHash(), paths: map[string]tree.Kind{}}
+	return &Files{stream: stream, name: name, hash: digest.NewHash(), paths: map[string]tree.Kind{}, max: MaxFiles}
 }
 
 // Entries returns what was added, sorted by path. The folders above are for
@@ -218,6 +219,10 @@ func (f *Files) AddMember(name string, e archive.Entry) error {
 // AddEntry adds what an image's layer holds, with owner and mode as they are.
 func (f *Files) AddEntry(e tree.Entry) error { return f.add(e) }
 
+func (f *Files) tooMany() error {
+	return fmt.Errorf("it has more than %d files and folders", f.max)
+}
+
 func (f *Files) add(e tree.Entry) error {
 	clean, err := archive.CleanName(e.Path)
 	switch {
@@ -225,8 +230,8 @@ func (f *Files) add(e tree.Entry) error {
 		return &PathError{e.Path, err.Error()}
 	case clean == "" || clean != e.Path:
 		return &PathError{e.Path, "is not written in its shortest form"}
-	case len(f.entries) >= MaxFiles:
-		return fmt.Errorf("it has more than %d files", MaxFiles)
+	case len(f.paths) >= f.max:
+		return f.tooMany()
 	}
 	if f.bytes += e.Size; f.bytes > MaxBytes {
 		return fmt.Errorf("its files have more than %d bytes", int64(MaxBytes))
@@ -240,7 +245,9 @@ func (f *Files) add(e tree.Entry) error {
 		} else if there {
 			break
 		}
-		f.paths[dir] = tree.Dir
+		if f.paths[dir] = tree.Dir; len(f.paths) >= f.max {
+			return f.tooMany()
+		}
 	}
 	f.paths[e.Path] = e.Kind
 	if e.Size == 0 {

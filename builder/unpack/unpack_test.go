@@ -138,3 +138,21 @@ func TestFilesRefuses(t *testing.T) {
 		}
 	}
 }
+
+// Paths tell of folders: a deep one of two thousand, in the 4 KiB that it may have.
+func TestFoldersAreBounded(t *testing.T) {
+	for max, want := range map[int]string{100: "it has more than 100 files and folders", 10*51 + 1: ""} {
+		f := NewFiles(io.Discard, "stream")
+		f.max = max
+		var err error
+		for i := 0; i < 10 && err == nil; i++ {
+			err = f.Add(string(rune('a'+i))+strings.Repeat("/d", 50), 0o644, strings.NewReader(""))
+		}
+		if want == "" && err != nil || want != "" && (err == nil || err.Error() != want) {
+			t.Errorf("at most %d: got %v, want %s", max, err, want)
+		}
+		if len(f.paths) > max {
+			t.Errorf("at most %d: %d are kept", max, len(f.paths))
+		}
+	}
+}

@@ -38,8 +38,9 @@ type Entry struct {
 type Limits struct {
 	Bytes   int64 // uncompressed, in all; 8 GiB: twenty times the largest package of Debian's main
 	Ratio   int64 // uncompressed bytes per compressed byte once past RatioFloor; 1000: above deflate's best of 1032:1 only zeros remain
-	Entries int   // members; 1,000,000: ten times the largest package of Debian's main
+	Entries int   // members, and folders that only their names tell of; 1,000,000: ten times the largest package of Debian's main
 	Name    int   // bytes of a path or a link; 4096: PATH_MAX of Linux
+	Listing int64 // bytes of names, links and extended attributes, in all, which are kept in memory; 128 MiB: 128 for each of 1,000,000 members
 }
 
 // ratioFloor is the size below which no ratio is called a bomb: small archives
@@ -58,6 +59,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.Name == 0 {
 		l.Name = 4096
+	}
+	if l.Listing == 0 {
+		l.Listing = 128 << 20
 	}
 	return l
 }

@@ -13,18 +13,27 @@ import (
 type members struct {
 	limits  Limits
 	entries []Entry
-	seen    map[string]int // path → index in entries
-	aliases bool           // keep a directory again for each further name it has
+	seen    map[string]int  // path → index in entries
+	implied map[string]bool // folders that are no members, and have some
+	listing int64           // bytes of what is listed
+	aliases bool            // keep a directory again for each further name it has
 }
 
 func newMembers(l Limits) *members {
-	return &members{limits: l, seen: make(map[string]int, 1024)}
+	return &members{limits: l, seen: make(map[string]int, 1024), implied: map[string]bool{}}
 }
 
 // add takes e unless it conflicts with an earlier member.
 func (m *members) add(e Entry) error {
-	if len(m.entries) >= m.limits.Entries {
-		return &LimitError{"entries", int64(m.limits.Entries)}
+	if len(m.entries)+len(m.implied) >= m.limits.Entries {
+		return m.tooMany()
+	}
+	m.listing += int64(len(e.Name) + len(e.Link))
+	for k, v := range e.Xattrs {
+		m.listing += int64(len(k) + len(v))
+	}
+	if m.listing > m.limits.Listing {
+		return &LimitError{"bytes of names, links and attributes", m.limits.Listing}
 	}
 	if i, ok := m.seen[e.Path]; ok {
 		if err := m.again(m.entries[i], e); err != nil || !m.aliases || m.entries[i].Name == e.Name {
@@ -45,10 +54,18 @@ func (m *members) add(e Entry) error {
 			return &MemberError{e.Name, fmt.Sprintf("is a hard link to %q, which is not a regular file", e.Link)}
 		}
 	}
+	if m.implied[e.Path] {
+		if e.Kind != tree.Dir {
+			return &MemberError{e.Name, "is not a directory, and members before it lie below it"}
+		}
+		delete(m.implied, e.Path)
+	}
 	m.seen[e.Path] = len(m.entries)
 	m.entries = append(m.entries, e)
 	return nil
 }
+
+func (m *members) tooMany() error { return &LimitError{"entries", int64(m.limits.Entries)} }
 
 // again allows a directory twice. Under two names (./bin and ./usr/bin) the
 // first one's mode stands, as when dpkg finds a directory that is there already.
@@ -64,11 +81,19 @@ func (m *members) again(first, second Entry) error {
 }
 
 // checkParents refuses members below something that is not a directory. An
-// unpacker that follows links would write them elsewhere.
+// unpacker that follows links would write them elsewhere. Folders that are no
+// members are counted: one name of 4 KiB can be of 2,000.
 func (m *members) checkParents(e Entry) error {
 	for p := path.Dir(e.Path); p != "."; p = path.Dir(p) {
 		i, ok := m.seen[p]
 		if !ok {
+			if m.implied[p] {
+				return nil // so are those above, or they were checked
+			}
+			m.implied[p] = true
+			if len(m.entries)+len(m.implied) > m.limits.Entries {
+				return m.tooMany()
+			}
 			continue
 		}
 		switch m.entries[i].Kind {

@@ -94,7 +94,7 @@ func (t *tarReader) broken(err error) error {
 	if err == io.ErrUnexpectedEOF { // tar's own; one of a decoder says more by itself
 		return fmt.Errorf("tar stream is truncated after member %q", t.last)
 	}
-	if errors.Is(err, tar.ErrHeader) {
+	if errors.Is(err, tar.ErrHeader) || errors.Is(err, tar.ErrFieldTooLong) {
 		return fmt.Errorf("tar stream is damaged after member %q: %w", t.last, err)
 	}
 	return err
@@ -187,6 +187,7 @@ func checkGlobal(h *tar.Header) error {
 // Labels of a security module and ACLs belong to a host and are dropped.
 func attributes(h *tar.Header) (map[string]string, error) {
 	var kept map[string]string
+	names := 0
 	for k, v := range h.PAXRecords {
 		if strings.HasPrefix(k, "GNU.sparse.") {
 			return nil, &MemberError{h.Name, "is a sparse file"}
@@ -202,6 +203,9 @@ func attributes(h *tar.Header) (map[string]string, error) {
 			kept = map[string]string{}
 		}
 		kept[name] = v
+		if names += len(name) + 1; names > 64<<10 { // XATTR_LIST_MAX
+			return nil, &MemberError{h.Name, "has more extended attributes than Linux can list"}
+		}
 	}
 	return kept, nil
 }

@@ -109,6 +109,13 @@ func data(files ...file) []byte {
 	return with(2, debfile.Member{Name: "data.tar", Body: debfile.Tar(files...)})
 }
 
+// sized has control.tar say another size.
+func sized(text string) []byte {
+	b := debfile.Ar(parts()...)
+	copy(b[8+60+4+48:], fmt.Sprintf("%-10s", text))
+	return b
+}
+
 func TestDecodeHostile(t *testing.T) {
 	whole := debfile.Ar(parts()...)
 	long := debfile.Ar(parts()...)
@@ -134,6 +141,28 @@ func TestDecodeHostile(t *testing.T) {
 		{"bytes behind the compressed data", with(2, debfile.Member{Name: "data.tar.xz", Body: append(debfile.Compress(".xz", parts()[2].Body), "garbage"...)}), `package "hello": data.tar.xz: xz stream: xz: data is truncated or corrupt`},
 		{"wrong compression", with(2, debfile.Member{Name: "data.tar.xz", Body: parts()[2].Body}), `package "hello": data.tar.xz: xz stream: xz: file format not recognized`},
 
+		{"size below zero", sized("-1"), `package: member "control.tar" has the invalid size "-1        "`},
+		{"size with a sign", sized("+2560"), `package: member "control.tar" has the invalid size "+2560     "`},
+		{"size in hexadecimal", sized("0xa00"), `package: member "control.tar" has the invalid size "0xa00     "`},
+		{"size of nothing", sized(""), `package: member "control.tar" has the invalid size "          "`},
+		{"size with a blank before it", sized("  2560"), `package: member "control.tar" has the invalid size "  2560    "`},
+		{"size that is zero and negative", sized("-0"), `package: member "control.tar" has the invalid size "-0        "`},
+		{"size that ends inside", sized("1000"), `package: control.tar: tar stream is truncated after member "./"`},
+		{"size that ends behind", sized("2562"), `package: control.tar: tar stream has other bytes than zeros after its end mark`},
+		{"GNU's table of names", debfile.Ar(parts()[0], debfile.Member{Name: "//", Body: []byte("control.tar/\n")}, parts()[1], parts()[2]), `package: member "/" found where "control.tar" was expected`},
+		{"GNU's name in a table", with(1, debfile.Member{Name: "/0"}), `package: member "/0" found where "control.tar" was expected`},
+		{"BSD's name before the bytes", with(1, debfile.Member{Name: "#1/11", Body: []byte("control.tar")}), `package: member "#1/11" found where "control.tar" was expected`},
+		{"a table of symbols", debfile.Ar(append([]debfile.Member{{Name: "/", Body: []byte("\x00\x00\x00\x00")}}, parts()...)...), `package: member "" found where "debian-binary" was expected`},
+		{"name with a path", with(1, debfile.Member{Name: "a/control.tar"}), `package: member "a/control.tar" found where "control.tar" was expected`},
+		{"name with a NUL", with(1, debfile.Member{Name: "control.tar\x00.xz"}), `package: member "control.tar\x00.xz" found where "control.tar" was expected`},
+		{"control twice", debfile.Ar(parts()[0], parts()[1], parts()[1], parts()[2]), `package "hello": member "control.tar" found where "data.tar" was expected`},
+		{"control of two compressions", debfile.Ar(parts()[0], parts()[1], debfile.Member{Name: "control.tar.gz", Body: debfile.Compress(".gz", parts()[1].Body)}, parts()[2]), `package "hello": member "control.tar.gz" found where "data.tar" was expected`},
+		{"padding that is none", func() []byte {
+			b := with(0, debfile.Member{Name: "debian-binary", Body: []byte("2.0")})
+			b[8+60+3] = 'x'
+			return b
+		}(), `package: debian-binary: is not followed by padding`},
+		{"member of others that lies", append(bytes.Clone(whole), fmt.Sprintf("%-16s%-12d%-6d%-6d%-8s%-10d`\n", "_x", 0, 0, 0, "100644", 9999999999)...), `package "hello": member "_x" is truncated: 9999999999 of 9999999999 bytes are missing`},
 		{"no control", with(1, debfile.Member{Name: "control.tar", Body: debfile.Tar()}), `package: control.tar: has no "control" file`},
 		{"control is a link", with(1, debfile.Member{Name: "control.tar", Body: debfile.Tar(file{Name: "./control", Link: "/etc/passwd"})}), `package: control.tar: member "./control" is not a regular file`},
 		{"folder in control", controlFiles(file{Name: "./a/b"}), `package: control.tar: member "./a/b" lies in a folder`},

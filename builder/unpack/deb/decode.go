@@ -132,11 +132,11 @@ func (d *decoder) next() (name string, size int64, err error) {
 	}
 	// GNU ar ends names by a slash, dpkg-deb does not.
 	name = strings.TrimSuffix(strings.TrimRight(string(h[:16]), " "), "/")
-	size, err = strconv.ParseInt(strings.TrimRight(string(h[48:58]), " "), 10, 64)
-	if err != nil || size < 0 {
+	digits, err := strconv.ParseUint(strings.TrimRight(string(h[48:58]), " "), 10, 63) // which takes no sign, as dpkg does not
+	if err != nil {
 		return "", 0, fmt.Errorf("member %q has the invalid size %q", name, h[48:58])
 	}
-	return name, size, nil
+	return name, int64(digits), nil
 }
 
 // read hands size bytes to f, all of which f must take.
