@@ -89,12 +89,7 @@ func (e *Errors) Unwrap() []error { return e.List }
 
 // joined returns nil, the one error there is, or an *Errors.
 func joined(list []error) error {
-	var some []error
-	for _, err := range list {
-		if err != nil {
-			some = append(some, err)
-		}
-	}
+	some := SkippedLast(list)
 	switch len(some) {
 	case 0:
 		return nil

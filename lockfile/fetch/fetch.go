@@ -23,7 +23,8 @@
 //
 // Every item is tried before Fetch gives up, so that one run names all that is
 // missing: an [*UnavailableError] each, in one [*Errors] when there are
-// several. A store that cannot be written (disk full) and the end of ctx stop
+// several. Only when nothing comes for long ([Vain]) the rest is left, with a
+// [*SkippedError] each. A store that cannot be written (disk full) and the end of ctx stop
 // everything at once. With Options.Offline the error is an [*OfflineError].
 package fetch
 
@@ -238,11 +239,17 @@ func (f *fetcher) all(ctx context.Context, items []Item) error {
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(items[b].Size, items[a].Size) })
 
 	failed := make([]error, len(items)) // in the order of items, so that messages are stable
+	var vain Vain
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(f.o.Parallel)
 	for _, i := range order {
 		g.Go(func() error {
+			if failed[i] = vain.Skip(items[i].Name); failed[i] != nil {
+				f.tell(Event{Kind: Failed, Item: items[i].Name, Size: items[i].Size, Err: failed[i]})
+				return nil
+			}
 			err := f.item(gctx, items[i])
+			vain.Note(err)
 			if _, ok := err.(*UnavailableError); ok {
 				failed[i] = err
 				return nil

@@ -171,6 +171,55 @@ func TestManyFail(t *testing.T) {
 	}
 }
 
+// A place from which nothing comes is not asked for thousands of things; what is
+// not there is told of each.
+func TestVain(t *testing.T) {
+	one := quick
+	one.Parallel, one.Stall = 1, time.Minute // a busy machine may rest longer than quick's
+	for _, test := range []struct {
+		summary      string
+		answer       func(i int, b string) answer
+		told, opened int
+	}{
+		{"nothing comes", func(int, string) answer { return answer{Err: errReset} }, 24, 24 * 4},
+		{"other bytes come", func(int, string) answer { return answer{Text: strings.Repeat("x", 50)} }, 100, 100},
+		{"nothing is there", func(int, string) answer { return answer{Err: fs.ErrNotExist} }, 100, 100},
+		{"one of twenty comes", func(i int, b string) answer {
+			if i%20 == 0 {
+				return answer{Text: b}
+			}
+			return answer{Err: errReset}
+		}, 95, 95*4 + 5},
+	} {
+		opened := 0
+		items := numbered(100, func(i int, b string) fetch.Source {
+			a := test.answer(i, b)
+			a.Before = func() { opened++ }
+			return &source{Name: "s", Answers: []answer{a}}
+		})
+		err := fetch.Fetch(t.Context(), items, fetchtest.New(), one)
+		var all *fetch.Errors
+		if !errors.As(err, &all) {
+			t.Fatalf("%s: %v", test.summary, err)
+		}
+		told := 0
+		for i, err := range all.List {
+			var u *fetch.UnavailableError
+			if errors.As(err, &u) {
+				if told++; told != i+1 {
+					t.Errorf("%s: a reason comes behind what was not asked for", test.summary)
+				}
+			}
+		}
+		if told != test.told || opened != test.opened {
+			t.Errorf("%s: %d told, %d asked for, expected %d and %d", test.summary, told, opened, test.told, test.opened)
+		}
+		if last := all.List[len(all.List)-1].Error(); told < 95 && !strings.HasSuffix(last, `" was not asked for: none of the 24 before it could be had`) {
+			t.Errorf("%s: %s", test.summary, last)
+		}
+	}
+}
+
 func TestOffline(t *testing.T) {
 	local := &source{Name: "file", Near: true, Answers: []answer{{Text: text}}}
 	remote := &source{Name: "net", Answers: []answer{{Text: text}}}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -91,11 +90,12 @@ const noteKind = "brought"
 
 // Bring brings blobs into the store, several at once, and returns them in the
 // order of the list. All are tried before it gives up, so that one run names
-// all that is missing.
+// all that is missing; but when nothing comes for long (fetch.Vain), the rest is left.
 func Bring(ctx context.Context, wanted []Wanted, blobs Blobs, o fetch.Options) ([]Got, error) {
 	b := &bringing{blobs: blobs, options: o, total: len(wanted)}
 	got := make([]Got, len(wanted))
 	errs := make([]error, len(wanted))
+	var vain fetch.Vain
 	var g errgroup.Group
 	// As many as a fetch has at once by default; a proxy answers small files slowly.
 	parallel := o.Parallel
@@ -109,7 +109,10 @@ func Bring(ctx context.Context, wanted []Wanted, blobs Blobs, o fetch.Options) (
 				errs[i] = context.Cause(ctx)
 				return nil
 			}
-			got[i], errs[i] = b.one(ctx, w)
+			if errs[i] = vain.Skip(w.Name); errs[i] == nil {
+				got[i], errs[i] = b.one(ctx, w)
+				vain.Note(errs[i])
+			}
 			b.finished(w)
 			return nil
 		})
@@ -128,7 +131,7 @@ func Bring(ctx context.Context, wanted []Wanted, blobs Blobs, o fetch.Options) (
 // tried; nil for none. When nothing can be had, as when a registry is out of
 // reach, a few stand for all: a screen of the same sentence hides what it says.
 func Several(errs []error, total int) error {
-	failed := slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return err == nil })
+	failed := fetch.SkippedLast(errs)
 	if len(failed) == 0 {
 		return nil
 	}
@@ -179,7 +182,7 @@ func (b *bringing) one(ctx context.Context, w Wanted) (Got, error) {
 	failed := &UnavailableError{Name: w.Name, File: w.File, Line: w.Line}
 	for _, src := range w.Sources {
 		if local, ok := src.(interface{ Local() bool }); b.options.Offline && !(ok && local.Local()) {
-			failed.Tried = append(failed.Tried, fetch.Attempt{Source: src.String(), Err: errors.New("not asked: offline")})
+			failed.Tried = append(failed.Tried, fetch.Attempt{Source: src.String(), Err: errOffline{}})
 			continue
 		}
 		got, err := b.from(ctx, w, src)
@@ -197,6 +200,12 @@ func (b *bringing) one(ctx context.Context, w Wanted) (Got, error) {
 	}
 	return Got{}, failed
 }
+
+// errOffline is why a place on the network is not asked.
+type errOffline struct{}
+
+func (errOffline) Error() string   { return "not asked: offline" }
+func (errOffline) Permanent() bool { return true }
 
 // from brings a blob from one source and has it verified. What is refused never
 // gets into the store: a source could fill the disk with it.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,6 +78,38 @@ func TestBringNamesAll(t *testing.T) {
 	}
 	if note, ok := blobs.Note("brought", "b"); !ok || !bytes.Contains(note, []byte(`"Size":1`)) {
 		t.Errorf("what was brought is forgotten: %s", note)
+	}
+}
+
+// hanging fails as a host does that is out of reach, and counts.
+type hanging struct{ asked *atomic.Int32 }
+
+func (h hanging) String() string { return "hanging" }
+func (h hanging) Open(context.Context, int64) (io.ReadCloser, int64, error) {
+	h.asked.Add(1)
+	return nil, 0, errors.New("no answer")
+}
+
+// A registry that is out of reach is not asked for all of thousands of packages,
+// unless nobody may be asked at all, which is told of each at once.
+func TestBringInVain(t *testing.T) {
+	var asked atomic.Int32
+	var wanted []source.Wanted
+	for i := range 500 {
+		wanted = append(wanted, source.Wanted{Name: fmt.Sprintf("p%d 1.0.0", i), Sources: []fetch.Source{hanging{&asked}}})
+	}
+	_, err := source.Bring(t.Context(), wanted, sourcetest.NewBlobs(t), patience)
+	if err == nil || strings.Count(err.Error(), "\n  hanging: no answer\n") != 8 || !strings.HasSuffix(err.Error(), "\n… and 492 more, of 500") || strings.Contains(err.Error(), "not asked") {
+		t.Errorf("got %v", err)
+	}
+	if n := asked.Load(); n > 24+8 {
+		t.Errorf("it was asked %d times", n)
+	}
+	offline := patience
+	offline.Offline = true
+	_, err = source.Bring(t.Context(), wanted, sourcetest.NewBlobs(t), offline)
+	if several, ok := err.(interface{ Unwrap() []error }); !ok || !strings.HasSuffix(several.Unwrap()[499].Error(), "hanging: not asked: offline") {
+		t.Errorf("offline: %v", err)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -196,6 +197,42 @@ func TestRetractedByItself(t *testing.T) {
 	files := map[string]string{"go.mod": "module m\nrequire example.org/taken v1.2.0\n", "go.sum": s.Sums("example.org/taken@v1.2.0")}
 	if _, _, err := resolve(t, kind(s), files); err == nil || !strings.Contains(err.Error(), "retracted") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A proxy that has modules and fails when it is asked for their versions does not
+// hold the lock up: which versions are retracted is not known then.
+func TestRetractionsThatCannotBeAsked(t *testing.T) {
+	var world, goMod strings.Builder
+	var all []string
+	goMod.WriteString("module m\n")
+	for i := range 200 {
+		fmt.Fprintf(&world, "-- example.org/m%d@v1.0.0/go.mod --\nmodule example.org/m%d\n", i, i)
+		fmt.Fprintf(&goMod, "require example.org/m%d v1.0.0\n", i)
+		all = append(all, fmt.Sprintf("example.org/m%d@v1.0.0", i))
+	}
+	s, err := gomodtest.Start(world.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var asked atomic.Int32
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/@v/list") {
+			asked.Add(1)
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		s.Config.Handler.ServeHTTP(w, r)
+	}))
+	defer front.Close()
+	k := New(func() (*Config, error) { return &Config{Proxy: front.URL + "/proxy", SumDB: "off"}, nil })
+	lock, _, err := resolve(t, k, map[string]string{"go.mod": goMod.String(), "go.sum": s.Sums(all...)})
+	if err != nil || len(lock.Pins) != 200 {
+		t.Errorf("got %v", err)
+	}
+	if n := asked.Load(); n > 24+8 {
+		t.Errorf("it was asked %d times", n)
 	}
 }
 

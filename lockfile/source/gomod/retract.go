@@ -22,7 +22,8 @@ import (
 // took back, in the go.mod of the latest version (go.dev/ref/mod, "retract").
 // Asked is only for what is new since the lock before: an author who retracts
 // later does not stop builds of what was locked. That a proxy cannot tell what
-// is latest is no reason to refuse; private ones often cannot.
+// is latest is no reason to refuse; private ones often cannot. One that hangs is
+// left in peace.
 func (b *bringing) checkRetracted(ctx context.Context, config *Config, wishes []wish) error {
 	accepted := strings.Fields(b.q.Request.Ask["retracted"])
 	var asked []require
@@ -34,11 +35,16 @@ func (b *bringing) checkRetracted(ctx context.Context, config *Config, wishes []
 		}
 	}
 	errs := make([]error, len(asked))
+	var vain fetch.Vain
 	var g errgroup.Group
 	g.SetLimit(8) // as many as are brought at once
 	for i, r := range asked {
 		g.Go(func() error {
-			why, ok := retraction(ctx, config, r.Version, b.q.Fetch)
+			if vain.Skip(r.Path) != nil {
+				return nil
+			}
+			why, ok, err := retraction(ctx, config, r.Version, b.q.Fetch)
+			vain.Note(err)
 			if ok {
 				errs[i] = &RetractedError{LineError{r.file, r.line, fmt.Sprintf("%s %s was retracted by its author%s", r.Path, r.Version.Version, why)}, r.Version.String()}
 			}
@@ -63,37 +69,38 @@ func (e *RetractedError) Hint() string {
 	return fmt.Sprintf("require another version (go get %s@latest); or, knowing why, accept it: retracted: [%s] in the input", strings.Split(e.Version, "@")[0], e.Version)
 }
 
-// retraction asks for the latest version's go.mod, and what it says of v.
-func retraction(ctx context.Context, config *Config, v module.Version, o fetch.Options) (why string, ok bool) {
+// retraction asks for the latest version's go.mod, and what it says of v. The
+// error is that the proxy could not be asked.
+func retraction(ctx context.Context, config *Config, v module.Version, o fetch.Options) (why string, ok bool, err error) {
 	path, err := module.EscapePath(v.Path)
 	if err != nil {
-		return "", false
+		return "", false, nil
 	}
 	latest, err := config.latest(ctx, v.Path, path, o)
 	if err != nil {
-		return "", false
+		return "", false, err
 	}
 	modPath, err := pinPath(module.Version{Path: v.Path, Version: latest}, ".mod")
 	if err != nil {
-		return "", false
+		return "", false, nil
 	}
 	text, err := config.get(ctx, v.Path, modPath, modzip.MaxGoMod, o)
 	if err != nil {
-		return "", false
+		return "", false, err
 	}
 	f, err := modfile.ParseLax("go.mod", text, nil)
 	if err != nil {
-		return "", false
+		return "", false, nil
 	}
 	for _, r := range f.Retract {
 		if semver.Compare(r.Low, v.Version) <= 0 && semver.Compare(v.Version, r.High) <= 0 {
 			if line, _, _ := strings.Cut(strings.TrimSpace(r.Rationale), "\n"); line != "" {
 				why = ": " + line
 			}
-			return why, true
+			return why, true, nil
 		}
 	}
-	return "", false
+	return "", false, nil
 }
 
 // maxVersions bounds a list of versions; those with thousands have some 50 kB.
@@ -128,8 +135,8 @@ func (c *Config) latest(ctx context.Context, modulePath, escaped string, o fetch
 		return "", err
 	}
 	var latest struct{ Version string }
-	err = json.Unmarshal(raw, &latest)
-	return latest.Version, err
+	_ = json.Unmarshal(raw, &latest) // "" when it does not say
+	return latest.Version, nil
 }
 
 // get reads a small file of a module from the first proxy that has it.

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -123,6 +124,41 @@ func TestLongAnswers(t *testing.T) {
 				t.Errorf("got %v\nwant … %s%s", err, front.URL, test.at+test.want)
 			}
 		})
+	}
+}
+
+// A registry that fails when it is asked for signatures is not asked for those of
+// thousands of packages; one that has none is, and each is told.
+func TestSignaturesInVain(t *testing.T) {
+	for _, test := range []struct {
+		status int
+		most   int64
+		told   int
+	}{{http.StatusBadGateway, 24 + 8, 0}, {http.StatusNotFound, 400, 200}} {
+		w := newWorld(t)
+		entries := []string{}
+		for i := range 200 {
+			entries = append(entries, w.Publish(fmt.Sprintf("p%d", i), "1.0.0").LockEntry())
+		}
+		var asked atomic.Int64
+		front := httptest.NewServer(http.HandlerFunc(func(resp http.ResponseWriter, req *http.Request) {
+			if !strings.Contains(req.URL.Path, "/-/") {
+				asked.Add(1)
+				resp.WriteHeader(test.status)
+				return
+			}
+			w.Config.Handler.ServeHTTP(resp, req)
+		}))
+		defer front.Close()
+		s := New(Options{Config: &Config{Registries: Registries{"": front.URL}}})
+		_, err := lockOf(t, s, w.blobs, nil, nil, entries...)
+		var verdict *SignatureError
+		if err == nil || !strings.HasSuffix(err.Error(), "\n… and 192 more, of 200") || errors.As(err, &verdict) != (test.told > 0) {
+			t.Errorf("%d: got %v", test.status, err)
+		}
+		if n := asked.Load(); n > test.most || test.told > 0 && n != test.most {
+			t.Errorf("%d: it was asked %d times", test.status, n)
+		}
 	}
 }
 
