@@ -236,6 +236,19 @@ func TestRetractionsThatCannotBeAsked(t *testing.T) {
 	}
 }
 
+// The go.mod that says what is retracted is believed by nobody's sum: a long one is
+// not read, as if the proxy had none.
+func TestLongRetraction(t *testing.T) {
+	s := start(t)
+	files := map[string]string{"go.mod": "module m\nrequire example.org/taken v1.1.0\n", "go.sum": s.Sums("example.org/taken@v1.1.0")}
+	for size, want := range map[int]bool{100 << 10: true, 300 << 10: false} {
+		s.Put("example.org/taken/@v/v1.2.0.mod", []byte("module example.org/taken\nretract v1.1.0\n"+strings.Repeat("// x\n", size/5)))
+		if _, _, err := resolve(t, kind(s), files); (err != nil) != want || err != nil && !strings.Contains(err.Error(), "was retracted by its author") {
+			t.Errorf("%d bytes: got %v", size, err)
+		}
+	}
+}
+
 // Without a go command the environment still says which checksum database is asked.
 func TestConfigWithoutGo(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())

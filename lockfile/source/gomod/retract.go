@@ -12,7 +12,6 @@ import (
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
 	"golang.org/x/mod/semver"
-	modzip "golang.org/x/mod/zip"
 	"golang.org/x/sync/errgroup"
 
 	"quorate.dev/lockfile/fetch"
@@ -84,7 +83,7 @@ func retraction(ctx context.Context, config *Config, v module.Version, o fetch.O
 	if err != nil {
 		return "", false, nil
 	}
-	text, err := config.get(ctx, v.Path, modPath, modzip.MaxGoMod, o)
+	text, err := config.get(ctx, v.Path, modPath, maxLatestMod, o)
 	if err != nil {
 		return "", false, err
 	}
@@ -102,6 +101,10 @@ func retraction(ctx context.Context, config *Config, v module.Version, o fetch.O
 	}
 	return "", false, nil
 }
+
+// maxLatestMod bounds the go.mod of a latest version, which nothing vouches for. They
+// have some kB; read as 16 MiB, which modules may have, a made-up one takes 3 GB.
+const maxLatestMod = 256 << 10
 
 // maxVersions bounds a list of versions; those with thousands have some 50 kB.
 const maxVersions = 4 << 20
