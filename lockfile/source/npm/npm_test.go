@@ -283,6 +283,65 @@ func TestManyPackages(t *testing.T) {
 
 var _ source.Kind = (*Source)(nil)
 
+// An integrity may have words of several algorithms (Subresource Integrity): the
+// first sha512 that is one counts, and nothing weaker beside it.
+func TestIntegrities(t *testing.T) {
+	good, other := integrity("a", "1.0.0"), integrity("b", "1.0.0")
+	const weak = "sha1-2jmj7l5rSw0yVb/vlWAYkK/YBwk="
+	for _, test := range []struct{ is, want string }{
+		{good, good},
+		{weak + " " + good, good},
+		{good + " " + weak, good},
+		{"\t" + good + "\n", good},
+		{good + "?signed", good},
+		{good + " " + other, good},
+		{"sha512-AAAA " + good, good},
+		{"sha512-" + strings.Repeat("A", 1<<20) + " " + good, good},
+		{strings.ToUpper(good[:6]) + good[6:], `package "a" has the integrity "`},
+		{good[:len(good)-4], `package "a" has the integrity "`},
+		{good + "AAAA", `package "a" has the integrity "`},
+		{strings.Replace(good, "sha512", "sha384", 1), `package "a" has the integrity "sha384-`},
+		{"sha512-", `package "a" has the integrity "sha512-", expected one by sha512`},
+		{"sha512", `package "a" has the integrity "sha512", expected one by sha512`},
+		{" ", `package "a" has the integrity " ", expected one by sha512`},
+	} {
+		l, err := parse("package-lock.json", []byte(lockText(`"": {}`, fmt.Sprintf(`"node_modules/a": {"version": "1.0.0", "integrity": %q}`, test.is))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pins, _, err := l.pins([]definition.Platform{{OS: "linux", Architecture: "amd64"}})
+		switch {
+		case err != nil && !strings.Contains(err.Error(), test.want):
+			t.Errorf("%.200q: got %v\nwant %s", test.is, err, test.want)
+		case err == nil && pins[0].Integrity != test.want:
+			t.Errorf("%.200q: got %s\nwant %s", test.is, pins[0].Integrity, test.want)
+		}
+	}
+}
+
+// Where a registry says that a tarball is, and how large, is not asked: it comes
+// from where registries have them, and is what the integrity says.
+func TestTarballOfAnotherHost(t *testing.T) {
+	w := newWorld(t)
+	var asked atomic.Int32
+	evil := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	defer evil.Close()
+	front := httptest.NewServer(http.HandlerFunc(func(resp http.ResponseWriter, req *http.Request) {
+		if req.URL.Path == "/left/1.2.3" {
+			fmt.Fprintf(resp, `{"name": "left", "version": "1.2.3", "dist": {"tarball": "%s/left.tgz", "fileCount": -1, "unpackedSize": 1e300, "shasum": "x", "integrity": %q, "signatures": [{"keyid": %q, "sig": %q}]}}`,
+				evil.URL, w.left.Integrity, w.left.Signatures[0].KeyID, w.left.Signatures[0].Sig)
+			return
+		}
+		w.Config.Handler.ServeHTTP(resp, req)
+	}))
+	defer front.Close()
+	s := New(Options{Config: &Config{Registries: Registries{"": front.URL}}})
+	lock, err := lockOf(t, s, w.blobs, nil, nil, w.left.LockEntry())
+	if err != nil || lock.Pins[0].URL != "" || asked.Load() > 0 {
+		t.Errorf("got %v, and %d requests elsewhere", err, asked.Load())
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(lockText(root, plain("left", "1.2.3", `, "os": ["linux"], "dependencies": {"deep": "1"}`), plain("deep", "1.0.0", ""))))
 	f.Add([]byte(`{"lockfileVersion": 2, "packages": {"": {}, "node_modules/a": {"version": "1.0.0", "resolved": "git+https://x", "link": true}}}`))
