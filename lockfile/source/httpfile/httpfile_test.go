@@ -422,6 +422,21 @@ func ranged(w http.ResponseWriter, r *http.Request, text string, n int) {
 	io.WriteString(w, text[from:from+n])
 }
 
+// raw sends begin, and then more without an end; "" for nothing more.
+func raw(begin, more string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		defer conn.Close()
+		_, err = io.WriteString(conn, begin)
+		for many := strings.Repeat(more, 1000); err == nil && more != ""; {
+			_, err = io.WriteString(conn, many)
+		}
+	}
+}
+
 // says that it sends a part of the file "v1", and sends a body without a length.
 func says(contentRange, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -476,6 +491,7 @@ func TestRead(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
+	const broken = "net/http: HTTP/1.x transport connection broken: "
 	for _, test := range []struct {
 		summary string
 		answers []http.HandlerFunc
@@ -487,6 +503,14 @@ func TestRead(t *testing.T) {
 		{"cut, then well", []http.HandlerFunc{cut(1000, false), whole}, 1 << 20, ""},
 		{"too long", []http.HandlerFunc{whole}, 1000, "more than 1000 bytes"},
 		{"not there", []http.HandlerFunc{status(404)}, 1 << 20, "server answered 404 Not Found"},
+		{"endless head", []http.HandlerFunc{raw("HTTP/1.1 200 OK\r\n", "X-More: and more\r\n")}, 1 << 20, broken + "net/http: server response headers exceeded 262144 bytes; aborted"},
+		{"endless line of the head", []http.HandlerFunc{raw("HTTP/1.1 200 OK\r\nX-More: ", "and more ")}, 1 << 20, broken + "net/http: server response headers exceeded 262144 bytes; aborted"},
+		{"endless promises", []http.HandlerFunc{raw("", "HTTP/1.1 103 Early Hints\r\nLink: more\r\n\r\n")}, 1 << 20, broken + "net/http: server response headers exceeded 262144 bytes; aborted"},
+		{"endless trailer", []http.HandlerFunc{raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "X-More: and more\r\n")}, 1 << 20, "http: suspiciously long trailer after chunked body"},
+		{"endless length of a chunk", []http.HandlerFunc{raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "0")}, 1 << 20, "header line too long"},
+		{"endless words behind the length of a chunk", []http.HandlerFunc{raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "1;"+strings.Repeat("x", 1000)+"\r\nx\r\n")}, 1 << 20, "chunked encoding contains too much non-data"},
+		{"two lengths", []http.HandlerFunc{raw("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "")}, 1 << 20, broken + `http: message cannot contain multiple Content-Length headers; got ["1" "2"]`},
+		{"no HTTP", []http.HandlerFunc{raw("", "SSH-2.0-nobody\r\n")}, 1 << 20, broken + `malformed HTTP response "SSH-2.0-nobody"`},
 		{"a byte now and then, for ever", []http.HandlerFunc{drip}, 1 << 20, "stalled: less than 1024 bytes came in 200ms"},
 	} {
 		t.Run(test.summary, func(t *testing.T) {
