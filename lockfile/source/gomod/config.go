@@ -165,7 +165,7 @@ func (c *Config) sources(module, path string) ([]fetch.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	one := &chain{}
+	one := &chain{read: -1}
 	for _, p := range list {
 		src, err := httpfile.New(p.url + "/" + path)
 		if err != nil {
@@ -185,6 +185,7 @@ type chain struct {
 	list []*httpfile.Source
 	any  []bool
 	at   int // who has it
+	read int // who had it when it was read before; -1 for nobody yet
 }
 
 func (c *chain) String() string { return c.list[c.at].String() }
@@ -205,10 +206,17 @@ func (c *chain) Local() bool {
 // Same reports whether Open in the middle goes on in the file that was read before.
 func (c *chain) Same() bool { return c.list[c.at].Same() }
 
-// Open implements fetch.Source.
+// Open implements fetch.Source. What one proxy began, no other one ends: they
+// may have different bytes.
 func (c *chain) Open(ctx context.Context, offset int64) (io.ReadCloser, int64, error) {
 	for {
+		if c.read >= 0 && c.read != c.at {
+			offset = 0
+		}
 		r, start, err := c.list[c.at].Open(ctx, offset)
+		if err == nil {
+			c.read = c.at
+		}
 		if err == nil || c.at+1 == len(c.list) || ctx.Err() != nil {
 			return r, start, err
 		}

@@ -452,6 +452,30 @@ func TestProxyChangesMidway(t *testing.T) {
 	}
 }
 
+// A proxy that breaks off and then has nothing any more: the next one is read from
+// the start.
+func TestNextProxyMidway(t *testing.T) {
+	n := 0
+	first := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n++; n > 1 {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("ETag", `"1"`)
+		w.Header().Set("Content-Length", "14")
+		_, _ = io.WriteString(w, "v0.1.0\n")
+	}))
+	defer first.Close()
+	second := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.ServeContent(w, r, "list", time.Time{}, strings.NewReader("v1.0.0\nv2.0.0\n"))
+	}))
+	defer second.Close()
+	got, err := (&Config{Proxy: first.URL + "," + second.URL}).get(t.Context(), "example.org/m", "example.org/m/@v/list", 1<<10, fetch.Options{Pause: time.Microsecond})
+	if err != nil || string(got) != "v1.0.0\nv2.0.0\n" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
 // The go command itself makes go.sum, and agrees that what is locked verifies.
 func TestGoSumOfTheGoCommand(t *testing.T) {
 	s := start(t)
