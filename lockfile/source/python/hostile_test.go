@@ -85,7 +85,8 @@ func (m *many) Read(b []byte) (int, error) {
 	if m.left <= 0 {
 		return 0, io.EOF
 	}
-	if m.reads++; m.reads%8 == 0 { // it stops the world
+	if m.reads++; m.reads%8 == 0 {
+		runtime.GC() // what is garbage does not count
 		var s runtime.MemStats
 		runtime.ReadMemStats(&s)
 		m.most = max(m.most, int64(s.HeapAlloc)-int64(m.before))
@@ -122,8 +123,8 @@ func TestManyFiles(t *testing.T) {
 		if err != nil || len(got) != 1 || got[0].Name != "left-1.0.0.tar.gz" {
 			t.Errorf("%s: %+v, %v", test.summary, got, err)
 		}
-		if m.most > 8<<20 || m.most == 0 {
-			t.Errorf("%s: it took %d bytes", test.summary, m.most)
+		if m.most > 8<<20 || m.reads < 8 {
+			t.Errorf("%s: it took %d bytes, in %d reads", test.summary, m.most, m.reads)
 		}
 	}
 }
