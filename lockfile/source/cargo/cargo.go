@@ -211,10 +211,14 @@ func forAll(file string, err error) error {
 		return err
 	}
 	var index *IndexError
+	var skipped *fetch.SkippedError
 	for _, one := range several.Unwrap() {
-		if !errors.As(one, &index) {
+		if !errors.As(one, &index) && !errors.As(one, &skipped) {
 			return err
 		}
+	}
+	if index == nil {
+		return err
 	}
 	return fmt.Errorf("%s: none of %d crates is here or can be got: %w", file, len(several.Unwrap()), index)
 }
