@@ -34,17 +34,17 @@ func TestFindRelease(t *testing.T) {
 	const no = "what the registry says of left is no package metadata: "
 	for _, test := range []struct{ summary, text, want string }{
 		{"nothing", "", no + "unexpected EOF"},
-		{"a page", "<html>log in</html>", no + "it is not JSON"},
-		{"a list", "[]", no + "it is not JSON"},
+		{"a page", "<html>log in</html>", no + "invalid character '<' looking for beginning of value"},
+		{"a list", "[]", no + `"[" is where an object should be`},
 		{"cut short", `{"versions": {"1.2.3": {"name"`, no + "unexpected EOF"},
-		{"more ends than beginnings", `{"versions": ]}`, no + "it is not JSON"},
-		{"no colon", `{"versions" {}}`, no + "it is not JSON"},
-		{"a version that is none", `{"versions": {"1.2.3": [}}`, no + "unexpected EOF"},
-		{"a version of another form", `{"versions": {"1.2.3": [1]}}`, "what the registry says of left 1.2.3 is no package metadata: json: cannot unmarshal array into Go value of type npm.released"},
+		{"more ends than beginnings", `{"versions": ]}`, no + "invalid character ']' looking for beginning of value"},
+		{"no colon", `{"versions" {}}`, no + "invalid character '{' after object key"},
+		{"a version that is none", `{"versions": {"1.2.3": [}}`, no + "invalid character '}' looking for beginning of value"},
+		{"a version of another form", `{"versions": {"1.2.3": [1]}}`, no + "json: cannot unmarshal array into Go value of type npm.released"},
 		{"nested deeply", `{"x": ` + strings.Repeat("[", 1<<20), no + "it is nested deeper than 10000"},
-		{"nested deeply where it is wanted", `{"versions": {"1.2.3": ` + strings.Repeat(`{"a":`, 1<<20), no + "it is nested deeper than 10000"},
-		{"a long name", `{"` + strings.Repeat("x", 5<<10), no + "a name in it has more than 4096 bytes"},
-		{"a long version", `{"versions": {"1.2.3": "` + strings.Repeat("x", 5<<20), no + "one version has more than 4194304 bytes"},
+		{"nested deeply where it is wanted", `{"versions": {"1.2.3": ` + strings.Repeat(`{"a":`, 1<<20), no + "invalid character '{' exceeded max depth"},
+		{"a long name", `{"` + strings.Repeat("x", 5<<20), no + "one value in it has more than 4194304 bytes"},
+		{"a long version", `{"versions": {"1.2.3": "` + strings.Repeat("x", 5<<20), no + "one value in it has more than 4194304 bytes"},
 		{"twice", `{"versions": {"1.2.3": {}, "1.2.3": {}}}`, no + `"1.2.3" stands twice`},
 		{"twice, apart", `{"versions": {"1.2.3": {}}, "versions": {"1.2.3": {}}}`, no + `"1.2.3" stands twice`},
 	} {
@@ -109,9 +109,10 @@ func TestLongAnswers(t *testing.T) {
 			front := httptest.NewServer(http.HandlerFunc(func(resp http.ResponseWriter, req *http.Request) {
 				switch {
 				case req.URL.Path == test.at:
-					blanks := []byte(strings.Repeat(" ", 1<<20))
+					more := []byte(strings.Repeat("[],\n", 256<<10))
+					_, _ = resp.Write([]byte(`{"more": [`))
 					for range 130 {
-						if _, err := resp.Write(blanks); err != nil {
+						if _, err := resp.Write(more); err != nil {
 							return
 						}
 					}

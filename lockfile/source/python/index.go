@@ -3,7 +3,6 @@ package python
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"html"
@@ -17,6 +16,7 @@ import (
 	"quorate.dev/lockfile/digest"
 	"quorate.dev/lockfile/fetch"
 	"quorate.dev/lockfile/source/httpfile"
+	"quorate.dev/lockfile/source/jsonpart"
 )
 
 // maxPage is four times the largest page of the public index that we know of.
@@ -182,126 +182,36 @@ func parseHTML(page *bufio.Reader, base *url.URL, take func(file) error) error {
 	}
 }
 
-// maxEntry bounds one file of a page in JSON, which has some 500 bytes, and maxNesting what is passed over.
-const (
-	maxEntry   = 1 << 20
-	maxNesting = 1000
-)
+// maxEntry bounds one file of a page in JSON, which has some 500 bytes.
+const maxEntry = 1 << 20
 
-func parseJSON(r io.Reader, base *url.URL, take func(file) error) error {
-	p := &jsonPage{pieces: &pieces{r: r, left: maxEntry}, base: base, take: take}
-	p.dec = json.NewDecoder(p.pieces)
-	err := p.read()
-	var syntax *json.SyntaxError
-	var form *json.UnmarshalTypeError
-	if errors.As(err, &syntax) || errors.As(err, &form) || errors.Is(err, errForm) || errors.Is(err, io.ErrUnexpectedEOF) {
+func parseJSON(page io.Reader, base *url.URL, take func(file) error) error {
+	r := jsonpart.New(page, maxEntry)
+	var refused error
+	err := r.Object(func(name string) error {
+		if name != "files" {
+			return r.Skip()
+		}
+		return r.Array(func() error {
+			var f struct {
+				Filename string            `json:"filename"`
+				URL      string            `json:"url"`
+				Hashes   map[string]string `json:"hashes"`
+			}
+			if err := r.Decode(&f); err != nil {
+				return err
+			}
+			d, err := digest.ParseHex(f.Hashes["sha256"])
+			u, urlErr := base.Parse(f.URL)
+			if err != nil || urlErr != nil {
+				return nil
+			}
+			refused = take(file{Name: f.Filename, SHA256: d, URL: u.String()})
+			return refused
+		})
+	})
+	if err != nil && refused == nil {
 		return fmt.Errorf("it is not JSON as PEP 691 has it: %w", err)
 	}
 	return err
-}
-
-var errForm = errors.New("it is not a list of files")
-
-// pieces reads on as long as no single value is too long.
-type pieces struct {
-	r    io.Reader
-	left int
-}
-
-func (p *pieces) Read(b []byte) (int, error) {
-	if p.left <= 0 {
-		return 0, fmt.Errorf("one value in it has more than %d bytes", maxEntry)
-	}
-	n, err := p.r.Read(b)
-	p.left -= n
-	return n, err
-}
-
-type jsonPage struct {
-	*pieces
-	dec  *json.Decoder
-	base *url.URL
-	take func(file) error
-}
-
-func (p *jsonPage) token() (json.Token, error) {
-	p.left = maxEntry
-	t, err := p.dec.Token()
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	return t, err
-}
-
-func (p *jsonPage) read() error {
-	if _, err := p.token(); err != nil { // "{"
-		return err
-	}
-	for p.dec.More() {
-		key, err := p.token()
-		if err != nil {
-			return err
-		}
-		if key == "files" {
-			err = p.files()
-		} else {
-			err = p.skip()
-		}
-		if err != nil {
-			return err
-		}
-	}
-	_, err := p.token()
-	return err
-}
-
-func (p *jsonPage) files() error {
-	if t, err := p.token(); err != nil || t == nil {
-		return err
-	} else if t != json.Delim('[') {
-		return errForm
-	}
-	for p.dec.More() {
-		p.left = maxEntry
-		var f struct {
-			Filename string            `json:"filename"`
-			URL      string            `json:"url"`
-			Hashes   map[string]string `json:"hashes"`
-		}
-		if err := p.dec.Decode(&f); err != nil {
-			return err
-		}
-		d, err := digest.ParseHex(f.Hashes["sha256"])
-		u, urlErr := p.base.Parse(f.URL)
-		if err != nil || urlErr != nil {
-			continue
-		}
-		if err := p.take(file{Name: f.Filename, SHA256: d, URL: u.String()}); err != nil {
-			return err
-		}
-	}
-	_, err := p.token()
-	return err
-}
-
-// skip passes over a value.
-func (p *jsonPage) skip() error {
-	for depth := 0; ; {
-		t, err := p.token()
-		if err != nil {
-			return err
-		}
-		switch t {
-		case json.Delim('{'), json.Delim('['):
-			depth++
-		case json.Delim('}'), json.Delim(']'):
-			depth--
-		}
-		if depth > maxNesting {
-			return fmt.Errorf("it is nested deeper than %d", maxNesting)
-		}
-		if depth == 0 {
-			return nil
-		}
-	}
 }
