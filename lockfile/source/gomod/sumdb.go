@@ -50,7 +50,7 @@ func (c *Config) database(ctx context.Context, blobs source.Blobs, o fetch.Optio
 	if len(f) > 1 {
 		at = strings.TrimSuffix(f[1], "/")
 	}
-	ops := &databaseOps{ctx: ctx, key: key, name: name, blobs: blobs, fetch: o}
+	ops := &databaseOps{ctx: ctx, key: key, name: name, blobs: blobs, fetch: o, mute: map[string]bool{}}
 	switch {
 	case at != "":
 		ops.urls = []string{at}
@@ -81,7 +81,7 @@ func (d *database) lookup(path, version string) ([]string, error) {
 		return nil, &ForkError{Database: d.ops.name, Proof: proof}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot ask the checksum database (GOSUMDB): %w", &clipped{err})
+		return nil, &UnaskedError{Silent: d.ops.silent(path, version), Err: &clipped{err}}
 	}
 	var hashes []string
 	for _, line := range lines {
@@ -181,6 +181,26 @@ func check(db *database, w wish, version, hash string) error {
 		"%s %s is %s here, and %s in the checksum database: whoever wrote go.sum got other bytes than everybody else", w.v.Path, version, hash, hashes[0])}}
 }
 
+// UnaskedError says that the checksum database told nothing of a module.
+type UnaskedError struct {
+	Silent bool // nobody answered, or all that they do not know it; else what came was no answer
+	Err    error
+}
+
+func (e *UnaskedError) Error() string {
+	return "cannot ask the checksum database (GOSUMDB): " + e.Err.Error()
+}
+
+func (e *UnaskedError) Unwrap() error { return e.Err }
+
+// Hint says where else it may be asked, and how not to; nothing where somebody lies.
+func (e *UnaskedError) Hint() string {
+	if !e.Silent {
+		return ""
+	}
+	return "GOSUMDB names another database, or another place to ask it; modules that none knows are named by GONOSUMDB or GOPRIVATE, and only go.sum stands for them then"
+}
+
 // DatabaseError says that go.sum contradicts the checksum database.
 type DatabaseError struct{ LineError }
 
@@ -222,6 +242,7 @@ type databaseOps struct {
 	latest []byte
 	fresh  map[string][]byte // tiles and records that are not kept yet
 	fork   string            // the proof, once it showed two histories
+	mute   map[string]bool   // lookups that no place answered
 	down   bool              // it could not be asked, however often that was tried
 }
 
@@ -248,10 +269,11 @@ const maxRecord = 1 << 20
 // database, or have another record than the one that is asked for.
 func (o *databaseOps) ReadRemote(path string) ([]byte, error) {
 	var errs []error
-	down := true
+	down, mute := true, true
 	for _, url := range o.urls {
 		b, err := httpfile.Read(o.ctx, url+path, maxRecord, o.fetch)
 		if err == nil && !answers(path, b) {
+			mute = false
 			err = fmt.Errorf("%s: the answer is not about that module", httpfile.Redacted(url+path))
 		}
 		if err == nil {
@@ -260,15 +282,27 @@ func (o *databaseOps) ReadRemote(path string) ([]byte, error) {
 		if o.ctx.Err() != nil {
 			return nil, context.Cause(o.ctx)
 		}
+		var long *fetch.LimitError
+		mute = mute && !errors.As(err, &long)
 		down = down && !notThere(err)
 		errs = append(errs, err)
 	}
-	if down {
-		o.mu.Lock()
-		o.down = true
-		o.mu.Unlock()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.down = o.down || down
+	if mute {
+		o.mute[path] = true
 	}
 	return nil, errors.Join(errs...)
+}
+
+// silent reports whether no place answered when a module was looked up.
+func (o *databaseOps) silent(path, version string) bool {
+	escapedPath, err1 := module.EscapePath(path)
+	escapedVersion, err2 := module.EscapeVersion(strings.TrimSuffix(version, "/go.mod"))
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return err1 == nil && err2 == nil && o.mute["/lookup/"+escapedPath+"@"+escapedVersion]
 }
 
 // answers reports whether what came for a path of the database can be meant for

@@ -151,6 +151,10 @@ func TestLyingDatabase(t *testing.T) {
 			if err == nil || !regexp.MustCompile(test.want).MatchString(err.Error()) || len(err.Error()) > 1000 {
 				t.Errorf("got  %.2000v\nwant %s", err, test.want)
 			}
+			var unasked *UnaskedError
+			if silent := test.summary == "no answer"; !errors.As(err, &unasked) || unasked.Silent != silent || (unasked.Hint() != "") != silent {
+				t.Errorf("got the hint %q; only one who gets no answer is told how to do without", unasked.Hint())
+			}
 			if blobs.Created() > 0 {
 				t.Error("something was brought all the same")
 			}
@@ -256,7 +260,7 @@ func TestLyingProxyBeforeDatabase(t *testing.T) {
 		}
 		return nil
 	})
-	ops := &databaseOps{ctx: t.Context(), key: keyOf(s), name: "localhost.localdev/sumdb", urls: []string{mirror.URL, s.URL}, blobs: sourcetest.NewBlobs(t), fetch: fetch.Options{Tries: 1}}
+	ops := &databaseOps{ctx: t.Context(), key: keyOf(s), name: "localhost.localdev/sumdb", urls: []string{mirror.URL, s.URL}, blobs: sourcetest.NewBlobs(t), fetch: fetch.Options{Tries: 1}, mute: map[string]bool{}}
 	db := &database{sumdb.NewClient(ops), ops}
 	hashes, err := db.lookup("example.org/deep", "v0.1.0")
 	if want := strings.Fields(s.Sums(deep))[2]; err != nil || len(hashes) != 1 || hashes[0] != want {
