@@ -19,6 +19,8 @@ import (
 const (
 	// bodyTime is how long no byte of a request may come, and no byte of an answer go.
 	bodyTime = time.Minute
+	// drainTime is how long the rest of a request is awaited that is refused.
+	drainTime = 10 * time.Second
 	// cancelTime is how long a submitter is kept waiting while its worker ends.
 	cancelTime = 30 * time.Second
 	// retryAfter is what a full queue says; jobs end every few minutes, and a look costs nothing.
@@ -108,7 +110,16 @@ func (s *Service) answer(w http.ResponseWriter, r *http.Request, answer func(*Se
 	if no.retry > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(no.retry))
 	}
+	drain(w, r)
 	writeAnswer(w, no.status, no.Refusal)
+}
+
+// drain reads the rest of a request that is refused, within bounds: a client that
+// still writes when the connection is closed is told of that, and never reads why.
+func drain(w http.ResponseWriter, r *http.Request) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTime))
+	_, _ = io.CopyN(io.Discard, r.Body, remote.MaxRequest) // whatever comes
+	patient(w)
 }
 
 // patient gives a request bodyTime from now, and its answer, too. Answers that take long

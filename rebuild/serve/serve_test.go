@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/rand"
@@ -196,8 +197,8 @@ type answer struct {
 	st remote.Status
 }
 
-// ask asks as a submitter.
-func (l *lab) ask(who, method, path string, body []byte) answer {
+// tlsOf shows a submitter's certificate.
+func (l *lab) tlsOf(who string) *tls.Config {
 	l.t.Helper()
 	own, err := tls.LoadX509KeyPair(l.path(who+"/cert.pem"), l.path(who+"/key.pem"))
 	if err != nil {
@@ -209,7 +210,13 @@ func (l *lab) ask(who, method, path string, body []byte) answer {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
-	c := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{own}}}}
+	return &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{own}}
+}
+
+// ask asks as a submitter.
+func (l *lab) ask(who, method, path string, body []byte) answer {
+	l.t.Helper()
+	c := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: l.tlsOf(who)}}
 	q, err := http.NewRequest(method, l.base+path, bytes.NewReader(body))
 	if err != nil {
 		l.t.Fatal(err)
@@ -346,6 +353,32 @@ func TestAdmit(t *testing.T) {
 	l.refused(l.ask("acme", "PUT", "/v1/jobs/"+id(), append(request(nil), "{}"...)), 400, remote.CodeBad, "something follows")
 	l.refused(l.ask("acme", "PUT", "/v1/jobs/"+id(), []byte(`{"keyFile": "/etc/shadow"}`)), 400, remote.CodeBad, `unknown field "keyFile"`)
 	l.refused(l.ask("acme", "GET", "/v2/jobs", nil), 404, remote.CodeNotYours, "it speaks version 1 of the protocol")
+}
+
+// A client that sends all of a job before it reads is told why it is refused.
+func TestRefusedWhileWriting(t *testing.T) {
+	l := newLab(t, func(c *Config) { c.Allow.Definition, c.Allow.Lock = 1000, 1000 })
+	c, err := tls.Dial("tcp", strings.TrimPrefix(l.base, "https://"), l.tlsOf("acme"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	const size = 8 << 20
+	if _, err := fmt.Fprintf(c, "PUT /v1/jobs/%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", id(), size); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 8 {
+		if i == 4 {
+			time.Sleep(time.Second) // longer than net/http waits before it closes
+		}
+		if _, err := c.Write(make([]byte, size/8)); err != nil {
+			t.Fatalf("piece %d: %v", i, err)
+		}
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil || answer.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("got %v, %v", answer, err)
+	}
 }
 
 func TestQueue(t *testing.T) {
