@@ -1,6 +1,7 @@
 package image
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,20 +22,29 @@ func asidePrefix(target string) string { return "." + filepath.Base(target) + ".
 func makeAside(target string, folder bool) (*os.File, error) {
 	sweepAside(target)
 	for {
+		// Until it is locked, another writer may take it for abandoned and sweep it away:
+		// before it is opened, while it is locked, or after that writer's lock has ended.
 		f, err := makeTemp(target, folder)
+		if errors.Is(err, errSwept) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
-		if filelock.Try(f, filelock.Exclusive) != nil {
+		switch err := filelock.Try(f, filelock.Exclusive); {
+		case err == nil:
+			if mine, now := stat(f), lstat(f.Name()); mine != nil && now != nil && os.SameFile(mine, now) {
+				return f, nil
+			}
+		case !errors.Is(err, filelock.ErrLocked):
 			return f, nil // a file system without locks: nobody will take it for abandoned either
-		}
-		// Another writer may have swept it away before it was locked.
-		if mine, now := stat(f), lstat(f.Name()); mine != nil && now != nil && os.SameFile(mine, now) {
-			return f, nil
 		}
 		_ = f.Close()
 	}
 }
+
+// errSwept says that what was made is gone again.
+var errSwept = errors.New("swept away")
 
 func makeTemp(target string, folder bool) (*os.File, error) {
 	in, pattern := filepath.Dir(target), asidePrefix(target)+"*"
@@ -45,7 +55,11 @@ func makeTemp(target string, folder bool) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return os.Open(dir)
+	f, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errSwept
+	}
+	return f, err
 }
 
 // sweepAside removes what writers to target left that are no more.
