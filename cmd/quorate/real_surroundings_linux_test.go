@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"quorate.dev/lockfile"
 )
@@ -48,7 +49,17 @@ func newAccount(t *testing.T, name string) *account {
 	t.Cleanup(func() {
 		accounts.Lock()
 		defer accounts.Unlock()
-		must(t, tool(t, "userdel"), name)
+		// A build leaves the removal of many files to a process of its own, which may go on.
+		for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
+			out, err := exec.Command(tool(t, "userdel"), name).CombinedOutput()
+			if err == nil {
+				return
+			}
+			if !strings.Contains(string(out), "currently used by process") || time.Now().After(deadline) {
+				t.Errorf("userdel %s: %v\n%s", name, err, out)
+				return
+			}
+		}
 	})
 	u, err := user.Lookup(name)
 	if err != nil {
