@@ -314,41 +314,45 @@ func (s *search) contents(n *diff.Node, rest []*diff.Finding) {
 		}
 		return
 	}
-	log, judged := []claim(nil), false
+	var left []*diff.Finding
 	for _, f := range rest {
 		list, ok := s.one(n, f)
 		if !ok {
 			list, ok = s.byCommand(n, f)
 		}
 		if !ok {
-			if !judged {
-				log, judged = s.log(n), true
-			}
-			list, ok = log, log != nil
-		}
-		if !ok {
-			file := s.file(n)
-			file.left = append(file.left, leftover{n, f})
+			left = append(left, f)
 			continue
 		}
 		s.claim(n, f, list...)
 	}
+	if len(left) == 0 {
+		return
+	}
+	log, ok := s.log(n)
+	for _, f := range left {
+		if ok {
+			s.claim(n, f, log...)
+			log = nil // evidence once
+			continue
+		}
+		file := s.file(n)
+		file.left = append(file.left, leftover{n, f})
+	}
 }
 
-// log judges a node whose text is not explained line by line; nil when it is no log.
-func (s *search) log(n *diff.Node) []claim {
+// log judges a node whose text is not explained line by line; false when it is no log.
+func (s *search) log(n *diff.Node) ([]claim, bool) {
 	if n.A == nil || n.B == nil || max(n.A.Size, n.B.Size) > maxText {
-		return nil
+		return nil, false
 	}
 	a, err1 := n.Bytes(diff.A, maxText)
 	b, err2 := n.Bytes(diff.B, maxText)
 	if err1 != nil || err2 != nil || !textual(a) || !textual(b) {
-		return nil
+		return nil, false
 	}
-	if c, ok := s.pair.log(n.Name, string(a), string(b)); ok {
-		return []claim{c}
-	}
-	return nil
+	c, ok := s.pair.log(n.Name, string(a), string(b))
+	return []claim{c}, ok
 }
 
 // values explains a document value by value: a key and its line say more than the line alone. It
