@@ -22,7 +22,8 @@
 //
 // Packages of an image that this one is built on are those that its own databases
 // list (package installed), with what they need of each other. Nobody locked them,
-// so they have no digest; what is locked is the image. What of it cannot be listed, and why, the base's part says.
+// so they have no digest; what is locked is the image. What of it cannot be listed,
+// and why, the base's part says.
 //
 // A licence is what a package itself declares in a form that machines read
 // (licence.go, declared.go); everything else is NOASSERTION, which is the truth.

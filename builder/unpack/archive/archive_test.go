@@ -425,18 +425,24 @@ func FuzzUnpack(f *testing.F) {
 	})
 }
 
+// littleEndian returns a function that writes numbers and bytes as zips have them.
+func littleEndian(t *testing.T, b *bytes.Buffer) func(fields ...any) {
+	return func(fields ...any) {
+		t.Helper()
+		for _, f := range fields {
+			if err := binary.Write(b, binary.LittleEndian, f); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // forged is a zip whose directory names one packed member many times, which no
 // program writes: header and directory say that it has size bytes.
 func forged(t *testing.T, packed []byte, size uint32, crc uint32, names ...string) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	put := func(fields ...any) {
-		for _, f := range fields {
-			if err := binary.Write(&b, binary.LittleEndian, f); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	put := littleEndian(t, &b)
 	const version, deflate = 20, 8
 	put(uint32(0x04034b50), uint16(version), uint16(0), uint16(deflate), uint32(0), crc, uint32(len(packed)), size, uint16(1), uint16(0), []byte("x"))
 	b.Write(packed)

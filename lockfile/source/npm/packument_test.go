@@ -8,10 +8,11 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"quorate.dev/lockfile/source/sourcetest"
 )
 
 const leftText = `{"name": "left", "version": "1.2.3", "dist": {"integrity": "sha512-x", "signatures": [{"keyid": "k", "sig": "s"}]}}`
@@ -54,43 +55,15 @@ func TestFindRelease(t *testing.T) {
 	}
 }
 
-// many sends versions that somebody made up, and looks at the memory meanwhile.
-type many struct {
-	left, most int64
-	reads      int
-	before     uint64
-}
-
-func (m *many) Read(b []byte) (int, error) {
-	if m.left <= 0 {
-		return 0, io.EOF
-	}
-	if m.reads++; m.reads%64 == 0 {
-		runtime.GC() // what is garbage does not count
-		var s runtime.MemStats
-		runtime.ReadMemStats(&s)
-		m.most = max(m.most, int64(s.HeapAlloc)-int64(m.before))
-	}
-	n := 0
-	for n+40 < len(b) {
-		n += copy(b[n:], fmt.Sprintf(`"%d":{"dist":{"signatures":[]}},`, m.left-int64(n)))
-	}
-	m.left -= int64(n)
-	return n, nil
-}
-
 // A registry that makes up millions of versions takes no memory for them.
 func TestManyVersions(t *testing.T) {
-	runtime.GC()
-	var s runtime.MemStats
-	runtime.ReadMemStats(&s)
-	m := &many{left: 32 << 20, before: s.HeapAlloc}
-	r := io.MultiReader(strings.NewReader(`{"versions":{`), m, strings.NewReader(`"1.2.3":`+leftText+`}}`))
+	flood := &sourcetest.Flood{Text: `"0":{"dist":{"signatures":[]}},`, Left: 32 << 20}
+	r := io.MultiReader(strings.NewReader(`{"versions":{`), flood, strings.NewReader(`"1.2.3":`+leftText+`}}`))
 	if rel, err := findRelease(r, "left", "1.2.3"); err != nil || rel.Dist.Integrity != "sha512-x" {
 		t.Errorf("%+v, %v", rel, err)
 	}
-	if m.most > 8<<20 || m.reads < 64 {
-		t.Errorf("it took %d bytes", m.most)
+	if flood.Most > 8<<20 || flood.Looks < 2 {
+		t.Errorf("it took %d bytes, in %d looks", flood.Most, flood.Looks)
 	}
 }
 

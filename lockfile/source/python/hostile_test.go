@@ -1,7 +1,6 @@
 package python
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,7 +8,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -72,36 +70,6 @@ func TestHostileIndex(t *testing.T) {
 	}
 }
 
-// many repeats a text, and looks at the memory meanwhile.
-type many struct {
-	text   string
-	left   int
-	reads  int
-	before uint64
-	most   int64
-}
-
-func (m *many) Read(b []byte) (int, error) {
-	if m.left <= 0 {
-		return 0, io.EOF
-	}
-	if m.reads++; m.reads%8 == 0 {
-		runtime.GC() // what is garbage does not count
-		var s runtime.MemStats
-		runtime.ReadMemStats(&s)
-		m.most = max(m.most, int64(s.HeapAlloc)-int64(m.before))
-	}
-	n := 0
-	for n+len(m.text) <= len(b) {
-		n += copy(b[n:], m.text)
-	}
-	if n == 0 {
-		return 0, errors.New("the buffer is too small")
-	}
-	m.left -= n
-	return n, nil
-}
-
 // Millions of files that somebody made up take no memory.
 func TestManyFiles(t *testing.T) {
 	base, _ := url.Parse("https://example.org/simple/x/")
@@ -111,20 +79,17 @@ func TestManyFiles(t *testing.T) {
 		{"JSON", `{"files":[`, `{},`, `{"filename":"left-1.0.0.tar.gz","hashes":{"sha256":"` + good + `"}}]}`},
 		{"JSON of another kind", `{"versions":[`, `[],{},0,`, `0],"files":[{"filename":"left-1.0.0.tar.gz","hashes":{"sha256":"` + good + `"}}]}`},
 	} {
-		runtime.GC()
-		var s runtime.MemStats
-		runtime.ReadMemStats(&s)
-		m := &many{text: test.each, left: 2 << 20, before: s.HeapAlloc}
+		flood := &sourcetest.Flood{Text: test.each, Left: 2 << 20}
 		var got []file
-		err := parsePage(io.MultiReader(strings.NewReader(test.before), m, strings.NewReader(test.after)), base, func(f file) error {
+		err := parsePage(io.MultiReader(strings.NewReader(test.before), flood, strings.NewReader(test.after)), base, func(f file) error {
 			got = append(got, f)
 			return nil
 		})
 		if err != nil || len(got) != 1 || got[0].Name != "left-1.0.0.tar.gz" {
 			t.Errorf("%s: %+v, %v", test.summary, got, err)
 		}
-		if m.most > 8<<20 || m.reads < 8 {
-			t.Errorf("%s: it took %d bytes, in %d reads", test.summary, m.most, m.reads)
+		if flood.Most > 8<<20 || flood.Looks < 2 {
+			t.Errorf("%s: it took %d bytes, in %d looks", test.summary, flood.Most, flood.Looks)
 		}
 	}
 }

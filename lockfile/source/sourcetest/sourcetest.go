@@ -21,6 +21,7 @@ import (
 	"path"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -330,6 +331,44 @@ func Tree(t *testing.T, name string, files map[string]string) *source.Tree {
 		t.Fatal(err)
 	}
 	return tree
+}
+
+// Flood repeats a text up to so many bytes, and looks at the memory meanwhile: at
+// how much more is in use than when it began to be read.
+type Flood struct {
+	Text  string
+	Left  int64 // bytes
+	Looks int   // how often it looked
+	Most  int64 // bytes
+
+	before uint64
+	next   int64 // what is left when it looks again
+}
+
+// Read implements io.Reader.
+func (f *Flood) Read(b []byte) (int, error) {
+	if f.Left <= 0 {
+		return 0, io.EOF
+	}
+	if f.Looks == 0 || f.Left <= f.next {
+		runtime.GC() // what is garbage does not count
+		var s runtime.MemStats
+		runtime.ReadMemStats(&s)
+		if f.Looks == 0 {
+			f.before = s.HeapAlloc
+		}
+		f.Looks, f.next = f.Looks+1, f.Left-512<<10
+		f.Most = max(f.Most, int64(s.HeapAlloc)-int64(f.before))
+	}
+	n := 0
+	for n+len(f.Text) <= len(b) {
+		n += copy(b[n:], f.Text)
+	}
+	if n == 0 {
+		return 0, io.ErrShortBuffer
+	}
+	f.Left -= int64(n)
+	return n, nil
 }
 
 // Blobs is a store in a folder of a test: source.Blobs, and what fetch needs.
