@@ -64,7 +64,7 @@ func readLog(text string, f Facts, called bool) (runLog, bool) {
 		if l.timed++; l.timed == 1 {
 			form, l.first, l.line, begins = m.form, m.at, line, l.lines
 		}
-		if !m.at.Before(last) {
+		if l.timed == 1 || !m.at.Before(last) { // a time of day is in no year, and before the zero time
 			sorted++
 		}
 		last = m.at
@@ -74,14 +74,11 @@ func readLog(text string, f Facts, called bool) (runLog, bool) {
 }
 
 // logTime is the time that a line begins with; a date alone or a year is none.
-func logTime(line string) (moment, bool) {
+func logTime(line string) (first moment, ok bool) {
 	for _, m := range moments(line) {
-		if m.start > logStart {
-			break
-		}
-		if m.grain == time.Second {
-			return m, true
+		if m.start <= logStart && m.grain == time.Second && (!ok || m.start < first.start) {
+			first, ok = m, true
 		}
 	}
-	return moment{}, false
+	return first, ok
 }

@@ -33,6 +33,9 @@ func TestLog(t *testing.T) {
 		{"of builds whose times are not known", "", iso, 6, false, 0.8},
 		{"in another form", "", func(at time.Time, i int) string { return at.Format("Jan  2 15:04:05 2006") + " started" }, 6, true, 0.9},
 		{"with seconds since 1970", "", func(at time.Time, i int) string { return fmt.Sprintf("%d open %d", at.Unix(), i) }, 6, true, 0.9},
+		{"with other times further on", "", func(at time.Time, i int) string {
+			return at.Format("15:04:05 ") + strings.Repeat("word ", 16) + at.AddDate(-3, 0, 0).Format("2006-01-02 15:04:05")
+		}, 6, true, 0.9},
 		{"with lines that go on", "", func(at time.Time, i int) string {
 			if i%8 == 7 {
 				return "    at main.js:7"
